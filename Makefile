@@ -1,0 +1,62 @@
+# `make demo` runs the main job, `make test` checks everything; both install what they need into
+# .venv first. PYTHON names the interpreter to start from.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+NATIVE := $(wildcard walstore/_native/*.[ch]) walstore/_native/build.py
+FUZZ_RUNS ?= 100000000
+SOAK_SCALE ?= 100
+
+.PHONY: demo test lint types tests bench bench-peers soak fuzz dist clean
+
+demo: $(VENV)/.dev
+	$(RUN) -m walstore.demo
+
+test: lint types tests
+
+lint: $(VENV)/.dev
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+types: $(VENV)/.dev
+	$(RUN) -m mypy
+
+tests: $(VENV)/.dev
+	$(RUN) -m pytest -n 2 --dist loadgroup
+
+# pytest-benchmark runs of walstore alone, then walstore beside what it would be used instead of.
+bench: $(VENV)/.bench
+	$(RUN) -m pytest bench --big --benchmark-columns=median,ops,rounds
+
+bench-peers: $(VENV)/.bench
+	$(RUN) -m bench.peers
+
+# Longer runs of the tests that search for failures at random; the figures are printed.
+soak: $(VENV)/.dev
+	WALSTORE_CRASH_SCALE=$(SOAK_SCALE) $(RUN) -m pytest tests/crash -s --timeout 5000
+
+fuzz: $(VENV)/.dev
+	WALSTORE_FUZZ_RUNS=$(FUZZ_RUNS) $(RUN) -m pytest tests/native/test_sanitizers.py -s
+
+dist: $(VENV)/.dev
+	$(RUN) -m build
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "walstore needs Python 3.11 or newer; name one with make PYTHON=..." >&2; exit 1; }
+	@command -v $${CC:-cc} >/dev/null || \
+	  { echo "walstore needs a C compiler: on Debian 'apt install gcc python3-dev'" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "no venv module: on Debian 'apt install python3-venv'" >&2; exit 1; }
+
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml setup.py $(NATIVE)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[dev,bench]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info walstore/_native/*.so walstore/_native/_walcore.c

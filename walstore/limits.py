@@ -1,0 +1,39 @@
+"""Every limit in one place, and how they relate."""
+
+from walstore._native import lib
+
+__all__ = [
+    "BATCH_BYTES_MAX",
+    "BLOCK_BYTES",
+    "KIND_MAX",
+    "LSN_MAX",
+    "PAYLOAD_BYTES_MAX",
+    "SEGMENT_BYTES_MAX",
+    "SEGMENT_BYTES_MIN",
+    "SYNC_INTERVAL_MS_MAX",
+]
+
+BLOCK_BYTES: int = lib.WALCORE_BLOCK_BYTES
+"""Unit of headers, seals and copies of the metadata; each block has a checksum of its own."""
+
+PAYLOAD_BYTES_MAX: int = lib.WALCORE_PAYLOAD_BYTES_MAX
+"""Largest payload of one entry: 64 MiB."""
+
+BATCH_BYTES_MAX: int = lib.WALCORE_BATCH_BYTES_MAX
+"""Largest atomic batch, record headers included: 256 MiB. A batch lies in one segment."""
+
+SEGMENT_BYTES_MIN = 4096
+SEGMENT_BYTES_MAX = 4 << 30
+"""Bounds of the record area of a segment. A larger entry gets a segment of its own size."""
+
+SYNC_INTERVAL_MS_MAX = 60_000
+"""Longest window that sync="interval" may leave un-synced."""
+
+KIND_MAX = 0xFFFF
+LSN_MAX = (1 << 63) - 1
+
+# A batch can always hold the largest entry, and every place in the largest segment fits into
+# 32 bits when it is counted in aligned units, as the index does.
+assert BATCH_BYTES_MAX > PAYLOAD_BYTES_MAX + lib.WALCORE_RECORD_HEADER_BYTES
+assert SEGMENT_BYTES_MAX + BATCH_BYTES_MAX < (1 << 32) * lib.WALCORE_RECORD_ALIGN_BYTES
+assert SEGMENT_BYTES_MIN >= BLOCK_BYTES
