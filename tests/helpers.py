@@ -1,0 +1,148 @@
+"""What several tests share: seeds, logs of known content, copies of directories, children."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterable
+from pathlib import Path
+
+from walstore import FileWALManager, WALEntry
+
+ROOT = Path(__file__).resolve().parent.parent
+SEED_VARIABLE = "WALSTORE_TEST_SEED"
+
+
+def seed_of(name: str) -> int:
+    """A fresh seed, or the one that is asked for; printed, so that a failure can be replayed."""
+    seed = int(os.environ.get(SEED_VARIABLE) or int.from_bytes(os.urandom(4), "little"))
+    print(f"{name}: replay with {SEED_VARIABLE}={seed}")
+    return seed
+
+
+def seeded(name: str) -> random.Random:
+    """A generator of random numbers from `seed_of`."""
+    return random.Random(seed_of(name))
+
+
+class Ticks:
+    """A clock that goes 1000 ns at each reading, so that files come out the same each time."""
+
+    def __init__(self) -> None:
+        self.now_ns = 1_700_000_000_000_000_000
+
+    def __call__(self) -> int:
+        self.now_ns += 1000
+        return self.now_ns
+
+
+class Entropy:
+    """Random bytes from a seed."""
+
+    def __init__(self, seed: int = 1) -> None:
+        self._random = random.Random(seed)
+
+    def __call__(self, size: int) -> bytes:
+        return self._random.randbytes(size)
+
+
+def snapshot(path: Path) -> dict[str, bytes]:
+    """Every file of a directory, by name."""
+    return {child.name: child.read_bytes() for child in sorted(path.iterdir()) if child.is_file()}
+
+
+def restore(path: Path, files: dict[str, bytes]) -> Path:
+    """Makes a directory hold exactly these files."""
+    if path.exists():
+        shutil.rmtree(path)
+    path.mkdir()
+    for name, data in files.items():
+        (path / name).write_bytes(data)
+    return path
+
+
+def crash_copy(source: Path, target: Path) -> Path:
+    """What is on the disk of a running log: the directory a kill would leave behind."""
+    target.mkdir()
+    for name in sorted(os.listdir(source)):
+        try:
+            shutil.copyfile(source / name, target / name)
+        except FileNotFoundError:
+            # A spare that the housekeeper has just put to use; no part of the log.
+            assert name.startswith("spare-"), name
+    return target
+
+
+def payloads(entries: Iterable[WALEntry]) -> list[bytes]:
+    """Their payloads."""
+    return [entry.payload for entry in entries]
+
+
+def contents(path: Path) -> list[WALEntry]:
+    """All entries of a closed log, read without changing it."""
+    with FileWALManager(path, read_only=True) as log:
+        return list(log.replay())
+
+
+def segment_files(path: Path) -> list[Path]:
+    """The segment files of a log, oldest first."""
+    return sorted(
+        (child for child in path.iterdir() if child.name[:1].isdigit()),
+        key=lambda child: int(child.stem.split("-")[1], 16),
+    )
+
+
+def open_descriptors() -> int:
+    """How many descriptors this process has open."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def child(source: str, *arguments: str | Path) -> subprocess.Popen[str]:
+    """Starts Python on a piece of source, with pipes to talk to it."""
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(source), *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+
+
+def run_child(source: str, *arguments: str | Path, timeout_s: float = 60) -> str:
+    """Runs Python on a piece of source to its end, which must be good, and returns its output."""
+    process = child(source, *arguments)
+    try:
+        out, err = process.communicate(timeout=timeout_s)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0, err
+    return out
+
+
+def expect_line(process: subprocess.Popen[str], line: str) -> None:
+    """Waits for a line of a child's output."""
+    assert process.stdout is not None
+    got = process.stdout.readline().strip()
+    assert got == line, (got, process.stderr and got != line and process.stderr.read())
+
+
+def tell(process: subprocess.Popen[str], line: str) -> None:
+    """Sends a line to a child."""
+    assert process.stdin is not None
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Kills a child and lets go of its pipes."""
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()

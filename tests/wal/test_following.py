@@ -1,0 +1,152 @@
+"""Readers beside a writer, in this process and another: never more than what is durable."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.conformance import run_threads
+from tests.helpers import child, crash_copy, end, expect_line, payloads, run_child, tell
+from walstore import FileWALManager, LSNOutOfRangeError
+from walstore.wal import files
+
+WRITER = """
+    import sys
+    from walstore import FileWALManager
+    path, sync = sys.argv[1:3]
+    log = FileWALManager(path, sync=sync, segment_bytes=4096)
+    log.append(b"1")
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for round in range(25):
+        for i in range(20):
+            lsn = log.append(b"%d" % (log.last_lsn + 1) * (1 + i * 7 % 40))
+        log.append_many([b"%d" % (log.last_lsn + 1 + i) for i in range(4)])
+        if round % 3 == 2:
+            log.truncate_before(log.last_lsn - 60)
+        if round % 5 == 4:
+            log.truncate_after(log.last_lsn - 7)
+    print("done", log.last_lsn, flush=True)
+    sys.stdin.readline()
+    log.close()
+"""
+
+
+@pytest.mark.parametrize("sync", ["always", "interval", "os"])
+def test_reader_beside_a_writer_that_appends_rolls_and_truncates(tmp_path: Path, sync: str) -> None:
+    path = tmp_path / "log"
+    process = child(WRITER, path, sync)
+    reads = gone = 0
+    try:
+        expect_line(process, "ready")
+        with FileWALManager(path, read_only=True) as log:
+            assert log.read(1).payload == b"1"
+            tell(process, "go")
+            assert process.stdout is not None
+            done: list[str] = []
+
+            def follow() -> None:
+                nonlocal reads, gone
+                while not done:
+                    try:
+                        entries = list(log.replay())
+                    except LSNOutOfRangeError:
+                        gone += 1
+                        continue
+                    assert all(b.lsn == a.lsn + 1 for a, b in pairwise(entries))
+                    for entry in entries:
+                        number = b"%d" % entry.lsn
+                        assert not entry.payload.replace(number, b"") or number in entry.payload
+                        assert entry.payload.startswith(number)
+                    reads += len(entries)
+
+            def wait() -> None:
+                assert process.stdout is not None
+                done.append(process.stdout.readline())
+
+            run_threads(follow, wait)
+            assert done[0].startswith("done"), process.stderr and process.stderr.read()
+            last_lsn = int(done[0].split()[1])
+            assert list(log.replay())[-1].lsn == last_lsn
+            assert log.verify().status == "clean"
+    finally:
+        end(process)
+    print(f"reads={reads} gone={gone}")
+
+
+DURABLE = """
+    import sys
+    from walstore import FileWALManager
+    with FileWALManager(sys.argv[1], read_only=True) as log:
+        print(*[entry.lsn for entry in log.replay()])
+"""
+
+
+def test_reader_sees_nothing_beyond_the_durable_entry(tmp_path: Path) -> None:
+    """Bytes that are in the file and were not synced are not shown."""
+    with FileWALManager(tmp_path / "log") as log:
+        log.append_many([b"a", b"b", b"c"])
+        crash_copy(tmp_path / "log", tmp_path / "copy")
+        log.append(b"d")
+        after = crash_copy(tmp_path / "log", tmp_path / "after")
+    # The file is ahead of the watermark, as between a pwrite and its fdatasync.
+    segment = next(file for file in after.iterdir() if file.name[:1].isdigit())
+    (tmp_path / "copy" / segment.name).write_bytes(segment.read_bytes())
+    fd = files.open_file(str(tmp_path / "copy" / "meta"), write=True)
+    assert files.lock(fd)
+    with FileWALManager(tmp_path / "copy", read_only=True) as reader:
+        assert reader.last_lsn == reader.durable_lsn == 3
+        with pytest.raises(LSNOutOfRangeError):
+            reader.read(4)
+        assert payloads(reader.replay()) == [b"a", b"b", b"c"]
+    files.close(fd)
+    assert run_child(DURABLE, tmp_path / "copy").split() == ["1", "2", "3", "4"]
+
+
+def test_verify_beside_a_writer_that_is_writing_is_clean_once_it_has(tmp_path: Path) -> None:
+    """What looked torn when the log was opened was an entry under way."""
+    with FileWALManager(tmp_path / "log") as log:
+        log.append(b"a" * 100)
+        crash_copy(tmp_path / "log", tmp_path / "copy")
+        log.append(b"b" * 100)
+        after = crash_copy(tmp_path / "log", tmp_path / "after")
+    copy = tmp_path / "copy"
+    segment = next(file for file in copy.iterdir() if file.name[:1].isdigit())
+    whole = (after / segment.name).read_bytes()
+    second = 8192 + 152
+    segment.write_bytes(whole[: second + 70] + bytes(len(whole) - second - 70))
+    fd = files.open_file(str(copy / "meta"), write=True)
+    assert files.lock(fd)
+    with FileWALManager(copy, read_only=True) as reader:
+        assert payloads(reader.replay()) == [b"a" * 100]
+        segment_fd = files.open_file(str(segment), write=True)
+        files.write_at(segment_fd, whole[second:], second, str(segment))
+        files.close(segment_fd)
+        meta = (after / "meta").read_bytes()
+        files.write_at(fd, meta[8192:], 8192, str(copy / "meta"))
+        assert payloads(reader.replay()) == [b"a" * 100, b"b" * 100]
+        assert reader.verify().status == "clean"
+        assert reader.verify().entries == 2
+    files.close(fd)
+
+
+def test_tail_of_a_reader_follows_the_writer(tmp_path: Path) -> None:
+    with FileWALManager(tmp_path / "log", segment_bytes=4096) as log:
+        log.append(b"0")
+        with FileWALManager(tmp_path / "log", read_only=True) as reader:
+            got: list[bytes] = []
+
+            def follow() -> None:
+                for entry in reader.tail():
+                    got.append(entry.payload)
+                    if len(got) == 60:
+                        return
+
+            def write() -> None:
+                for i in range(1, 60):
+                    log.append(b"%d" % i + b"." * (i * 9))
+
+            run_threads(follow, write)
+    assert [data.rstrip(b".") for data in got] == [b"%d" % i for i in range(60)]

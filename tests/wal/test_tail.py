@@ -1,0 +1,208 @@
+"""Tails: they wait without work, end when they are told, and never go on over a cut history."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conformance import run_threads
+from walstore import EntryTruncatedError, FileWALManager, LSNOutOfRangeError, WALEntry
+from walstore.wal.tail import Tail
+
+
+def take(tail: Tail, count: int) -> list[bytes]:
+    return [next(tail).payload for _ in range(count)]
+
+
+def start(target: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=target, daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+@pytest.mark.parametrize("refilled", [0, 3, 9])
+def test_tail_whose_last_entry_was_truncated_says_so(
+    tmp_path: Path, read_only: bool, refilled: int
+) -> None:
+    """Also when another entry has its lsn by now: of a cut history it shows no second half."""
+    path = tmp_path / "log"
+    with FileWALManager(path) as log:
+        log.append_many([b"%d" % i for i in range(1, 6)])
+        with FileWALManager(path, read_only=True) as reader:
+            tail = (reader if read_only else log).tail()
+            assert take(tail, 5) == [b"1", b"2", b"3", b"4", b"5"]
+            log.truncate_after(2)
+            for _ in range(refilled):
+                log.append(b"other")
+            with pytest.raises(EntryTruncatedError) as caught:
+                next(tail)
+            assert caught.value.lsn == 5
+            assert tail.next_lsn == 6
+
+
+def test_tail_that_was_truncated_stays_so(tmp_path: Path) -> None:
+    with FileWALManager(tmp_path / "log") as log:
+        log.append_many([b"%d" % i for i in range(1, 6)])
+        tail = log.tail()
+        take(tail, 5)
+        log.truncate_after(2)
+        log.append_many([b"other"] * 9)
+        for _ in range(2):
+            with pytest.raises(EntryTruncatedError):
+                next(tail)
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_tail_behind_the_cut_goes_on_with_what_came_then(tmp_path: Path, read_only: bool) -> None:
+    path = tmp_path / "log"
+    with FileWALManager(path) as log:
+        log.append_many([b"1", b"2"])
+        with FileWALManager(path, read_only=True) as reader:
+            tail = (reader if read_only else log).tail()
+            assert take(tail, 2) == [b"1", b"2"]
+            log.append_many([b"dropped"] * 3)
+            log.truncate_after(2)
+            log.append_many([b"3", b"4"])
+            assert take(tail, 2) == [b"3", b"4"]
+
+
+def test_truncation_wakes_a_tail_that_waits(tmp_path: Path) -> None:
+    with FileWALManager(tmp_path / "log") as log:
+        log.append_many([b"1", b"2", b"3"])
+        tail = log.tail(3)
+        assert take(tail, 1) == [b"3"]
+        errors: list[BaseException] = []
+
+        def follow() -> None:
+            try:
+                next(tail)
+            except EntryTruncatedError as error:
+                errors.append(error)
+
+        thread = start(follow)
+        log.truncate_after(1)
+        thread.join(30)
+        assert len(errors) == 1
+
+
+def test_async_tail_whose_last_entry_was_truncated(tmp_path: Path) -> None:
+    async def main(log: FileWALManager) -> None:
+        tail = log.tail()
+        for _ in range(3):
+            await anext(tail)
+        waiting = asyncio.ensure_future(first(tail))
+        await asyncio.sleep(0)
+        log.truncate_after(1)
+        with pytest.raises(EntryTruncatedError):
+            await asyncio.wait_for(waiting, 30)
+
+    with FileWALManager(tmp_path / "log") as log:
+        log.append_many([b"1", b"2", b"3"])
+        asyncio.run(main(log))
+
+
+async def first(tail: Tail) -> WALEntry:
+    return await anext(tail)
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_idle_async_tail_burns_no_cpu(tmp_path: Path, read_only: bool) -> None:
+    """Waiting is not polling without a pause; neither is it after the waiting was cancelled."""
+
+    async def main(log: FileWALManager) -> None:
+        tail = log.tail(2)
+        began_s = time.process_time()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(first(tail), 0.6)
+        with pytest.raises(TimeoutError):  # what is left of the one before
+            await asyncio.wait_for(asyncio.get_running_loop().create_future(), 0.4)
+        assert time.process_time() - began_s < 0.4
+
+    with FileWALManager(tmp_path / "log") as log:
+        log.append(b"1")
+        with FileWALManager(tmp_path / "log", read_only=True) as reader:
+            asyncio.run(main(reader if read_only else log))
+
+
+def test_async_tail_after_a_cancelled_wait_misses_nothing(tmp_path: Path) -> None:
+    async def main(log: FileWALManager) -> None:
+        tail = log.tail()
+        for i in range(1, 6):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(first(tail), 0.01)
+            log.append(b"%d" % i)
+            assert (await asyncio.wait_for(first(tail), 30)).payload == b"%d" % i
+
+    with FileWALManager(tmp_path / "log") as log:
+        asyncio.run(main(log))
+
+
+def test_tail_whose_next_entry_was_dropped(tmp_path: Path) -> None:
+    with FileWALManager(tmp_path / "log", segment_bytes=4096) as log:
+        for i in range(20):
+            log.append(b"%02d" % i * 700)
+        tail = log.tail()
+        log.truncate_before(15)
+        with pytest.raises(LSNOutOfRangeError) as caught:
+            next(tail)
+        assert not isinstance(caught.value, EntryTruncatedError)
+        assert (caught.value.lsn, caught.value.first_lsn) == (1, 15)
+        assert next(log.tail(15)).lsn == 15
+
+
+def test_tail_that_has_all_is_not_told_of_what_was_dropped(tmp_path: Path) -> None:
+    with FileWALManager(tmp_path / "log", segment_bytes=4096) as log:
+        for i in range(20):
+            log.append(b"%02d" % i * 700)
+        tail = log.tail(20)
+        next(tail)
+        log.truncate_before(21)
+        log.append(b"on")
+        assert take(tail, 1) == [b"on"]
+
+
+def test_close_of_a_tail_ends_it_in_its_thread(tmp_path: Path) -> None:
+    with FileWALManager(tmp_path / "log") as log:
+        log.append(b"1")
+        tail = log.tail()
+        got: list[bytes] = []
+        seen = threading.Event()
+
+        def follow() -> None:
+            for entry in tail:
+                got.append(entry.payload)
+                seen.set()
+
+        thread = start(follow)
+        assert seen.wait(30)
+        tail.close()
+        thread.join(30)
+        assert not thread.is_alive()
+        log.append(b"2")
+        assert got == [b"1"]
+        assert list(tail) == []
+
+
+@pytest.mark.parametrize("sync", ["interval", "os"])
+def test_tail_is_served_where_the_policy_syncs_nothing(tmp_path: Path, sync: str) -> None:
+    options = {"sync": sync, "sync_interval_ms": 20}
+    with FileWALManager(tmp_path / "log", **options) as log:  # type: ignore[arg-type]
+        tail = log.tail()
+        got: list[bytes] = []
+
+        def follow() -> None:
+            got.extend(take(tail, 50))
+
+        def write() -> None:
+            for i in range(50):
+                log.append(b"%d" % i)
+
+        run_threads(follow, write)
+        assert got == [b"%d" % i for i in range(50)]
+        assert log.durable_lsn == 50

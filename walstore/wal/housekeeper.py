@@ -1,0 +1,63 @@
+"""A thread for work that must not hold up an append: sealing full segments, preparing spares."""
+
+from __future__ import annotations
+
+import errno
+import queue
+import threading
+from collections.abc import Callable
+
+__all__ = ["Housekeeper"]
+
+
+class Housekeeper:
+    """Runs jobs one after another. The thread starts with the first job.
+
+    Args:
+        on_error: told of an exception that a job let out.
+    """
+
+    def __init__(self, on_error: Callable[[OSError], None]) -> None:
+        self._on_error = on_error
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._undone = 0
+        self._changed = threading.Condition()
+
+    def add(self, job: Callable[[], None]) -> None:
+        """Adds a job. Jobs may raise OSError or MemoryError."""
+        with self._changed:
+            self._undone += 1
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="walstore-housekeeper", daemon=True
+                )
+                self._thread.start()
+        self._jobs.put(job)
+
+    def wait_idle(self) -> None:
+        """Returns when all jobs added so far are done."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._undone == 0)
+
+    def stop(self) -> None:
+        """Ends the thread once its jobs are done."""
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            job = self._jobs.get()
+            if job is None:
+                return
+            try:
+                job()
+            except OSError as error:
+                self._on_error(error)
+            except MemoryError as error:
+                self._on_error(OSError(errno.ENOMEM, str(error)))
+            finally:
+                with self._changed:
+                    self._undone -= 1
+                    self._changed.notify_all()

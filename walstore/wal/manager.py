@@ -1,0 +1,604 @@
+"""FileWALManager: the durable log, as its users see it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+import weakref
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from types import TracebackType
+from typing import Any, Literal, NoReturn, Self
+
+from walstore._native import ffi, lib
+from walstore.errors import (
+    ClosedLogError,
+    CommitTimeoutError,
+    EntryTruncatedError,
+    LogFullError,
+    LSNOutOfRangeError,
+    OptionError,
+    PayloadTooLargeError,
+    PayloadTypeError,
+    ReadOnlyLogError,
+    WALStoreError,
+)
+from walstore.limits import (
+    BATCH_BYTES_MAX,
+    KIND_MAX,
+    PAYLOAD_BYTES_MAX,
+    SEGMENT_BYTES_MAX,
+    SEGMENT_BYTES_MIN,
+    SYNC_INTERVAL_MS_MAX,
+)
+from walstore.wal import files
+from walstore.wal.commit import Commit, GroupCommit
+from walstore.wal.following import LogFollower
+from walstore.wal.opening import access_error, create_log, open_meta, read_log
+from walstore.wal.reading import read_entry, replay
+from walstore.wal.record import DATA, WALEntry, pack_entries, record_bytes
+from walstore.wal.report import LogStats, VerifyReport, log_stats, verify_log
+from walstore.wal.tail import Tail
+from walstore.wal.writing import LogWriter
+
+__all__ = ["FileWALManager", "Payload", "SyncPolicy"]
+
+SyncPolicy = Literal["always", "interval", "os"]
+Payload = bytes | bytearray | memoryview
+
+_WATCH_SLICE_NS = 200_000_000
+_POLL_S = 0.02
+
+_append = lib.walcore_append
+_append_many = lib.walcore_append_many
+_submit = lib.walcore_submit
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    sync: SyncPolicy
+    segment_bytes: int
+    sync_interval_ms: int
+
+
+def _checked(sync: str, segment_bytes: int, sync_interval_ms: int) -> None:
+    if sync not in ("always", "interval", "os"):
+        raise OptionError(f"sync is 'always', 'interval' or 'os', not {sync!r}")
+    for name, value, low, high in (
+        ("segment_bytes", segment_bytes, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX),
+        ("sync_interval_ms", sync_interval_ms, 1, SYNC_INTERVAL_MS_MAX),
+    ):
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise OptionError(f"{name} is a whole number from {low} to {high}, not {value!r}")
+
+
+class FileWALManager:
+    """A write-ahead log in a directory: one writer, any number of readers.
+
+    Args:
+        path: the log's directory; made, in a directory that exists, when it is not there.
+        sync: what an append waits for. "always": the disk; it survives a power loss.
+            "interval": the kernel; synced at most `sync_interval_ms` later, and what was not
+            may be lost with the machine's power. "os": the kernel; it survives `kill -9` and is
+            synced when the kernel likes, every 8 MiB, at `sync()` and at `close()`.
+        segment_bytes: size of the record area of new segments, in bytes.
+        sync_interval_ms: see sync="interval".
+        read_only: open to read, also while another process writes.
+        clock: wall clock for `timestamp_ns`, in ns since 1970.
+        entropy: random bytes for ids and salts.
+
+    Raises:
+        OptionError: an option makes no sense.
+        NotALogError, LogLockedError, LogAccessError, UnsupportedFormatError: see there.
+        CorruptLogError: entries that had been durable are damaged or missing. Nothing is changed.
+
+    A torn tail, which a crash in the middle of an append leaves, is cut and logged as a warning,
+    and its bytes are kept in a file beside the log. All methods are safe to call from several
+    threads. In a child process made by fork the
+    log is closed: open it there anew.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        sync: SyncPolicy = "always",
+        segment_bytes: int = 64 << 20,
+        sync_interval_ms: int = 50,
+        read_only: bool = False,
+        clock: Callable[[], int] = time.time_ns,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        _checked(sync, segment_bytes, sync_interval_ms)
+        self.path = os.path.abspath(os.fspath(path))
+        self.sync_policy: SyncPolicy = sync
+        self.read_only = read_only
+        # The usual clock is read by C, which saves a call on every append.
+        self._clock = None if clock is time.time_ns else clock
+        self._closing = threading.Lock()
+        self._closed = False
+        self._forked = False
+        self._writer: LogWriter | None = None
+        self._follower: LogFollower | None = None
+        self._group: GroupCommit | None = None
+        self._raw: Any = None
+        if read_only:
+            self._follower = LogFollower(self.path)
+            return
+        options = _Options(sync, segment_bytes, sync_interval_ms)
+        self._writer = _open_writer(self.path, options, clock, entropy)
+        self._group = self._writer.group
+        self._raw = self._group.raw
+        _writers.add(self)
+
+    # ---- properties ----
+
+    @property
+    def first_lsn(self) -> int:
+        """The first entry that is held; `last_lsn` + 1 when there is none."""
+        return self._view().meta.first_lsn
+
+    @property
+    def last_lsn(self) -> int:
+        """The last entry that was accepted; 0 in a new log. A reader's view is the last refresh."""
+        return self._view().bounds()[1]
+
+    @property
+    def durable_lsn(self) -> int:
+        """The last entry known to be on the disk, with all before it."""
+        view = self._view()
+        if isinstance(view, LogFollower):
+            return view.bounds()[1]
+        return lib.walcore_durable_lsn(view.group.raw)
+
+    @property
+    def term(self) -> int:
+        """The current term; it never goes back."""
+        return self._view().meta.term
+
+    @property
+    def log_id(self) -> str:
+        """Names this log's history: 32 hexadecimal digits."""
+        return self._view().meta.log_id.hex()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    # ---- writing ----
+
+    def append(self, payload: Payload, *, kind: int = DATA) -> int:
+        """Appends an entry and returns its lsn, durable as the policy says.
+
+        Args:
+            payload: up to 64 MiB; may be empty.
+            kind: 1 to 65535; what the payload is to the application.
+
+        Raises:
+            PayloadTypeError, PayloadTooLargeError, OptionError: nothing was appended.
+            LogFullError: there was no space; nothing was appended, and later appends may work.
+            LogPoisonedError: a write or sync failed, now or before; the entry may be in the log
+                or not, which reopening tells.
+            ClosedLogError, ReadOnlyLogError
+        """
+        data: Any = payload if type(payload) is bytes else _buffer(payload)
+        size = len(data)
+        clock = self._clock
+        try:
+            lsn: int = _append(self._raw, data, size, clock() if clock else 0, kind)
+            while lsn <= 0:
+                self._again(lsn, size, record_bytes(size), kind)
+                lsn = _append(self._raw, data, size, clock() if clock else 0, kind)
+        except (TypeError, OverflowError):
+            self._refuse(size, kind)
+        return lsn
+
+    def append_many(self, payloads: Iterable[Payload], *, kind: int = DATA) -> range:
+        """Appends a batch, whole or not at all, with one sync. Returns its lsns.
+
+        Args:
+            payloads: any number; together at most 256 MiB with 48 to 55 bytes for each.
+
+        Raises:
+            As `append`.
+        """
+        parts: Sequence[Any] = payloads if isinstance(payloads, list) else list(payloads)
+        if set(map(type, parts)) - {bytes}:
+            parts = [bytes(_checked_buffer(item)) for item in parts]
+        self._writable()
+        lengths = array("I", map(len, parts))
+        if not parts:
+            next_lsn = self.last_lsn + 1
+            return range(next_lsn, next_lsn)
+        joined = b"".join(parts)
+        sizes = ffi.from_buffer("uint32_t[]", lengths)
+        count = len(parts)
+        clock = self._clock
+        try:
+            while True:
+                first: int = _append_many(
+                    self._raw, joined, sizes, count, clock() if clock else 0, kind
+                )
+                if first > 0:
+                    return range(first, first + count)
+                self._again(first, max(lengths), sum(map(record_bytes, lengths)), kind)
+        except (TypeError, OverflowError):
+            self._refuse(max(lengths), kind)
+
+    def submit(self, payload: Payload, *, kind: int = DATA) -> Commit:
+        """Accepts an entry and returns at once; the Commit tells when it is durable.
+
+        Entries become durable in the order of their lsns. Waits only where more than 8 MiB are
+        on their way to the disk, or for the change to a new segment.
+
+        Raises:
+            As `append`, for what is known at once; the rest is raised by the Commit.
+        """
+        data: Any = payload if type(payload) is bytes else _buffer(payload)
+        size = len(data)
+        clock = self._clock
+        try:
+            group: Any = self._group
+            generation: int = group.generation
+            lsn: int = _submit(self._raw, generation, data, size, clock() if clock else 0, kind)
+            while lsn <= 0:
+                self._again(lsn, size, record_bytes(size), kind)
+                generation = group.generation
+                lsn = _submit(self._raw, generation, data, size, clock() if clock else 0, kind)
+        except (TypeError, OverflowError, AttributeError):
+            self._refuse(size, kind)
+        return Commit(group, generation, lsn)
+
+    def sync(self) -> int:
+        """Makes every entry accepted so far durable, whatever the policy. Returns the durable lsn.
+
+        Raises:
+            LogFullError, LogPoisonedError, ClosedLogError, ReadOnlyLogError
+        """
+        group = self._writable()
+        generation = lib.walcore_generation(group.raw)
+        lsn = lib.walcore_last_lsn(group.raw)
+        group.wait(generation, lsn, lib.WALCORE_LEVEL_DURABLE, None)
+        return self.durable_lsn
+
+    def begin_term(self) -> int:
+        """Begins a new term and returns it; durable at return."""
+        self._writable()
+        assert self._writer is not None
+        return self._writer.begin_term()
+
+    def truncate_before(self, lsn: int) -> None:
+        """Drops all entries before `lsn`; durable at return. They never come back.
+
+        Args:
+            lsn: the new `first_lsn`; at most `last_lsn` + 1, which leaves the log empty. Smaller
+                than `first_lsn`: nothing is to be done.
+
+        Raises:
+            LSNOutOfRangeError: beyond `last_lsn` + 1, or less than 1.
+            LogFullError: no space; nothing changed.
+            LogPoisonedError, ClosedLogError, ReadOnlyLogError
+        """
+        self._writable()
+        assert self._writer is not None
+        self._writer.truncate_before(lsn)
+
+    def truncate_after(self, lsn: int) -> None:
+        """Drops all entries after `lsn` and begins a new term; durable at return.
+
+        Args:
+            lsn: the new `last_lsn`; at least `first_lsn` - 1, which leaves the log empty.
+
+        Raises:
+            LSNOutOfRangeError: not in that range.
+            LogFullError: no space; nothing changed.
+            LogPoisonedError, ClosedLogError, ReadOnlyLogError
+        """
+        self._writable()
+        assert self._writer is not None
+        self._writer.truncate_after(lsn)
+
+    # ---- reading ----
+
+    def read(self, lsn: int) -> WALEntry:
+        """One entry, its checksum verified. Waits until it is durable: no reader is shown an
+        entry that a power loss could take back.
+
+        Raises:
+            LSNOutOfRangeError: the log does not hold it.
+            CorruptLogError: its bytes are damaged.
+            ClosedLogError
+        """
+        view = self._view()
+        self._readable_to(lsn, lsn)
+        return read_entry(view, lsn)
+
+    def replay(self, from_lsn: int | None = None, to_lsn: int | None = None) -> Iterator[WALEntry]:
+        """The entries of a range in order, checksums verified, durable first (see `read`).
+
+        Args:
+            from_lsn: the first one; by default the first that is held. `last_lsn` + 1 gives none.
+            to_lsn: the last one; by default the last that is held when this is called.
+
+        Raises:
+            LSNOutOfRangeError: the log does not hold the range; raised at once, or while
+                iterating when it is truncated meanwhile.
+            CorruptLogError: damaged bytes were reached; all entries before were good.
+            ClosedLogError
+        """
+        view = self._view()
+        first_lsn, last_lsn = self._readable_to(from_lsn, to_lsn)
+        start = first_lsn if from_lsn is None else from_lsn
+        end = last_lsn if to_lsn is None else to_lsn
+        return chain.from_iterable(replay(view, start, end))
+
+    def tail(self, from_lsn: int | None = None) -> Tail:
+        """Follows the log: the entries from `from_lsn` on (by default the first that is held),
+        then each new one as soon as it is durable. See Tail.
+
+        Raises:
+            LSNOutOfRangeError: before the first entry held, or more than one beyond the last.
+        """
+        self._view()
+        first_lsn, last_lsn = self._bounds_now()
+        start = first_lsn if from_lsn is None else from_lsn
+        if not first_lsn <= start <= last_lsn + 1:
+            raise LSNOutOfRangeError(start, first_lsn, last_lsn)
+        return Tail(self, start)
+
+    def verify(self, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
+        """Checks every record of the log and reports; changes nothing.
+
+        Args:
+            progress: called with (bytes done, bytes in all).
+        """
+        view = self._view()
+        self._readable_to(None, None)
+        return verify_log(view, progress)
+
+    def stats(self) -> LogStats:
+        """Sizes, counters and latencies; cheap."""
+        return log_stats(self._view())
+
+    # ---- life ----
+
+    def close(self) -> None:
+        """Makes every accepted entry durable, marks the log as cleanly closed and lets go of it.
+        Closing twice does nothing.
+
+        Raises:
+            LogPoisonedError: entries that sync="os" or "interval" had accepted could not be made
+                durable.
+        """
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        if self._writer is not None:
+            self._writer.close()
+        elif self._follower is not None:
+            self._follower.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "read-only" if self.read_only else self.sync_policy
+        return f"<{type(self).__name__} {self.path!r} {state}>"
+
+    # ---- for replication ----
+
+    def _append_entries(self, entries: Sequence[WALEntry]) -> range:
+        """Appends entries that another log wrote, as one atomic batch, durable as the policy
+        says. They keep lsn, term, timestamp and kind; a new term is durable before them.
+
+        Raises:
+            OptionError: they are not the next ones, or a term goes back; nothing was appended.
+            As `append_many` otherwise.
+        """
+        self._writable()
+        assert self._writer is not None
+        if not entries:
+            return range(self.last_lsn + 1, self.last_lsn + 1)
+        self._writer.adopt_term(entries[-1].term)
+        joined = b"".join(entry.payload for entry in entries)
+        rows = ffi.from_buffer("walcore_entry[]", pack_entries(entries))
+        while True:
+            first: int = lib.walcore_append_entries(self._raw, joined, rows, len(entries))
+            if first > 0:
+                return range(first, first + len(entries))
+            if first == lib.WALCORE_REFUSED:
+                raise OptionError(
+                    f"entries {entries[0].lsn} to {entries[-1].lsn} do not follow entry "
+                    f"{self.last_lsn} of term {self.term}"
+                )
+            lengths = [len(entry.payload) for entry in entries]
+            self._again(first, max(lengths), sum(map(record_bytes, lengths)), DATA)
+
+    # ---- inside ----
+
+    def _view(self) -> LogWriter | LogFollower:
+        if self._closed:
+            raise self._closed_error()
+        view = self._writer or self._follower
+        assert view is not None
+        return view
+
+    def _closed_error(self) -> ClosedLogError:
+        if self._forked:
+            return ClosedLogError(
+                f"{self.path} was opened by the parent process; open it anew in this one"
+            )
+        return ClosedLogError(f"{self.path} is closed")
+
+    def _abandon(self) -> None:
+        """In a child made by fork: the log is the parent's, with its lock and its threads."""
+        self._raw = None
+        if not self._closed and self._writer is not None:
+            self._writer.abandon()
+        self._closed = self._forked = True
+
+    def _writable(self) -> GroupCommit:
+        if self._closed:
+            raise self._closed_error()
+        if self._group is None:
+            raise ReadOnlyLogError(self.path)
+        return self._group
+
+    def _again(self, rc: int, payload_bytes: int, need_bytes: int, kind: int) -> None:
+        """Clears the way after the writer did not take an entry, or raises why it cannot be."""
+        if rc == lib.WALCORE_ROLL:
+            assert self._writer is not None
+            self._writer.roll(need_bytes)
+        elif rc == lib.WALCORE_STALE:
+            self._writable().refresh_generation()
+        elif rc == lib.WALCORE_REFUSED:
+            if payload_bytes <= PAYLOAD_BYTES_MAX < need_bytes and kind:
+                raise PayloadTooLargeError("a batch", need_bytes, BATCH_BYTES_MAX)
+            self._refuse(payload_bytes, kind)
+        else:
+            raise self._writable().error(rc)
+
+    def _refuse(self, payload_bytes: int, kind: int) -> NoReturn:
+        """Says what was wrong with the arguments of an append that C did not take."""
+        self._writable()
+        if payload_bytes > PAYLOAD_BYTES_MAX:
+            raise PayloadTooLargeError("a payload", payload_bytes, PAYLOAD_BYTES_MAX)
+        raise OptionError(f"kind is a whole number from 1 to {KIND_MAX}, not {kind!r}")
+
+    def _bounds_now(self) -> tuple[int, int]:
+        view = self._view()
+        if isinstance(view, LogFollower):
+            view.refresh()
+        return view.bounds()
+
+    def _readable_to(self, from_lsn: int | None, to_lsn: int | None) -> tuple[int, int]:
+        """Checks a range and makes it durable. Returns (first_lsn, last_lsn)."""
+        view = self._view()
+        # Before the bounds: what is refused or truncated between the two is waited for in vain.
+        generation = 0 if isinstance(view, LogFollower) else lib.walcore_generation(view.group.raw)
+        first_lsn, last_lsn = self._bounds_now()
+        start = first_lsn if from_lsn is None else from_lsn
+        end = last_lsn if to_lsn is None else to_lsn
+        nothing_yet = start == last_lsn + 1 and end == last_lsn
+        if not (first_lsn <= start <= last_lsn or nothing_yet):
+            raise LSNOutOfRangeError(start, first_lsn, last_lsn)
+        if end > last_lsn:
+            raise LSNOutOfRangeError(end, first_lsn, last_lsn)
+        if isinstance(view, LogWriter) and end > lib.walcore_durable_lsn(view.group.raw):
+            view.group.wait(generation, end, lib.WALCORE_LEVEL_DURABLE, None)
+        return first_lsn, last_lsn
+
+    def _epoch(self) -> int:
+        """How often the suffix was truncated."""
+        return self._view().meta.epoch
+
+    def _history(self, lsn: int) -> tuple[int, int]:
+        """The term of an entry, or of the one before the first, and the epoch. For Tail."""
+        view = self._view()
+        return view.term_of(lsn), view.meta.epoch
+
+    def _await_entry(self, lsn: int) -> bool:
+        """Waits a little for an entry to be durable. For Tail."""
+        view = self._view()
+        if isinstance(view, LogFollower):
+            view.refresh()
+            if view.bounds()[1] < lsn:
+                time.sleep(_POLL_S)
+            return view.bounds()[1] >= lsn
+        self._nudge(view, lsn)
+        rc = lib.walcore_watch(view.group.raw, lsn, _WATCH_SLICE_NS)
+        if rc not in (lib.WALCORE_OK, lib.WALCORE_TIMEOUT):
+            raise view.group.error(rc)
+        return rc == lib.WALCORE_OK
+
+    async def _await_entry_async(self, lsn: int) -> bool:
+        view = self._view()
+        if isinstance(view, LogFollower):
+            view.refresh()
+            if view.bounds()[1] < lsn:
+                await asyncio.sleep(_POLL_S)
+            return view.bounds()[1] >= lsn
+        if lib.walcore_durable_lsn(view.group.raw) >= lsn:
+            return True
+        self._nudge(view, lsn)
+        generation = lib.walcore_generation(view.group.raw)
+        # An entry of this lsn that does not make it is followed by another.
+        with contextlib.suppress(TimeoutError, LogFullError, EntryTruncatedError):
+            await asyncio.wait_for(view.group.waker().future(generation, lsn), _POLL_S * 10)
+        return lib.walcore_durable_lsn(view.group.raw) >= lsn
+
+    def _nudge(self, view: LogWriter, lsn: int) -> None:
+        """Under sync="os" nothing may ever become durable by itself; a follower asks for it."""
+        if self.sync_policy != "os" or view.bounds()[1] < lsn:
+            return
+        with contextlib.suppress(CommitTimeoutError):
+            self.sync()
+
+
+def _abandon_all() -> None:
+    for log in list(_writers):
+        log._abandon()
+
+
+_writers: weakref.WeakSet[FileWALManager] = weakref.WeakSet()
+os.register_at_fork(after_in_child=_abandon_all)
+
+
+def _open_writer(
+    path: str,
+    options: _Options,
+    clock: Callable[[], int],
+    entropy: Callable[[int], bytes],
+) -> LogWriter:
+    meta_fd = open_meta(path, write=True)
+    try:
+        opened = read_log(path, meta_fd)
+        if opened is None:
+            create_log(path, meta_fd, options.segment_bytes, clock(), entropy)
+            opened = read_log(path, meta_fd)
+            assert opened is not None
+        return LogWriter(
+            path,
+            meta_fd,
+            opened,
+            durable=options.sync == "always",
+            interval_ns=options.sync_interval_ms * 1_000_000 if options.sync == "interval" else 0,
+            segment_bytes=options.segment_bytes,
+            clock=clock,
+            entropy=entropy,
+        )
+    except BaseException as error:
+        files.close(meta_fd)
+        if isinstance(error, OSError) and not isinstance(error, WALStoreError):
+            raise access_error(error, path, "cannot open") from error
+        raise
+
+
+def _checked_buffer(payload: object) -> memoryview:
+    if not isinstance(payload, (bytes, bytearray, memoryview)):
+        raise PayloadTypeError(
+            f"a payload is bytes, bytearray or memoryview, not {type(payload).__name__}"
+        )
+    view = memoryview(payload)
+    if not view.c_contiguous:
+        raise PayloadTypeError("a memoryview payload must be contiguous")
+    return view.cast("B")
+
+
+def _buffer(payload: object) -> Any:
+    return ffi.from_buffer("uint8_t[]", _checked_buffer(payload))

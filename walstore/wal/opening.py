@@ -1,0 +1,309 @@
+"""Opening a log: making a new one, or finding out what an old one is worth and mending its tail.
+
+Every step may be cut short by a crash or fail; doing it again gives the same log.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from walstore.errors import CorruptLogError, LogAccessError, LogLockedError, NotALogError
+from walstore.limits import BLOCK_BYTES
+from walstore.wal import files
+from walstore.wal.layout import CUT_PREFIX, SPARE_PREFIX, Layout, Segment, load_layout
+from walstore.wal.meta import (
+    COPY_BYTES,
+    META_NAME,
+    Meta,
+    Watermark,
+    read_meta,
+    read_watermark,
+    weaker_copy,
+    write_meta,
+)
+from walstore.wal.moving import Moved, move_unproven, moved_name
+from walstore.wal.recovery import Cut, Tail, examine_tail
+from walstore.wal.segment import file_bytes, limit_for, parse_name
+from walstore.wal.space import SegmentSpec, activate, make_zeroed
+
+__all__ = ["Opened", "create_log", "open_meta", "read_log", "recover_tail"]
+
+logger = logging.getLogger("walstore")
+
+_REWRITE_CHUNK_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A log that was read: its metadata, its files and its tail."""
+
+    meta: Meta
+    layout: Layout
+    tail: Tail
+    watermark: Watermark | None
+    moved_index: bytes | None = None
+    """After a move of unproven records: the index of the segment that they were moved out of."""
+
+    @property
+    def last_lsn(self) -> int:
+        """The last good entry."""
+        return self.tail.next_lsn - 1
+
+
+def access_error(error: OSError, path: str, what: str) -> LogAccessError:
+    """An error of the system's, as one of ours."""
+    return LogAccessError(error.errno or 0, str(error.filename or path), what)
+
+
+def open_meta(path: str, *, write: bool) -> int:
+    """Opens the log's `meta` file and, to write, takes the lock. Returns the descriptor.
+
+    Raises:
+        NotALogError, LogLockedError, LogAccessError
+    """
+    meta_path = os.path.join(path, META_NAME)
+    try:
+        if write and not os.path.isdir(path):
+            _make_log_directory(path)
+        create = write and not os.path.exists(meta_path)
+        if create:
+            _refuse_foreign(path)
+        fd = files.open_file(meta_path, write=write, create=create)
+    except FileNotFoundError:
+        if os.path.isdir(path):
+            raise NotALogError(path, "the directory holds no log") from None
+        raise NotALogError(path, "there is no such directory") from None
+    except NotADirectoryError:
+        raise NotALogError(path, "it is a file; a log is a directory") from None
+    except LogAccessError:
+        raise
+    except OSError as error:
+        raise access_error(error, path, "cannot open") from error
+    try:
+        if write and not files.lock(fd):
+            raise LogLockedError(path)
+    except OSError as error:
+        files.close(fd)
+        if isinstance(error, LogLockedError):
+            raise
+        raise access_error(error, path, "cannot lock") from error
+    return fd
+
+
+def _make_log_directory(path: str) -> None:
+    if os.path.lexists(path):
+        raise NotADirectoryError(path)
+    parent = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(parent):
+        raise LogAccessError(2, parent, "cannot make a log where there is no directory")
+    files.make_directory(path)
+
+
+def _refuse_foreign(path: str) -> None:
+    """A new log wants a directory of its own."""
+    names = files.list_directory(path)
+    segments = [name for name in names if parse_name(name)]
+    if segments:
+        raise CorruptLogError(
+            os.path.join(path, META_NAME), 0, 0, "segments are here, but the log's metadata is gone"
+        )
+    foreign = [name for name in names if not name.startswith((".", "lost+found", SPARE_PREFIX))]
+    if foreign:
+        raise NotALogError(
+            path, f"the directory holds other files ({foreign[0]})", "name a new or empty directory"
+        )
+
+
+def _holds_records(path: str) -> bool:
+    """Whether a segment is more than the empty one that a making cut short leaves behind."""
+    fd = files.open_file(path)
+    try:
+        at = BLOCK_BYTES  # behind the header
+        while data := files.read_at(fd, _REWRITE_CHUNK_BYTES, at):
+            if data.strip(b"\0"):
+                return True
+            at += len(data)
+        return False
+    finally:
+        files.close(fd)
+
+
+def create_log(
+    path: str, meta_fd: int, segment_bytes: int, now_ns: int, entropy: Callable[[int], bytes]
+) -> None:
+    """Makes an empty log; durable, with its name, at return. Until then there is none."""
+    log_id = entropy(16)
+    limit_at = limit_for(segment_bytes)
+    for name in files.list_directory(path):
+        parsed = parse_name(name)
+        if parsed and (parsed != (1, 1) or _holds_records(os.path.join(path, name))):
+            raise CorruptLogError(
+                os.path.join(path, META_NAME), 0, 0, "segments are here, but the metadata is empty"
+            )
+    # What an earlier try left in `meta` must not come to life beside the new segment.
+    files.zero_fill(meta_fd, 0, COPY_BYTES, path)
+    files.sync_data(meta_fd, path)
+    # Then the names of `meta` and of the directory: segments without `meta` mean damage.
+    files.sync_directory(path)
+    files.sync_directory(os.path.dirname(path))
+    spec = SegmentSpec(log_id, 1, 0, 1, 1, 0, limit_at)
+    spare = os.path.join(path, f"{SPARE_PREFIX}{1:08x}.wal")
+    make_zeroed(spare, file_bytes(limit_at))
+    _, fd = activate(path, spare, spec, now_ns, entropy)
+    files.close(fd)
+    meta = Meta(
+        log_id=log_id,
+        generation=1,
+        epoch=0,
+        term=1,
+        first_lsn=1,
+        prev_term=0,
+        tail_segment_id=1,
+        clean=True,
+        clean_lsn=0,
+    )
+    write_meta(meta_fd, meta, os.path.join(path, META_NAME))
+
+
+def read_log(path: str, meta_fd: int, *, live: bool = False) -> Opened | None:
+    """Reads a log without changing it; None when its making was cut short. `live`: a writer other
+    than the caller is at work.
+
+    Raises:
+        CorruptLogError, NotALogError, UnsupportedFormatError
+    """
+    meta_path = os.path.join(path, META_NAME)
+    meta = read_meta(meta_fd, meta_path)
+    if meta is None:
+        return None
+    # Read before the records: a running writer moves it on only behind them.
+    watermark = read_watermark(meta_fd, meta.log_id)
+    layout = load_layout(path, meta)
+    segment = layout.segments[-1]
+    fd = files.open_file(segment.path)
+    try:
+        tail = examine_tail(fd, segment.path, segment.header, meta, watermark, live=live)
+    finally:
+        files.close(fd)
+    if tail.next_lsn < meta.first_lsn:
+        raise CorruptLogError(
+            segment.path, tail.end_at, tail.next_lsn, f"the log starts at {meta.first_lsn}"
+        )
+    return Opened(meta, layout, tail, watermark)
+
+
+def _keep_cut(path: str, segment: Segment, cut: Cut, data: bytes) -> None:
+    """Writes what is about to be cut away to a file beside the log; durable at return."""
+    kept = _write_cut(path, segment, cut, data)
+    logger.warning(
+        "%s: torn tail cut at offset %d, before lsn %d: %s; %d bytes kept in %s",
+        segment.path,
+        cut.at,
+        cut.lsn,
+        cut.reason,
+        len(data),
+        kept,
+    )
+
+
+def _write_cut(path: str, segment: Segment, cut: Cut, data: bytes) -> str:
+    number = 0
+    while True:
+        name = f"{CUT_PREFIX}{segment.header.segment_id:08x}-{cut.at:012d}-{number}.bin"
+        kept = os.path.join(path, name)
+        fd = files.open_file(kept, write=True, create=True)
+        try:
+            size = files.size_of(fd)
+            # A file that is a prefix of the data is an earlier try that was cut short.
+            if data.startswith(files.read_at(fd, size, 0)) and size <= len(data):
+                files.write_at(fd, data, 0, kept)
+                files.sync_data(fd, kept)
+                files.sync_directory(path)
+                return kept
+        finally:
+            files.close(fd)
+        number += 1
+
+
+def _first_unproven(opened: Opened) -> int | None:
+    """The first entry at the end of the log that nothing shows to have been durable."""
+    if opened.meta.clean:
+        return None
+    proven_lsn = max(opened.tail.proven_lsn, opened.layout.segments[-1].first_lsn - 1)
+    mark = opened.watermark
+    if mark and mark.epoch == opened.meta.epoch:
+        proven_lsn = max(proven_lsn, mark.durable_lsn)
+    return proven_lsn + 1 if proven_lsn < opened.last_lsn else None
+
+
+def recover_tail(
+    path: str, meta_fd: int, opened: Opened, now_ns: int, entropy: Callable[[int], bytes]
+) -> tuple[int, Opened]:
+    """Makes the end of the log fit to be written to: a torn tail kept aside, every good record
+    durable. Returns a descriptor of the last segment open for writing, and the log as it is now."""
+    segment, cut = opened.layout.segments[-1], opened.tail.cut
+    fd = files.open_file(segment.path, write=True)
+    try:
+        if cut:
+            _keep_cut(path, segment, cut, files.read_at(fd, cut.end_at - cut.at, cut.at))
+        unproven_lsn = _first_unproven(opened)
+        if unproven_lsn is None:
+            _clear_tail(fd, segment, opened.tail)
+            return fd, opened
+    except BaseException:
+        files.close(fd)
+        raise
+    files.close(fd)
+    segment_id = opened.layout.segment_id_max + 1
+    moved = move_unproven(
+        path, meta_fd, opened.meta, segment, opened.tail, unproven_lsn, segment_id, now_ns, entropy
+    )
+    return moved.fd, _after_move(opened, moved, segment_id)
+
+
+def _clear_tail(fd: int, segment: Segment, tail: Tail) -> None:
+    """Zeros over a torn tail, and the file at its full size; durable."""
+    if tail.cut:
+        files.zero_fill(fd, tail.cut.at, tail.cut.end_at, segment.path)
+    size = files.size_of(fd)
+    wanted = file_bytes(segment.header.limit_at)
+    if size < wanted:
+        files.reserve(fd, wanted, segment.path)
+        files.zero_fill(fd, max(size, tail.end_at), wanted, segment.path)
+    files.sync_data(fd, segment.path)
+
+
+def _after_move(opened: Opened, moved: Moved, segment_id: int) -> Opened:
+    layout = opened.layout
+    old = os.path.basename(layout.segments[-1].path)
+    leftovers = layout.leftovers if len(moved.segments) > 1 else (*layout.leftovers, old)
+    return Opened(
+        meta=moved.meta,
+        layout=replace(
+            layout,
+            segments=(*layout.segments[:-1], *moved.segments),
+            leftovers=leftovers,
+            spares=tuple(name for name in layout.spares if name != moved_name(segment_id)),
+            segment_id_max=segment_id,
+        ),
+        tail=moved.tail,
+        watermark=opened.watermark,
+        moved_index=moved.index,
+    )
+
+
+def mark_open(meta_fd: int, path: str, opened: Opened) -> Meta:
+    """Takes the mark of a clean close away, before anything is appended."""
+    meta = replace(
+        opened.meta,
+        generation=opened.meta.generation + 1,
+        term=max(opened.meta.term, opened.tail.last_term),
+        clean=False,
+        clean_lsn=0,
+    )
+    meta_path = os.path.join(path, META_NAME)
+    write_meta(meta_fd, meta, meta_path, weaker_copy(meta_fd, meta_path))
+    return meta

@@ -1,0 +1,500 @@
+"""The writing side of an open log: its segments, and every change to them.
+
+`meta` is the point of commitment of each change: a roll, a truncation, a term, a close. What a
+change needs is made durable before, what it no longer needs is removed after.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from walstore._native import lib
+from walstore.errors import (
+    ClosedLogError,
+    CorruptLogError,
+    LogAccessError,
+    LogFullError,
+    LogPoisonedError,
+    LSNOutOfRangeError,
+    WALStoreError,
+)
+from walstore.limits import BLOCK_BYTES
+from walstore.wal import files
+from walstore.wal.commit import GroupCommit
+from walstore.wal.housekeeper import Housekeeper
+from walstore.wal.layout import Segment
+from walstore.wal.meta import (
+    META_NAME,
+    WATERMARK_AT,
+    Meta,
+    watermark_seed,
+    write_copy,
+)
+from walstore.wal.opening import Opened, mark_open, recover_tail
+from walstore.wal.reading import Place, SegmentCache, find_segment, read_entry
+from walstore.wal.recovery import check_whole, cut_index
+from walstore.wal.segment import RECORDS_AT, decode_header, limit_for, parse_name
+from walstore.wal.space import SegmentSpec, activate, seal_segment
+from walstore.wal.spares import Spares
+
+__all__ = ["LogWriter"]
+
+logger = logging.getLogger("walstore")
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_PREFER_NS = 100_000_000
+"""How long smaller entries wait for the large one that a segment was made for."""
+_NO_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
+class LogWriter:
+    """Owns an open log's metadata, segments, spare file and C writer.
+
+    Args:
+        path: the log's directory.
+        meta_fd: its `meta`, locked.
+        opened: what reading it gave.
+        durable, interval_ns: the sync policy, see GroupCommit.
+        segment_bytes: record area of new segments.
+        clock, entropy: wall clock in ns, and random bytes.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        meta_fd: int,
+        opened: Opened,
+        *,
+        durable: bool,
+        interval_ns: int,
+        segment_bytes: int,
+        clock: Callable[[], int],
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self.path = path
+        self.cache = SegmentCache()
+        self._meta_fd = meta_fd
+        self._limit_at = limit_for(segment_bytes)
+        self._clock = clock
+        self._entropy = entropy
+        self._changes = threading.RLock()  # one change of segments or metadata at a time
+        self._lock = threading.Lock()  # for what the housekeeper changes and readers look at too
+        self._closed = False
+        self._segments = opened.layout.segments
+        self._refuse_later(opened)
+        unsealed = self._find_unsealed()
+        fd, opened = recover_tail(path, meta_fd, opened, clock(), entropy)
+        self._segments = opened.layout.segments
+        self._next_id = opened.layout.segment_id_max + 1
+        if opened.moved_index is not None:
+            unsealed.append((self._segments[-2], opened.moved_index))
+        self._fds = [fd]  # the last segment's is the last
+        try:
+            self._start(opened, durable, interval_ns)
+        except BaseException:
+            files.close(fd)
+            raise
+        for segment, index in unsealed:
+            self._seal_later(segment, index)
+
+    def _start(self, opened: Opened, durable: bool, interval_ns: int) -> None:
+        self.meta = mark_open(self._meta_fd, self.path, opened)
+        self._spares = Spares(self.path, self._limit_at, opened.layout)
+        self._housekeeper = Housekeeper(self._on_background_error)
+        self.group = GroupCommit(
+            self.path,
+            durable=durable,
+            interval_ns=interval_ns,
+            watermark_fd=self._meta_fd,
+            watermark_at=WATERMARK_AT,
+            watermark_seed=watermark_seed(self.meta.log_id),
+        )
+        tail = opened.tail
+        self._asked = False
+        self._attach(tail.next_lsn, tail.last_term, tail.end_at, tail.index, zeroed=False)
+        self.group.start()
+        self.group.thaw()
+
+    def _refuse_later(self, opened: Opened) -> None:
+        """A segment is filled only once `meta` names it. One that is later than the last and not
+        empty shows that `meta` is older than the log, which happens to restored backups."""
+        for name in opened.layout.leftovers:
+            named = parse_name(name)
+            if named is None or named[1] < opened.meta.tail_segment_id:
+                continue
+            fd = files.open_file(os.path.join(self.path, name))
+            try:
+                block = files.read_at(fd, BLOCK_BYTES, 0)
+                used = any(files.read_at(fd, lib.WALCORE_RECORD_HEADER_BYTES, RECORDS_AT))
+            finally:
+                files.close(fd)
+            # A recovery that was cut short left copies, which the last segment still has.
+            if used and not decode_header(block, name, named[0]).moved:
+                meta_path = os.path.join(self.path, META_NAME)
+                raise CorruptLogError(meta_path, 0, named[0], f"it is older than segment {name}")
+
+    def _find_unsealed(self) -> list[tuple[Segment, bytes]]:
+        """The segments that a crash kept from being sealed, with their indexes; checked before
+        anything is changed."""
+        unsealed = []
+        for segment in self._segments[:-1]:
+            if segment.seal is None:
+                assert segment.last_lsn is not None
+                fd = files.open_file(segment.path)
+                try:
+                    found = check_whole(fd, segment.path, segment.header, segment.last_lsn)
+                finally:
+                    files.close(fd)
+                unsealed.append((segment, found.index))
+        return unsealed
+
+    # ---- what reading needs (reading.View) ----
+
+    def segments(self) -> tuple[Segment, ...]:
+        """The chain as it is now."""
+        return self._segments
+
+    def bounds(self) -> tuple[int, int]:
+        """First and last lsn."""
+        return self.meta.first_lsn, lib.walcore_last_lsn(self.group.raw)
+
+    def locate_in_tail(self, segment: Segment, lsn: int) -> Place:
+        """Where to look in the segment that is written to."""
+        with self._lock:
+            found = self.group.locate(lsn) if segment is self._segments[-1] else None
+        if found is None:
+            # The log rolled since the reader took its segments: scan from the start.
+            return Place(segment.first_lsn, RECORDS_AT, RECORDS_AT)
+        return Place(*found)
+
+    def explain(self, error: CorruptLogError) -> Exception:
+        """Records that were truncated away under a reader may be overwritten: no damage."""
+        with self._lock:
+            segments, (first_lsn, last_lsn) = self._segments, self.bounds()
+        for segment in segments:
+            last_here = last_lsn if segment.last_lsn is None else segment.last_lsn
+            if segment.path == error.path and error.lsn <= last_here:
+                return error
+        return LSNOutOfRangeError(error.lsn, first_lsn, last_lsn)
+
+    # ---- metadata ----
+
+    def _write_meta(self, meta: Meta) -> None:
+        """Commits a change: durable in one copy, then in the other.
+
+        Raises:
+            LogFullError: no space, and nothing changed.
+            LogPoisonedError
+        """
+        meta = replace(meta, generation=self.meta.generation + 1)
+        fd, path = self._meta_fd, os.path.join(self.path, META_NAME)
+        with self._all_or_poisoned():
+            try:
+                write_copy(fd, meta, path, 0)
+            except OSError as error:
+                if error.errno not in _NO_SPACE:
+                    raise
+                # Enough of it may have been written to count.
+                write_copy(fd, self.meta, path, 0)
+                files.sync_data(fd, path)
+                raise LogFullError(error.errno, self.path) from error
+            files.sync_data(fd, path)
+            self.meta = meta
+            try:
+                write_copy(fd, meta, path, 1)
+            except OSError as error:
+                if error.errno not in _NO_SPACE:
+                    raise
+                # There is no way back: one copy holds the change. Space may have been freed.
+                write_copy(fd, meta, path, 1)
+            files.sync_data(fd, path)
+
+    @contextmanager
+    def _all_or_poisoned(self) -> Iterator[None]:
+        """What is interrupted in here, by a signal too, may have happened or not: nothing more is
+        accepted until the log is read anew. A LogFullError says that it has not happened."""
+        try:
+            yield
+        except LogFullError:
+            raise
+        except OSError as error:
+            raise self._poison(error) from error
+        except BaseException:
+            self.group.poison(errno.EINTR)
+            raise
+
+    def _poison(self, error: OSError) -> LogPoisonedError:
+        code = error.errno or errno.EIO
+        self.group.poison(code)
+        return LogPoisonedError(code, self.path)
+
+    def _fail(self, error: OSError) -> Exception:
+        """What an error inside a change means: no space leaves the log as it was, anything
+        else latches it shut."""
+        if isinstance(error, WALStoreError):
+            return error
+        if error.errno in _NO_SPACE:
+            return LogFullError(error.errno, self.path)
+        if error.errno in _NO_RESOURCES:
+            return LogAccessError(error.errno, self.path, "cannot change")
+        return self._poison(error)
+
+    def _on_background_error(self, error: OSError) -> None:
+        logger.error("%s: background work failed: %s", self.path, error)
+        if error.errno not in _NO_SPACE | _NO_RESOURCES:
+            self._poison(error)
+
+    def _take_id(self) -> int:
+        self._next_id += 1
+        return self._next_id - 1
+
+    def _ask_for_spare(self) -> None:
+        """Has the housekeeper prepare a spare, and lets the writer use the whole segment."""
+        if not self._asked:
+            self._asked = True
+            limit_at = self._segments[-1].header.limit_at
+            lib.walcore_writer_set_limit(self.group.raw, limit_at)
+            self._housekeeper.add(self._spares.prepare)
+
+    # ---- segments ----
+
+    def _attach(
+        self, next_lsn: int, last_term: int, tail_at: int, index: bytes, *, zeroed: bool
+    ) -> None:
+        """Points the C writer at the last segment. Until that is half full it is told a limit
+        of half, so that it asks, and a spare is prepared in time."""
+        meta, header = self.meta, self._segments[-1].header
+        self.group.attach(
+            self._fds[-1], header, next_lsn, meta.term, last_term, meta.epoch, tail_at, zeroed
+        )
+        self.group.load_index(index)
+        half_at = RECORDS_AT + (header.limit_at - RECORDS_AT) // 2
+        self._asked = self._spares.ready or tail_at > half_at
+        if not self._asked:
+            lib.walcore_writer_set_limit(self.group.raw, half_at)
+
+    def _add_segment(self, first_lsn: int, limit_at: int, meta: Meta) -> None:
+        """Makes a segment that starts with `first_lsn`, commits it as the log's last together
+        with `meta`, and points the writer at it. Segments that start later leave the chain."""
+        kept = [segment for segment in self._segments if segment.first_lsn < first_lsn]
+        if first_lsn == meta.first_lsn:
+            kept = []
+        spec = SegmentSpec(
+            log_id=meta.log_id,
+            segment_id=self._take_id(),
+            prev_segment_id=kept[-1].header.segment_id if kept else 0,
+            first_lsn=first_lsn,
+            term=meta.term,
+            prev_term=self.term_of(first_lsn - 1),
+            limit_at=limit_at,
+        )
+        spare = self._spares.take(limit_at)
+        try:
+            segment, fd = activate(self.path, spare.path, spec, self._clock(), self._entropy)
+        except OSError:
+            self._spares.give_back(spare)
+            raise
+        if kept:
+            kept[-1] = replace(kept[-1], last_lsn=first_lsn - 1)
+        self._fds.append(fd)
+        try:
+            with self._all_or_poisoned():
+                self._write_meta(replace(meta, tail_segment_id=spec.segment_id))
+                with self._lock:  # a reader must see both or neither
+                    self._segments = (*kept, segment)
+                    self._attach(first_lsn, spec.prev_term, RECORDS_AT, b"", zeroed=spare.zeroed)
+        except LogFullError:  # it has not become part of the log
+            files.close(self._fds.pop())
+            files.remove(segment.path)
+            raise
+        files.close(self._fds.pop(0))
+
+    def term_of(self, lsn: int) -> int:
+        """The term of an entry, or of the one before the log's first."""
+        if lsn < self.meta.first_lsn:
+            return self.meta.prev_term
+        return read_entry(self, lsn).term
+
+    def _seal_later(self, segment: Segment, index: bytes) -> None:
+        """Has the housekeeper seal a segment that another one follows now."""
+
+        def job() -> None:
+            try:
+                sealed = seal_segment(segment, index)
+            except CorruptLogError as error:
+                logger.error("%s: not sealed: %s", self.path, error)
+                return
+            with self._lock:
+                self._segments = tuple(
+                    sealed if other is segment else other for other in self._segments
+                )
+
+        self._housekeeper.add(job)
+
+    def _drop(self, dropped: list[Segment]) -> None:
+        """Recycles or removes segments that left the chain. The change is committed: what
+        cannot be removed now is removed at the next open."""
+        try:
+            for segment in dropped:
+                if self.cache.forget(segment):
+                    self._spares.recycle(segment)
+                else:
+                    files.remove(segment.path)
+            if dropped:
+                files.sync_directory(self.path)
+        except OSError as error:
+            logger.warning("%s: truncated segments are left to be removed: %s", self.path, error)
+
+    # ---- changes ----
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """One change at a time, and none to a log that is closed or latched shut."""
+        with self._changes:
+            if self._closed:
+                raise ClosedLogError(f"{self.path} is closed")
+            if self.group.status().poisoned:
+                raise self.group.error(lib.WALCORE_POISONED)
+            yield
+
+    @contextmanager
+    def _frozen(self) -> Iterator[None]:
+        """Keeps appends out while the segments change."""
+        # At most one segment besides the last is ever without a seal, and none is being sealed
+        # while a truncation cuts it.
+        self._housekeeper.wait_idle()
+        self.group.freeze()
+        try:
+            yield
+        except OSError as error:
+            raise self._fail(error) from error
+        finally:
+            self.group.thaw()
+
+    def roll(self, need_bytes: int) -> None:
+        """Makes room for a record, or batch, of `need_bytes` after the writer said ROLL. The
+        caller tries again; it may be told ROLL again when others were faster.
+
+        Raises:
+            LogFullError: no space for another segment; the log is as it was.
+            LogPoisonedError
+        """
+        with self._changing():
+            tail = self._segments[-1]
+            if not self._asked:
+                self._ask_for_spare()
+                return
+            if self.group.status().tail_at + need_bytes <= tail.header.limit_at:
+                return  # another thread was faster
+            with self._frozen():
+                next_lsn = lib.walcore_last_lsn(self.group.raw) + 1
+                limit_at = max(self._limit_at, RECORDS_AT + need_bytes)
+                self._replace_tail(next_lsn, limit_at, self.meta)
+                if limit_at > self._limit_at:
+                    lib.walcore_writer_prefer(self.group.raw, need_bytes, _PREFER_NS)
+
+    def _replace_tail(self, first_lsn: int, limit_at: int, meta: Meta) -> None:
+        """Begins a new last segment with `first_lsn`; then seals the one before it, and drops
+        those that are not part of the log any more."""
+        index = self.group.index()
+        before = self._segments
+        self._add_segment(first_lsn, limit_at, meta)
+        kept = {segment.header.segment_id for segment in self._segments}
+        self._drop([segment for segment in before if segment.header.segment_id not in kept])
+        # A log that fills one segment will fill another: the next file first.
+        self._ask_for_spare()
+        if before[-1].header.segment_id in kept:
+            tail = self._segments[-2]
+            self._seal_later(tail, cut_index(index, first_lsn - tail.first_lsn))
+
+    def begin_term(self) -> int:
+        """Begins a new term; durable at return."""
+        with self._changing():
+            try:
+                self._write_meta(replace(self.meta, term=self.meta.term + 1))
+            except OSError as error:
+                raise self._fail(error) from error
+            lib.walcore_writer_set_term(self.group.raw, self.meta.term)
+            return self.meta.term
+
+    def adopt_term(self, term: int) -> None:
+        """Makes another node's term durable before its entries are; a lower one changes nothing."""
+        if term <= self.meta.term:
+            return
+        with self._changing():
+            try:
+                self._write_meta(replace(self.meta, term=max(term, self.meta.term)))
+            except OSError as error:
+                raise self._fail(error) from error
+            lib.walcore_writer_set_term(self.group.raw, self.meta.term)
+
+    def truncate_before(self, lsn: int) -> None:
+        """Drops entries before `lsn`; durable at return."""
+        with self._changing():
+            first_lsn, last_lsn = self.bounds()
+            if not 1 <= lsn <= last_lsn + 1:
+                raise LSNOutOfRangeError(lsn, first_lsn, last_lsn)
+            if lsn <= first_lsn:
+                return
+            generation = lib.walcore_generation(self.group.raw)
+            self.group.wait(generation, lsn - 1, lib.WALCORE_LEVEL_DURABLE, None)
+            self._housekeeper.wait_idle()
+            try:
+                self._write_meta(replace(self.meta, first_lsn=lsn, prev_term=self.term_of(lsn - 1)))
+            except OSError as error:
+                raise self._fail(error) from error
+            with self._lock:
+                first = find_segment(self._segments, lsn)
+                dropped, self._segments = self._segments[:first], self._segments[first:]
+            self._drop(list(dropped))
+
+    def truncate_after(self, lsn: int) -> None:
+        """Drops entries after `lsn` and begins a new term; durable at return."""
+        with self._changing(), self._frozen():
+            first_lsn, last_lsn = self.bounds()
+            if not first_lsn - 1 <= lsn <= last_lsn:
+                raise LSNOutOfRangeError(lsn, first_lsn, last_lsn)
+            if lsn == last_lsn:
+                self.begin_term()
+                return
+            meta = replace(self.meta, term=self.meta.term + 1, epoch=self.meta.epoch + 1)
+            self._replace_tail(lsn + 1, self._limit_at, meta)
+
+    def abandon(self) -> None:
+        """In a child made by fork: lets go of the descriptors, and so of the lock, which would
+        otherwise outlive the parent."""
+        self._closed = True
+        for fd in (*self._fds, self._meta_fd):
+            files.close(fd)
+
+    def close(self) -> None:
+        """Makes everything durable, marks the log as closed and lets go of it.
+
+        Raises:
+            LogPoisonedError: what an un-synced policy had accepted could not be made durable.
+        """
+        with self._changes:
+            self._housekeeper.stop()
+            status = self.group.status()
+            try:
+                if status.poisoned:
+                    if self.group.level == lib.WALCORE_LEVEL_WRITTEN and status.behind:
+                        raise self.group.error(lib.WALCORE_POISONED)
+                else:
+                    with self._frozen():
+                        last_lsn = lib.walcore_last_lsn(self.group.raw)
+                        self._write_meta(replace(self.meta, clean=True, clean_lsn=last_lsn))
+                        self.group.stop()  # before the thaw, which would let appends in again
+            finally:
+                self._closed = True
+                self.group.stop()
+                self.cache.close()
+                files.unlock(self._meta_fd)
+                for fd in (*self._fds, self._meta_fd):
+                    files.close(fd)
