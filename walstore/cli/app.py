@@ -1,0 +1,173 @@
+"""The group of commands, and the one place where errors become a sentence and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+import traceback
+from typing import Any
+
+import click
+
+import walstore
+from walstore.cli import exits
+from walstore.cli.dump import dump
+from walstore.cli.info import info
+from walstore.cli.output import complain
+from walstore.cli.repair import repair
+from walstore.cli.stats import stats
+from walstore.cli.tail import tail
+from walstore.cli.verify import verify
+from walstore.errors import (
+    CorruptLogError,
+    LogLockedError,
+    LSNOutOfRangeError,
+    NotALogError,
+    UnsupportedFormatError,
+    WALStoreError,
+)
+
+__all__ = ["app"]
+
+_DENIED = {errno.EACCES, errno.EPERM}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+def _system_hint(code: int | None) -> str:
+    if code in _DENIED:
+        return "run it as the user who owns the log's files, or give this user access to them"
+    if code == errno.EROFS:
+        return "the filesystem is mounted read-only"
+    if code in _FULL:
+        return "free some space and run it again"
+    if code == errno.EIO:
+        return (
+            "the disk fails to read or write; see the kernel's log, and copy what is still readable"
+        )
+    return ""
+
+
+def _hint(error: WALStoreError) -> str:
+    """What to do next, said for somebody at a terminal."""
+    if isinstance(error, LogLockedError):
+        return "stop the writer first; it repairs a torn tail itself whenever it opens the log"
+    if isinstance(error, NotALogError):
+        return error.hint or "name the directory that FileWALManager was given"
+    if isinstance(error, OSError) and not error.hint:
+        return _system_hint(error.errno)
+    return error.hint
+
+
+def _code(error: BaseException) -> int:
+    if isinstance(error, CorruptLogError):
+        return exits.CORRUPT
+    if isinstance(error, (NotALogError, UnsupportedFormatError)):
+        return exits.NOT_A_LOG
+    if isinstance(error, LogLockedError):
+        return exits.BUSY
+    if isinstance(error, LSNOutOfRangeError):
+        return exits.USAGE
+    return exits.REFUSED
+
+
+def _drop_output() -> None:
+    """Lets the interpreter's last flush go nowhere instead of failing aloud."""
+    try:
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, sys.stdout.fileno())
+        os.close(devnull)
+    except (OSError, ValueError):
+        pass  # not a real file, as in tests
+
+
+def _explain(error: Exception) -> int:
+    """Says what went wrong; returns the exit code."""
+    if isinstance(error, WALStoreError):
+        complain(str(error), _hint(error))
+        return _code(error)
+    if isinstance(error, OSError):
+        if error.filename is None:
+            _drop_output()
+            complain(f"cannot write the output: {error.strerror}", _system_hint(error.errno))
+        else:
+            complain(f"{error.filename}: {error.strerror}", _system_hint(error.errno))
+        return exits.REFUSED
+    if os.environ.get("WALSTORE_TRACEBACK"):
+        traceback.print_exception(error)
+    complain(
+        f"this should not have happened: {type(error).__name__}: {error}",
+        "the log was not changed; please report it with what WALSTORE_TRACEBACK=1 shows",
+    )
+    return exits.DEFECT
+
+
+class Application(click.Group):
+    """A group of commands that never ends in a traceback."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Parses, runs and exits."""
+        kwargs.update(standalone_mode=False)
+        kwargs.setdefault("prog_name", None)
+        kwargs["prog_name"] = kwargs["prog_name"] or "walstore"
+        if sys.stdout is None:  # closed by who started us
+            sys.stdout = open(os.devnull, "w")
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+        # Recovery logs what it cuts; `repair` says it itself.
+        logging.getLogger("walstore").addHandler(logging.NullHandler())
+        try:
+            code = super().main(*args, **kwargs)
+        except click.ClickException as error:
+            error.show()
+            code = exits.USAGE
+        except click.Abort:
+            code = exits.INTERRUPTED
+        sys.exit(code or exits.OK)
+
+    def invoke(self, ctx: click.Context) -> int:
+        """Runs a command; every command returns its exit code."""
+        try:
+            code: int = super().invoke(ctx)
+            sys.stdout.flush()
+            return code
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except BrokenPipeError:
+            _drop_output()
+            return exits.BROKEN_PIPE
+        except KeyboardInterrupt:
+            complain("interrupted")
+            return exits.INTERRUPTED
+        except Exception as error:
+            return _explain(error)
+
+
+@click.group(
+    "walstore",
+    cls=Application,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=(
+        "Exit codes: 0 all is well; 1 torn tail; 2 corruption; 3 not a log; 4 the system refused; "
+        "5 a writer has the log; 64 wrong usage; 130 interrupted; 141 closed pipe."
+    ),
+)
+@click.version_option(walstore.__version__, message="walstore %(version)s")
+def app() -> None:
+    """Look at a walstore log, check it, and mend its torn tail.
+
+    A log is a directory. All commands but 'repair --apply' only read, and work while another
+    process writes to the log.
+
+    \b
+      walstore info /var/lib/app/log            what is in it, and is it healthy?
+      walstore tail -f /var/lib/app/log         watch it grow
+      walstore dump --since -10m --json LOG     the last ten minutes, a JSON object a line
+      walstore verify LOG && echo fine          check every record
+    """
+
+
+for _command in (info, dump, tail, verify, repair, stats):
+    app.add_command(_command)

@@ -1,0 +1,32 @@
+"""What the exit codes mean. Scripts rely on them; docs/cli.md lists them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = [
+    "BROKEN_PIPE",
+    "BUSY",
+    "CORRUPT",
+    "DEFECT",
+    "INTERRUPTED",
+    "NOT_A_LOG",
+    "OK",
+    "REFUSED",
+    "TORN",
+    "USAGE",
+]
+
+OK: Final = 0
+TORN: Final = 1
+CORRUPT: Final = 2
+NOT_A_LOG: Final = 3
+REFUSED: Final = 4
+"""The system refused: no permission, a failing disk, no space for the output."""
+BUSY: Final = 5
+"""A writer has the log open, and the command would change it."""
+USAGE: Final = 64
+DEFECT: Final = 70
+INTERRUPTED: Final = 130
+BROKEN_PIPE: Final = 141
+"""Who read the output went away. Not 0: `verify | head` must not look like a verdict."""
