@@ -1,0 +1,313 @@
+"""Runs workloads and explores their crashes, in worker processes under the shim.
+
+python -m <package>.lab '{"workloads": ["roll"], "seed": 7, "states": 2000}'     by hand
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from .disk import Disk, Image, write_image
+from .enumerate import Explorer, Planner, Recording, Report, State, remove_tree, signature
+from .ledger import Ledger, Mark
+from .session import Session, StopWorkload, Target
+from .shim import CHANGES, READS, Action, Shim
+from .trace import SYNCS, Kind
+from .workers import finish, now, scratch_folder, start
+from .workloads import Workload, target_named, workload_named
+
+SAVED = Path(tempfile.gettempdir()) / "walstore-crash-states"
+SAVED_MAX = 30  # bad states that a worker saves and describes
+
+
+class WorkloadError(AssertionError):
+    """A workload did what it must not even without a crash."""
+
+
+@dataclass
+class Spec:
+    """What a worker shall do: rounds over these workloads until so many states are done."""
+
+    workloads: list[str]
+    seed: int
+    states: int = 1000
+    states_each: int = 0  # every workload gets at least so many, however short its traces come out
+    seconds: float = 600.0
+    states_per_point: int = 12
+    states_per_trace: int = 400
+    second_order: float = 0.03  # share of states whose recovery is crashed again
+    worker: int = 0
+    workers: int = 1
+    scratch: str = ""
+
+
+@dataclass
+class Outcome:
+    """What workers covered."""
+
+    seed: int = 0
+    states: int = 0
+    points: int = 0
+    second_order: int = 0
+    bad: int = 0
+    rounds: int = 0
+    seconds: float = 0.0
+    by_workload: dict[str, int] = field(default_factory=dict)
+    by_problem: dict[str, int] = field(default_factory=dict)
+    reports: list[str] = field(default_factory=list)
+
+    def add(self, other: Outcome) -> None:
+        for name in ("states", "points", "second_order", "bad", "rounds"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.seconds = max(self.seconds, other.seconds)
+        for name, count in other.by_workload.items():
+            self.by_workload[name] = self.by_workload.get(name, 0) + count
+        for name, count in other.by_problem.items():
+            self.by_problem[name] = self.by_problem.get(name, 0) + count
+        self.reports += other.reports
+
+    def __str__(self) -> str:
+        each = " ".join(f"{name}={states}" for name, states in sorted(self.by_workload.items()))
+        speed = self.states / self.seconds if self.seconds else 0
+        return (
+            f"states={self.states} bad={self.bad} seed={self.seed} "
+            f"second-order={self.second_order} points={self.points} traces={self.rounds} "
+            f"seconds={self.seconds:.1f} ({speed:.0f} states/s)\n  {each}"
+            + "".join(f"\n  {count} x {name}" for name, count in sorted(self.by_problem.items()))
+        )
+
+
+class Lab:
+    """Records and explores, in a process that runs under the shim."""
+
+    def __init__(self, scratch: str) -> None:
+        self.scratch, self.shim = scratch, Shim()
+
+    def record(
+        self,
+        workload: Workload,
+        seed: int,
+        *,
+        initial: Image | None = None,
+        marks: Sequence[Mark] = (),
+    ) -> Recording:
+        """Runs a workload on a fresh directory (or a copy of `initial`), recorded."""
+        rng = random.Random(f"{workload.name} {seed}")
+        if workload.starts_from:
+            initial, marks = self.start_of(workload, seed)
+        if not workload.failing:
+            return self._record(workload, seed, rng, initial or {}, marks)
+        kinds, action, error = SYNCS, Action.ERRNO, errno.EIO
+        if workload.failing == "space":
+            kinds = frozenset({Kind.WRITE})
+            action, error = rng.choice((Action.ERRNO, Action.SHORT_FULL)), errno.ENOSPC
+        self._record(workload, seed, random.Random(0), initial or {}, marks)
+        k = rng.randrange(sum(self.shim.calls(kind) for kind in kinds)) + 1
+        return self._record(
+            workload, seed, rng, initial or {}, marks,
+            arm=lambda: self.shim.arm(k, kinds, action, error),
+        )  # fmt: skip
+
+    def _record(
+        self,
+        workload: Workload,
+        seed: int,
+        rng: random.Random,
+        initial: Image,
+        marks: Sequence[Mark],
+        arm: Callable[[], None] | None = None,
+    ) -> Recording:
+        target = target_named(workload.target)
+        root = os.path.join(self.scratch, "recording")
+        write_image(initial, root)
+        session = Session(target, root, rng, self.shim.mark, tolerant=arm is not None)
+        self.shim.sync_delay(workload.sync_delay_us)
+        self.shim.start(root)
+        if arm is not None:
+            arm()
+        try:
+            workload.run(session)
+        except StopWorkload:
+            pass
+        finally:
+            trace = self.shim.stop()
+            self.shim.sync_delay(0)
+        recording = Recording(target, root, trace, workload.name, seed, initial, tuple(marks))
+        disk = Disk(root, initial)
+        for event in recording.events:
+            disk.apply(event)
+        disk.compare(root)
+        remove_tree(root)
+        check_errors(session, target)
+        return recording
+
+    def start_of(self, workload: Workload, seed: int) -> tuple[Image, tuple[Mark, ...]]:
+        """What a workload finds: the disk, and what was promised.
+
+        Nothing, or what a crash of another workload left, in the middle of a write.
+        """
+        if not workload.starts_from:
+            return {}, ()
+        rng = random.Random(f"start of {workload.name} {seed}")
+        recording = self.record(workload_named(workload.starts_from), seed)
+        disk, ledger = Disk(recording.prefix, {}), Ledger()
+        found: list[tuple[Image, tuple[Mark, ...]]] = []
+        for event in recording.events:
+            if event.kind == 0:
+                ledger.apply_bytes(event.data)
+            elif disk.apply(event) and ledger.durable:
+                planner = Planner(disk, rng)
+                if planner.writes:
+                    plan = planner.torn(*planner.writes[-1])
+                    found.append((disk.image(plan), (*ledger.marks, {"t": "crash"})))
+        return rng.choice(found)
+
+    def explore(self, workload: Workload, seed: int, spec: Spec, states_max: int) -> Report:
+        """Records a workload and recovers from its crashes, and from crashes of recoveries."""
+        recording = self.record(workload, seed)
+        rng = random.Random(f"explore {workload.name} {seed}")
+        second = Report()
+
+        def follow(_: Recording, state: State, ledger: Ledger) -> None:
+            if rng.random() < spec.second_order:
+                report = self._second_order(recording, state, ledger, rng)
+                second.states += report.states
+                second.bad += report.bad
+
+        explorer = Explorer(
+            recording, self.scratch, rng,
+            states_per_point=spec.states_per_point, states_max=states_max, follow=follow,
+        )  # fmt: skip
+        report = explorer.run()
+        report.second_order = second.states
+        report.bad += second.bad
+        return report
+
+    def _second_order(
+        self, first: Recording, state: State, ledger: Ledger, rng: random.Random
+    ) -> Report:
+        """Crashes the recovery of a crash; half of the time a call of it fails, too."""
+        marks = (*ledger.marks, {"t": "crash"})
+        arm = None
+        if rng.random() < 0.5:
+            k, error = rng.randrange(1, 16), rng.choice((errno.EIO, errno.EIO, errno.ENOSPC))
+            kinds = rng.choice((CHANGES, SYNCS, READS))
+
+            def arm() -> None:
+                self.shim.arm(k, kinds, Action.ERRNO, error)
+
+        workload = Workload(f"{first.workload}-recovery", reopen, target=first.target.name)
+        recording = self._record(workload, first.seed, rng, state.image, marks, arm)
+        explorer = Explorer(recording, self.scratch, rng, states_per_point=4, states_max=24)
+        return explorer.run()
+
+
+def reopen(session: Session) -> None:
+    """What the next user of a crashed log does; tries again when a fault stops it."""
+    try:
+        log = session.open()
+    except StopWorkload:
+        log = session.open()
+    log.append(session.payload(60))
+    log.close()
+
+
+def check_errors(session: Session, target: Target) -> None:
+    """An I/O error is not corruption."""
+    for failure in session.failures:
+        if isinstance(failure.error, target.never):
+            raise WorkloadError(f"an injected fault was taken for something else: {failure}")
+
+
+def work(spec: Spec) -> Outcome:
+    """One worker: rounds over the workloads until its share of states is done, of each and of all.
+
+    How many states a trace has depends on which calls met in a group commit, so on the machine.
+    """
+    lab = Lab(spec.scratch)
+    outcome, started = Outcome(seed=spec.seed), time.monotonic()
+    outcome.by_workload = dict.fromkeys(spec.workloads, 0)
+    seed = spec.seed * 1000 + spec.worker
+    while time.monotonic() - started < spec.seconds:
+        short = [n for n in spec.workloads if outcome.by_workload[n] < max(1, spec.states_each)]
+        if not short and outcome.states >= spec.states:
+            break
+        for name in short or spec.workloads:
+            left = spec.states_per_trace if short else spec.states - outcome.states
+            if left <= 0:
+                break
+            report = explore_one(lab, workload_named(name), seed, spec, left, outcome)
+            outcome.states += report.states
+            outcome.points += report.points
+            outcome.second_order += report.second_order
+            outcome.bad += len(report.bad)
+            outcome.rounds += 1
+            outcome.by_workload[name] += report.states
+            for bad in report.bad:
+                order = "second order: " if bad.recording.initial else ""
+                name = order + signature(bad.problems[0])
+                count = outcome.by_problem[name] = outcome.by_problem.get(name, 0) + 1
+                if count == 1 and len(outcome.reports) < SAVED_MAX:
+                    outcome.reports.append(bad.describe(bad.save(SAVED)))
+        seed += spec.workers
+    outcome.seconds = time.monotonic() - started
+    return outcome
+
+
+def explore_one(
+    lab: Lab, workload: Workload, seed: int, spec: Spec, left: int, outcome: Outcome
+) -> Report:
+    """One trace; a workload that fails without a crash counts as bad."""
+    now(lab.scratch, f"{workload.name} seed={seed}")
+    try:
+        return lab.explore(workload, seed, spec, min(left, spec.states_per_trace))
+    except Exception:
+        lab.shim.stop()
+        lab.shim.sync_delay(0)
+        outcome.bad += 1
+        outcome.reports.append(
+            f"workload {workload.name} (seed {seed}) raised:\n{traceback.format_exc()[-2000:]}"
+        )
+        for name in ("recording", "state"):
+            shutil.rmtree(os.path.join(lab.scratch, name), ignore_errors=True)
+        return Report()
+
+
+def run_workers(spec: Spec, *, workers: int | None = None, timeout_s: float = 600) -> Outcome:
+    """Splits the states over worker processes; returns what they covered together."""
+    count = workers or min(os.cpu_count() or 1, 8)
+    total, running = Outcome(seed=spec.seed), []
+    for index in range(count):
+        part = {**asdict(spec), "worker": index, "workers": count, "scratch": scratch_folder()}
+        part["states"] = -(-spec.states // count)
+        part["states_each"] = -(-spec.states_each // count)
+        running.append((part, start("lab", json.dumps(part), str(part["scratch"]))))
+    for part, process in running:
+        result = finish(process, timeout_s, str(part["scratch"]))
+        total.add(Outcome(**result))
+        remove_tree(str(part["scratch"]))
+    return total
+
+
+def main(argument: str) -> None:
+    spec = Spec(**json.loads(argument))
+    if not Shim.loaded():
+        outcome = run_workers(spec, workers=1)
+        print(*outcome.reports, outcome, sep="\n")
+        return
+    print(json.dumps(asdict(work(spec))))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,64 @@
+"""Worker processes: modules of this package, run under the shim."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from .shim import environment
+
+# Files in a worker's scratch folder.
+CURRENT, OUTPUT, ERRORS = "current", "stdout", "stderr"
+
+
+def scratch_folder() -> str:
+    """A place for states: in memory, where possible, as they are recovered by the thousand."""
+    memory = "/dev/shm"
+    return tempfile.mkdtemp(
+        prefix="walstore-lab-", dir=memory if os.access(memory, os.W_OK) else None
+    )
+
+
+def start(
+    module: str, argument: str, scratch: str, *, preload: bool = True
+) -> subprocess.Popen[str]:
+    """A module of this package in a process of its own, under the shim. Files take its output: a
+    pipe that nobody reads yet would stop it."""
+    command = [sys.executable, "-X", "faulthandler", "-m", f"{__package__}.{module}", argument]
+    with open(Path(scratch, OUTPUT), "w") as output, open(Path(scratch, ERRORS), "w") as errors:
+        return subprocess.Popen(
+            command, env=environment(preload=preload), stdout=output, stderr=errors, text=True
+        )
+
+
+def finish(process: subprocess.Popen[str], timeout_s: float, scratch: str) -> dict[str, Any]:
+    """Waits for a worker; its last line is its result. A worker that hangs or dies is an error."""
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)  # faulthandler shows where it hangs
+        process.wait()
+        raise AssertionError(f"a worker hangs ({doing(scratch)}") from None
+    if process.returncode:
+        raise AssertionError(f"a worker ended with {process.returncode} ({doing(scratch)}")
+    result: dict[str, Any] = json.loads(Path(scratch, OUTPUT).read_text().splitlines()[-1])
+    return result
+
+
+def doing(scratch: str) -> str:
+    """What the worker of this scratch folder was at."""
+    current = Path(scratch, CURRENT)
+    errors = Path(scratch, ERRORS).read_text(errors="replace")
+    at = current.read_text() if current.exists() else "its start"
+    return f"at {at}; see {scratch}):\n{errors[-4000:]}"
+
+
+def now(scratch: str, what: str) -> None:
+    """Notes what this worker is at, for the case that it hangs or dies."""
+    Path(scratch, CURRENT).write_text(what)
