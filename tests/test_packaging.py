@@ -1,0 +1,93 @@
+"""walstore installs from its wheel and its source distribution, and says what it lacks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TIMEOUT_S = 240
+
+TRY = """
+import sys, walstore
+with walstore.FileWALManager(sys.argv[1], segment_bytes=4096) as wal:
+    assert wal.append(b"x") == 1
+with walstore.FileWALManager(sys.argv[1], read_only=True) as wal:
+    assert wal.read(1).payload == b"x"
+print(walstore.__file__)
+"""
+
+
+def run(
+    *command: str | Path, cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        cwd=cwd,
+        env={**os.environ, **environment},
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files git knows, without anything that was built."""
+    target = tmp_path_factory.mktemp("source")
+    listed = run("git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, target / name)
+    return target
+
+
+@pytest.fixture(scope="module")
+def built(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the source distribution and the wheel made from it."""
+    out = tmp_path_factory.mktemp("dist")
+    done = run(sys.executable, "-m", "build", "--outdir", out, source)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out
+
+
+def test_source_distribution_has_the_c_source_and_nothing_built(built: Path) -> None:
+    (archive,) = built.glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        names = [name.split("/", 1)[1] for name in tar.getnames() if "/" in name]
+    for name in ("walcore.h", "writer.c", "record.c", "crc32c.c", "files.c", "build.py"):
+        assert f"walstore/_native/{name}" in names
+    assert not [name for name in names if name.endswith((".so", ".o", "_walcore.c"))]
+
+
+def test_wheel_works_in_a_clean_environment(built: Path, tmp_path: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    assert "-cp311-abi3-" in wheel.name
+    environment = tmp_path / "venv"
+    venv.create(environment, with_pip=True)
+    python = environment / "bin" / "python"
+    done = run(python, "-m", "pip", "install", "--quiet", wheel)
+    assert done.returncode == 0, done.stderr
+    done = run(python, "-c", TRY, tmp_path / "log", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert str(environment) in done.stdout
+    done = run(environment / "bin" / "walstore", "verify", tmp_path / "log", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_missing_compiler_is_one_sentence(source: Path) -> None:
+    done = run(sys.executable, "-m", "pip", "wheel", "--no-deps", source, CC="no-such-compiler")
+    assert done.returncode != 0
+    said = [line for line in done.stderr.splitlines() if "needs a C compiler" in line]
+    assert said, done.stderr
+    assert "apt install gcc python3-dev" in said[0]
+    assert "Traceback" not in done.stderr
