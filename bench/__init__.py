@@ -1,0 +1,1 @@
+"""Benchmarks: pytest-benchmark files (``test_*.py``) and the peer comparison (``bench.peers``)."""
