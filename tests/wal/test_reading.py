@@ -319,3 +319,39 @@ def test_an_unclosed_log_is_read_to_its_last_entry(tmp_path: Path) -> None:
         crash_copy(tmp_path / "log", tmp_path / "copy")
     assert len(segment_files(tmp_path / "copy")) > 2
     assert payloads(contents(tmp_path / "copy")) == [b"%02d" % i * 200 for i in range(30)]
+
+
+@pytest.mark.parametrize("call", ["read", "replay", "verify"])
+def test_truncation_between_a_look_at_the_bounds_and_one_at_the_segments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """The lsns are being given out again when the reader gets to them: no damage."""
+    with FileWALManager(tmp_path / "log") as log:
+        append_numbered(log, b"old", 10)
+        writer, real, calls = writer_of(log), writer_of(log).bounds, []
+
+        def bounds() -> tuple[int, int]:
+            found = real()
+            calls.append(found)
+            if len(calls) == 1:
+                log.truncate_after(5)
+                append_numbered(log, b"new", 1)
+            return found
+
+        def explain(error: CorruptLogError) -> Exception:
+            append_numbered(log, b"new", 9)
+            return explained(error)
+
+        explained = writer.explain
+        monkeypatch.setattr(writer, "bounds", bounds)
+        monkeypatch.setattr(writer, "explain", explain)
+        if call == "read":
+            with pytest.raises(LSNOutOfRangeError, match="8"):
+                log.read(8)
+        elif call == "verify":
+            report = log.verify()
+            assert (report.status, report.entries, report.last_lsn) == ("clean", 6, 6)
+        else:
+            payloads = [entry.payload for entry in log.replay()]
+            assert payloads == [numbered(b"old", i) for i in range(1, 6)] + [numbered(b"new", 6)]
+        assert len(calls) > 1

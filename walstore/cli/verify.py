@@ -27,6 +27,7 @@ from walstore.wal.following import LogFollower
 from walstore.wal.layout import load_layout
 from walstore.wal.meta import META_NAME, read_meta
 from walstore.wal.opening import open_meta
+from walstore.wal.reading import Snapshot
 from walstore.wal.recovery import check_whole
 from walstore.wal.report import Problem, VerifyReport, verify_log
 
@@ -120,7 +121,8 @@ def _writer_running(log: str) -> bool:
 def _verify(log: str, bar: Bar) -> _Verdict:
     running = _writer_running(log)
     with closing(LogFollower(log)) as view:
-        report = verify_log(view, bar.update)
+        held = Snapshot(*view.bounds(), view.segments())
+        report = verify_log(view, held, bar.update)
         verdict = _Verdict(report.status, list(report.problems), report, running)
         layout = view.layout
     unsealed = [segment for segment in layout.segments[:-1] if segment.seal is None]

@@ -216,7 +216,7 @@ class ReplicationWALManager(FileWALManager):
 
     def term_of(self, lsn: int) -> int:
         """The term of an entry, or of the one before the log's first."""
-        return self._view().term_of(lsn)
+        return self._term_of(lsn)
 
     def now_ns(self) -> int:
         """The wall clock."""

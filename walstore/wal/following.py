@@ -17,7 +17,7 @@ from walstore.wal import files
 from walstore.wal.layout import Segment
 from walstore.wal.meta import META_NAME, Meta, Watermark, read_meta, read_watermark
 from walstore.wal.opening import Opened, access_error, open_meta, read_log
-from walstore.wal.reading import Place, SegmentCache, SegmentIndex, find_segment, read_entry
+from walstore.wal.reading import Place, SegmentCache, SegmentIndex, find_segment
 from walstore.wal.record import Scanner
 from walstore.wal.recovery import Cut
 from walstore.wal.scan import verify_range
@@ -139,6 +139,15 @@ class LogFollower:
         """The chain as it was at the last refresh."""
         return self._segments
 
+    def generation(self) -> int:
+        """Changes whenever the writer changes more than the last segment."""
+        return self.meta.generation
+
+    def segments_in(self, generation: int) -> tuple[Segment, ...] | None:
+        """The chain as it was at the last refresh, unless that generation is over."""
+        with self._lock:
+            return self._segments if self.meta.generation == generation else None
+
     def bounds(self) -> tuple[int, int]:
         """First lsn, and the last that may be read."""
         return self.meta.first_lsn, max(self._durable_lsn, self.meta.first_lsn - 1)
@@ -161,12 +170,6 @@ class LogFollower:
         if segment.path != error.path:
             return LSNOutOfRangeError(error.lsn, error.lsn + 1, last_lsn)
         return error
-
-    def term_of(self, lsn: int) -> int:
-        """The term of an entry, or of the one before the log's first."""
-        if lsn < self.meta.first_lsn:
-            return self.meta.prev_term
-        return read_entry(self, lsn).term
 
     def close(self) -> None:
         """Lets go of the log."""

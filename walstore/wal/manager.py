@@ -40,7 +40,7 @@ from walstore.wal import files
 from walstore.wal.commit import Commit, GroupCommit
 from walstore.wal.following import LogFollower
 from walstore.wal.opening import access_error, create_log, open_meta, read_log
-from walstore.wal.reading import read_entry, replay
+from walstore.wal.reading import Snapshot, read_entry, replay
 from walstore.wal.record import DATA, WALEntry, pack_entries, record_bytes
 from walstore.wal.report import LogStats, VerifyReport, log_stats, verify_log
 from walstore.wal.tail import Tail
@@ -316,8 +316,7 @@ class FileWALManager:
             ClosedLogError
         """
         view = self._view()
-        self._readable_to(lsn, lsn)
-        return read_entry(view, lsn)
+        return read_entry(view, self._snapshot(lsn, lsn).segments, lsn)
 
     def replay(self, from_lsn: int | None = None, to_lsn: int | None = None) -> Iterator[WALEntry]:
         """The entries of a range in order, checksums verified, durable first (see `read`).
@@ -333,10 +332,9 @@ class FileWALManager:
             ClosedLogError
         """
         view = self._view()
-        first_lsn, last_lsn = self._readable_to(from_lsn, to_lsn)
-        start = first_lsn if from_lsn is None else from_lsn
-        end = last_lsn if to_lsn is None else to_lsn
-        return chain.from_iterable(replay(view, start, end))
+        held = self._snapshot(from_lsn, to_lsn)
+        start = held.first_lsn if from_lsn is None else from_lsn
+        return chain.from_iterable(replay(view, held.segments, start, held.last_lsn))
 
     def tail(self, from_lsn: int | None = None) -> Tail:
         """Follows the log: the entries from `from_lsn` on (by default the first that is held),
@@ -359,8 +357,7 @@ class FileWALManager:
             progress: called with (bytes done, bytes in all).
         """
         view = self._view()
-        self._readable_to(None, None)
-        return verify_log(view, progress)
+        return verify_log(view, self._snapshot(None, None), progress)
 
     def stats(self) -> LogStats:
         """Sizes, counters and latencies; cheap."""
@@ -486,22 +483,32 @@ class FileWALManager:
             view.refresh()
         return view.bounds()
 
-    def _readable_to(self, from_lsn: int | None, to_lsn: int | None) -> tuple[int, int]:
-        """Checks a range and makes it durable. Returns (first_lsn, last_lsn)."""
-        view = self._view()
-        # Before the bounds: what is refused or truncated between the two is waited for in vain.
-        generation = 0 if isinstance(view, LogFollower) else lib.walcore_generation(view.group.raw)
-        first_lsn, last_lsn = self._bounds_now()
-        start = first_lsn if from_lsn is None else from_lsn
-        end = last_lsn if to_lsn is None else to_lsn
-        nothing_yet = start == last_lsn + 1 and end == last_lsn
-        if not (first_lsn <= start <= last_lsn or nothing_yet):
-            raise LSNOutOfRangeError(start, first_lsn, last_lsn)
-        if end > last_lsn:
-            raise LSNOutOfRangeError(end, first_lsn, last_lsn)
-        if isinstance(view, LogWriter) and end > lib.walcore_durable_lsn(view.group.raw):
-            view.group.wait(generation, end, lib.WALCORE_LEVEL_DURABLE, None)
-        return first_lsn, last_lsn
+    def _snapshot(self, from_lsn: int | None, to_lsn: int | None) -> Snapshot:
+        """Checks a range, makes it durable, and holds on to what has it: entries up to `to_lsn`,
+        by default the last one now."""
+        while True:
+            view = self._view()
+            if isinstance(view, LogFollower):
+                view.refresh()
+            generation = view.generation()
+            first_lsn, last_lsn = view.bounds()
+            start = first_lsn if from_lsn is None else from_lsn
+            end = last_lsn if to_lsn is None else to_lsn
+            nothing_yet = start == last_lsn + 1 and end == last_lsn
+            if not (first_lsn <= start <= last_lsn or nothing_yet):
+                raise LSNOutOfRangeError(start, first_lsn, last_lsn)
+            if end > last_lsn:
+                raise LSNOutOfRangeError(end, first_lsn, last_lsn)
+            if isinstance(view, LogWriter) and end > lib.walcore_durable_lsn(view.group.raw):
+                try:
+                    view.group.wait(generation, end, lib.WALCORE_LEVEL_DURABLE, None)
+                except (EntryTruncatedError, LogFullError):
+                    if to_lsn is not None:
+                        raise
+                    continue  # the log's end is another one now
+            segments = view.segments_in(generation)
+            if segments is not None:
+                return Snapshot(first_lsn, end, segments)
 
     def _epoch(self) -> int:
         """How often the suffix was truncated."""
@@ -509,8 +516,14 @@ class FileWALManager:
 
     def _history(self, lsn: int) -> tuple[int, int]:
         """The term of an entry, or of the one before the first, and the epoch. For Tail."""
+        return self._term_of(lsn), self._view().meta.epoch
+
+    def _term_of(self, lsn: int) -> int:
+        """The term of an entry, or of the one before the log's first."""
         view = self._view()
-        return view.term_of(lsn), view.meta.epoch
+        if lsn < view.meta.first_lsn:
+            return view.meta.prev_term
+        return self.read(lsn).term
 
     def _await_entry(self, lsn: int) -> bool:
         """Waits a little for an entry to be durable. For Tail."""

@@ -20,7 +20,16 @@ from walstore.wal.recovery import check_whole
 from walstore.wal.scan import scan_rows, verify_range
 from walstore.wal.segment import RECORDS_AT, encode_header
 
-__all__ = ["Place", "SegmentCache", "SegmentIndex", "View", "find_segment", "read_entry", "replay"]
+__all__ = [
+    "Place",
+    "SegmentCache",
+    "SegmentIndex",
+    "Snapshot",
+    "View",
+    "find_segment",
+    "read_entry",
+    "replay",
+]
 
 _OPEN_SEGMENTS_MAX = 32
 
@@ -160,14 +169,22 @@ class SegmentCache:
             self._handles.clear()
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a log held at one moment: entries first_lsn to last_lsn, all durable, in these
+    segments. Taken as one, since between a look at the bounds and one at the segments a
+    truncation may take entries out and appends may begin to give their lsns out again."""
+
+    first_lsn: int
+    last_lsn: int
+    segments: tuple[Segment, ...]
+
+
 class View(Protocol):
     """What reading needs of a log."""
 
     @property
     def cache(self) -> SegmentCache: ...
-
-    def segments(self) -> tuple[Segment, ...]:
-        """The chain as it is now; never changed in place."""
 
     def bounds(self) -> tuple[int, int]:
         """(first_lsn, last_lsn) of what may be read now."""
@@ -210,9 +227,8 @@ def _unreadable(view: View, segment: Segment, lsn: int, error: OSError) -> Excep
     return LogAccessError(error.errno or 0, segment.path, "cannot read")
 
 
-def read_entry(view: View, lsn: int) -> WALEntry:
-    """One entry, its checksum verified. The caller has checked the range."""
-    segments = view.segments()
+def read_entry(view: View, segments: tuple[Segment, ...], lsn: int) -> WALEntry:
+    """One entry, its checksum verified. The caller has checked that these segments hold it."""
     i = find_segment(segments, lsn)
     if i < 0:
         raise _gone(view, lsn)
@@ -245,17 +261,11 @@ def _read_from(view: View, handle: _Handle, place: Place, lsn: int) -> WALEntry:
         size = state.need
 
 
-def replay(view: View, from_lsn: int, to_lsn: int) -> Iterator[list[WALEntry]]:
-    """Entries from_lsn to to_lsn in order, in runs: chain them. The caller has checked the
-    range."""
-    # Taken now: what is truncated before the first entry is asked for must not be passed over.
-    segments = view.segments()
-    return _replay(view, segments, from_lsn, to_lsn)
-
-
-def _replay(
+def replay(
     view: View, segments: tuple[Segment, ...], from_lsn: int, to_lsn: int
 ) -> Iterator[list[WALEntry]]:
+    """Entries from_lsn to to_lsn in order, in runs: chain them. The caller has checked that
+    these segments hold them."""
     i = find_segment(segments, from_lsn)
     lsn = from_lsn
     while lsn <= to_lsn:

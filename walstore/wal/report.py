@@ -11,7 +11,7 @@ from walstore._native import lib
 from walstore.errors import CorruptLogError, LSNOutOfRangeError
 from walstore.wal.following import LogFollower
 from walstore.wal.layout import Segment
-from walstore.wal.reading import verify_segment
+from walstore.wal.reading import Snapshot, verify_segment
 from walstore.wal.record import STOP_REASONS
 from walstore.wal.writing import LogWriter
 
@@ -76,11 +76,12 @@ class LogStats:
 
 
 def verify_log(
-    view: LogWriter | LogFollower, progress: Callable[[int, int], None] | None
+    view: LogWriter | LogFollower,
+    held: Snapshot,
+    progress: Callable[[int, int], None] | None,
 ) -> VerifyReport:
-    """Checks every record of the log as it is now."""
-    first_lsn, last_lsn = view.bounds()
-    segments = view.segments()
+    """Checks every record that the log held."""
+    first_lsn, last_lsn, segments = held.first_lsn, held.last_lsn, held.segments
     total = sum(segment.scan_end for segment in segments)
     problems: list[Problem] = []
     entries = done = 0

@@ -157,8 +157,17 @@ class LogWriter:
     # ---- what reading needs (reading.View) ----
 
     def segments(self) -> tuple[Segment, ...]:
-        """The chain as it is now."""
+        """The chain as it is now; never changed in place."""
         return self._segments
+
+    def generation(self) -> int:
+        """Changes whenever entries leave the log's end."""
+        return lib.walcore_generation(self.group.raw)
+
+    def segments_in(self, generation: int) -> tuple[Segment, ...] | None:
+        """The chain as it is now, unless that generation is over."""
+        with self._lock:
+            return self._segments if self.generation() == generation else None
 
     def bounds(self) -> tuple[int, int]:
         """First and last lsn."""
@@ -319,7 +328,7 @@ class LogWriter:
         """The term of an entry, or of the one before the log's first."""
         if lsn < self.meta.first_lsn:
             return self.meta.prev_term
-        return read_entry(self, lsn).term
+        return read_entry(self, self._segments, lsn).term
 
     def _seal_later(self, segment: Segment, index: bytes) -> None:
         """Has the housekeeper seal a segment that another one follows now."""
