@@ -172,7 +172,7 @@ def pipelined(submit: Submit, payload: bytes, span: Span, *, window: int) -> Sam
             elif now >= begin_ns:
                 begun = now
         older, older_since = newest, since
-        if now >= end_ns:
+        if now >= end_ns and latencies:
             break
     assert older is not None
     elapsed_ns = now - begun
@@ -200,7 +200,7 @@ def pipelined_each(submit: Submit, payload: bytes, span: Span, *, window: int) -
             latencies.append(now - since)
         elif now >= begin_ns:
             begun = now
-        if now >= end_ns:
+        if now >= end_ns and latencies:
             break
     elapsed_ns = now - begun
     for commit, _ in pending:
@@ -238,7 +238,7 @@ async def _tasks(
     async def work() -> tuple[int, int]:
         total = 0
         now = clock()
-        while now < end_ns:
+        while now < end_ns or not latencies:
             since = now
             await store(payload)
             now = clock()
