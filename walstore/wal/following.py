@@ -141,7 +141,8 @@ class LogFollower:
 
     def generation(self) -> int:
         """Changes whenever the writer changes more than the last segment."""
-        return self.meta.generation
+        with self._lock:  # not while another thread is taking a new one over, bounds and all
+            return self.meta.generation
 
     def segments_in(self, generation: int) -> tuple[Segment, ...] | None:
         """The chain as it was at the last refresh, unless that generation is over."""
