@@ -549,7 +549,7 @@ class FileWALManager:
         if lib.walcore_durable_lsn(view.group.raw) >= lsn:
             return True
         self._nudge(view, lsn)
-        generation = lib.walcore_generation(view.group.raw)
+        generation = view.generation()
         # An entry of this lsn that does not make it is followed by another.
         with contextlib.suppress(TimeoutError, LogFullError, EntryTruncatedError):
             await asyncio.wait_for(view.group.waker().future(generation, lsn), _POLL_S * 10)

@@ -451,8 +451,7 @@ class LogWriter:
                 raise LSNOutOfRangeError(lsn, first_lsn, last_lsn)
             if lsn <= first_lsn:
                 return
-            generation = lib.walcore_generation(self.group.raw)
-            self.group.wait(generation, lsn - 1, lib.WALCORE_LEVEL_DURABLE, None)
+            self.group.wait(self.generation(), lsn - 1, lib.WALCORE_LEVEL_DURABLE, None)
             self._housekeeper.wait_idle()
             try:
                 self._write_meta(replace(self.meta, first_lsn=lsn, prev_term=self.term_of(lsn - 1)))
