@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -206,3 +206,35 @@ def test_tail_is_served_where_the_policy_syncs_nothing(tmp_path: Path, sync: str
         run_threads(follow, write)
         assert got == [b"%d" % i for i in range(50)]
         assert log.durable_lsn == 50
+
+
+def test_truncation_between_the_wait_of_a_tail_and_its_replay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FileWALManager(tmp_path / "log") as log:
+        log.append_many([b"%d" % i for i in range(1, 4)])
+        tail = log.tail()
+        take(tail, 3)
+        log.append(b"4")
+        replay = log.replay
+
+        def replay_late(from_lsn: int) -> Iterator[WALEntry]:
+            log.truncate_after(2)
+            return replay(from_lsn)
+
+        monkeypatch.setattr(log, "replay", replay_late)
+        with pytest.raises(EntryTruncatedError) as caught:
+            next(tail)
+        assert caught.value.lsn == 3
+
+
+def test_truncation_of_entries_that_a_tail_has_yet_to_show(tmp_path: Path) -> None:
+    with FileWALManager(tmp_path / "log", segment_bytes=1 << 20) as log:
+        for _ in range(40):
+            log.append(bytes(400_000))
+        tail = log.tail()
+        take(tail, 3)
+        log.truncate_after(20)
+        log.append(b"new")
+        assert take(tail, 17) == [bytes(400_000)] * 17
+        assert take(tail, 1) == [b"new"]

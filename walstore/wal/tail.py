@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from walstore.errors import ClosedLogError, EntryTruncatedError
+from walstore.errors import ClosedLogError, EntryTruncatedError, LSNOutOfRangeError
 from walstore.wal.record import WALEntry
 
 if TYPE_CHECKING:
@@ -55,17 +55,28 @@ class Tail:
         self._ready = iter(())
         raise EntryTruncatedError(lsn, last_lsn)
 
+    def _look_again(self, error: LSNOutOfRangeError) -> None:
+        """After a truncation under its hands: entries it has not shown may be gone, and follow
+        anew; the ones it has shown are looked at by `_check_history`."""
+        self._ready = iter(())
+        if self.next_lsn < self._log._bounds_now()[0]:
+            raise error
+
     def __iter__(self) -> Tail:
         return self
 
     def __next__(self) -> WALEntry:
         while not self._closed:
-            for entry in self._ready:
-                return self._show(entry)
             try:
+                for entry in self._ready:
+                    return self._show(entry)
                 if self._log._await_entry(self.next_lsn):
                     self._ready = self._log.replay(self.next_lsn)
                 self._check_history()
+            except EntryTruncatedError:
+                raise
+            except LSNOutOfRangeError as error:
+                self._look_again(error)
             except ClosedLogError:
                 break
         raise StopIteration
@@ -75,12 +86,16 @@ class Tail:
 
     async def __anext__(self) -> WALEntry:
         while not self._closed:
-            for entry in self._ready:
-                return self._show(entry)
             try:
+                for entry in self._ready:
+                    return self._show(entry)
                 if await self._log._await_entry_async(self.next_lsn):
                     self._ready = self._log.replay(self.next_lsn)
                 self._check_history()
+            except EntryTruncatedError:
+                raise
+            except LSNOutOfRangeError as error:
+                self._look_again(error)
             except ClosedLogError:
                 break
         raise StopAsyncIteration
