@@ -266,10 +266,12 @@ def recover_tail(
 
 def _clear_tail(fd: int, segment: Segment, tail: Tail) -> None:
     """Zeros over a torn tail, and the file at its full size; durable."""
-    if tail.cut:
-        files.zero_fill(fd, tail.cut.at, tail.cut.end_at, segment.path)
     size = files.size_of(fd)
     wanted = file_bytes(segment.header.limit_at)
+    if not tail.cut and size >= wanted:
+        return
+    if tail.cut:
+        files.zero_fill(fd, tail.cut.at, tail.cut.end_at, segment.path)
     if size < wanted:
         files.reserve(fd, wanted, segment.path)
         files.zero_fill(fd, max(size, tail.end_at), wanted, segment.path)
