@@ -34,10 +34,10 @@ bench-peers: $(VENV)/.bench
 
 # Longer runs of the tests that search for failures at random; the figures are printed.
 soak: $(VENV)/.dev
-	WALSTORE_CRASH_SCALE=$(SOAK_SCALE) $(RUN) -m pytest tests/crash -s --timeout 5000
+	WALSTORE_CRASH_SCALE=$(SOAK_SCALE) $(RUN) -m pytest tests/crash -s --timeout 7000 -o faulthandler_timeout=0
 
 fuzz: $(VENV)/.dev
-	WALSTORE_FUZZ_RUNS=$(FUZZ_RUNS) $(RUN) -m pytest tests/native/test_sanitizers.py -s
+	WALSTORE_FUZZ_RUNS=$(FUZZ_RUNS) $(RUN) -m pytest tests/native/test_sanitizers.py -s -o faulthandler_timeout=0
 
 dist: $(VENV)/.dev
 	$(RUN) -m build
