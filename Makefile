@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 NATIVE := $(wildcard walstore/_native/*.[ch]) walstore/_native/build.py
 FUZZ_RUNS ?= 100000000
-SOAK_SCALE ?= 100
+SOAK_SCALE ?= 40
 
 .PHONY: demo test lint types tests bench bench-peers soak fuzz dist clean
 

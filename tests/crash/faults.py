@@ -184,6 +184,7 @@ class FaultLoop:
             self._with_fault(workload, fault, k, run.session)
         except Exception:
             run.problems.append(f"the workload raised {traceback.format_exc()[-800:]}")
+            run.session.abandon()
         run.hits, run.hit_kind, run.hit_event = shim_hit(self.shim)
         self.shim.disarm()
         try:
@@ -337,14 +338,18 @@ def error_problems(target: Target, fault: Fault, run: Run) -> list[str]:
     if not run.hits and failures:
         found.append(f"failed without a fault: {failures[0]}")
     full = fault.name in ("enospc-once", "edquot-once", "short-full-once")
-    if full and target.full and run.hit_kind not in SYNCS and len(failures) > 1:
-        found.append(f"one call met a full disk, but {len(failures)} failed")
+    # What was submitted together is refused together.
+    alone = [failure for failure in failures if failure.call not in ("submit", "wait")]
+    if full and target.full and run.hit_kind not in SYNCS and len(alone) > 1:
+        found.append(f"one call met a full disk, but {len(alone)} failed")
     latched = False
     for failure in failures:
         if failure.call in ("open", "close", "abandon"):
             latched = latched and failure.call != "open"
         elif isinstance(failure.error, target.poisoned):
             latched = True
+        elif failure.call == "wait" and target.full and isinstance(failure.error, target.full):
+            continue  # refused before the log was latched
         elif latched and isinstance(failure.error, OSError):
             found.append(f"after the log was poisoned: {failure}")
     return found
@@ -368,7 +373,7 @@ def run_workers(
     *,
     k: int = 0,
     workers: int | None = None,
-    timeout_s: float = 900,
+    timeout_s: float = 3600,
 ) -> Outcome:
     """Splits the loops over worker processes; returns what they covered together."""
     count = workers or min(os.cpu_count() or 1, 8)

@@ -108,6 +108,7 @@ class Session:
         self.target, self.root, self.rng = target, root, rng
         self.tolerant = tolerant  # go on after errors that a fault explains
         self.failures: list[Failure] = []
+        self._opened: Log | None = None
         self._emit = emit
         self._ops = itertools.count(1)
         self._payloads = itertools.count(1)
@@ -147,7 +148,7 @@ class Session:
         self.mark("open", policy=policy)
         log: Log | None = None
         with self.attempt("open") as ok:
-            log = self.target.open(self.path, **{**self.target.options, **options})
+            log = self._opened = self.target.open(self.path, **{**self.target.options, **options})
             shown = look(log)
         if not ok or log is None:
             if log is not None:
@@ -156,6 +157,12 @@ class Session:
             raise StopWorkload
         self._emit(json.dumps(shown.to_mark()).encode())
         return MarkedLog(self, log, policy)
+
+    def abandon(self) -> None:
+        """Closes what a workload that raised has left open, with its threads."""
+        if self._opened is not None:
+            with self.attempt("abandon"):
+                self._opened.close()
 
     @contextmanager
     def attempt(self, call: str, **values: Any) -> Iterator[list[bool]]:

@@ -1,6 +1,6 @@
 """How much the crash tests do, and with which seed.
 
-WALSTORE_CRASH_SCALE=100 makes a soak of them; WALSTORE_CRASH_SEED=n repeats a run.
+WALSTORE_CRASH_SCALE=40 makes a soak of them; WALSTORE_CRASH_SEED=n repeats a run.
 """
 
 from __future__ import annotations

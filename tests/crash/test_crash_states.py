@@ -16,9 +16,14 @@ STATES_PER_WORKLOAD_MIN = 300
 def test_log_survives_every_crash_state(capsys: pytest.CaptureFixture[str]) -> None:
     names = [workload.name for workload in workloads("walstore")]
     spec = lab.Spec(
-        names, seed(), scaled(STATES_MIN), states_each=STATES_PER_WORKLOAD_MIN, second_order=0.015
+        names,
+        seed(),
+        scaled(STATES_MIN),
+        states_each=STATES_PER_WORKLOAD_MIN,
+        seconds=600 + scaled(STATES_MIN) / 400,
+        second_order=0.015,
     )
-    outcome = lab.run_workers(spec, timeout_s=300 + scaled(STATES_MIN) / 50)
+    outcome = lab.run_workers(spec, timeout_s=spec.seconds + 300)
     with capsys.disabled():
         print(f"\ncrash states: {outcome}")
     assert outcome.bad == 0, f"{outcome.bad} bad states\n" + "\n".join(outcome.reports)
