@@ -8,7 +8,7 @@ NATIVE := $(wildcard walstore/_native/*.[ch]) walstore/_native/build.py
 FUZZ_RUNS ?= 100000000
 SOAK_SCALE ?= 40
 
-.PHONY: demo test lint types tests bench bench-peers soak fuzz dist clean
+.PHONY: demo test lint types tests bench bench-peers soak fuzz seeded-bugs dist clean
 
 demo: $(VENV)/.dev
 	$(RUN) -m walstore.demo
@@ -31,6 +31,10 @@ bench: $(VENV)/.bench
 
 bench-peers: $(VENV)/.bench
 	$(RUN) -m bench.peers
+
+# Puts each bug of tests/seeded/bugs.py into a copy of the tree and names the test that sees it.
+seeded-bugs: $(VENV)/.dev
+	$(RUN) -m tests.seeded
 
 # Longer runs of the tests that search for failures at random; the figures are printed.
 soak: $(VENV)/.dev

@@ -28,7 +28,7 @@ from .ledger import Ledger, Mark
 from .session import Session, StopWorkload, Target
 from .shim import CHANGES, READS, Action, Shim
 from .trace import SYNCS, Event, Kind, parse
-from .workers import finish, now, scratch_folder, start
+from .workers import finish_all, now, scratch_folder, start
 from .workloads import Workload, target_named, workload_named
 
 HANG_S = 30
@@ -380,10 +380,11 @@ def run_workers(
     total, running = Outcome(), []
     for index in range(count):
         spec = Spec([*pairs[index::count]], seed, k, scratch=scratch_folder())
-        running.append((spec, start("faults", json.dumps(asdict(spec)), spec.scratch)))
-    for spec, process in running:
-        total.add(Outcome(**finish(process, timeout_s, spec.scratch)))
-        remove_tree(spec.scratch)
+        running.append((spec.scratch, start("faults", json.dumps(asdict(spec)), spec.scratch)))
+    for result in finish_all(running, timeout_s):
+        total.add(Outcome(**result))
+    for scratch, _ in running:
+        remove_tree(scratch)
     return total
 
 

@@ -24,10 +24,11 @@ from .ledger import Ledger, Mark
 from .session import Session, StopWorkload, Target
 from .shim import CHANGES, READS, Action, Shim
 from .trace import SYNCS, Kind
-from .workers import finish, now, scratch_folder, start
+from .workers import finish_all, now, scratch_folder, start
 from .workloads import Workload, target_named, workload_named
 
 SAVED = Path(tempfile.gettempdir()) / "walstore-crash-states"
+BAD_ENOUGH = 200
 SAVED_MAX = 30  # bad states that a worker saves and describes
 
 
@@ -243,6 +244,8 @@ def work(spec: Spec) -> Outcome:
         short = [n for n in spec.workloads if outcome.by_workload[n] < max(1, spec.states_each)]
         if not short and outcome.states >= spec.states:
             break
+        if short and outcome.bad >= BAD_ENOUGH:
+            break  # workloads that fail without a crash have no states
         for name in short or spec.workloads:
             left = spec.states_per_trace if short else spec.states - outcome.states
             if left <= 0:
@@ -292,11 +295,12 @@ def run_workers(spec: Spec, *, workers: int | None = None, timeout_s: float = 60
         part = {**asdict(spec), "worker": index, "workers": count, "scratch": scratch_folder()}
         part["states"] = -(-spec.states // count)
         part["states_each"] = -(-spec.states_each // count)
-        running.append((part, start("lab", json.dumps(part), str(part["scratch"]))))
-    for part, process in running:
-        result = finish(process, timeout_s, str(part["scratch"]))
+        scratch = str(part["scratch"])
+        running.append((scratch, start("lab", json.dumps(part), scratch)))
+    for result in finish_all(running, timeout_s):
         total.add(Outcome(**result))
-        remove_tree(str(part["scratch"]))
+    for scratch, _ in running:
+        remove_tree(scratch)
     return total
 
 

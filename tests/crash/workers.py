@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,19 @@ def finish(process: subprocess.Popen[str], timeout_s: float, scratch: str) -> di
         raise AssertionError(f"a worker ended with {process.returncode} ({doing(scratch)}")
     result: dict[str, Any] = json.loads(Path(scratch, OUTPUT).read_text().splitlines()[-1])
     return result
+
+
+def finish_all(
+    running: Sequence[tuple[str, subprocess.Popen[str]]], timeout_s: float
+) -> list[dict[str, Any]]:
+    """The results of workers, each with its scratch folder. Leaves none of them running."""
+    try:
+        return [finish(process, timeout_s, scratch) for scratch, process in running]
+    finally:
+        for _, process in running:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
 
 
 def doing(scratch: str) -> str:

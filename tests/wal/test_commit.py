@@ -106,7 +106,7 @@ def test_poisoned_log_refuses_everything_and_stays_readable(tmp_path: Path) -> N
 
 
 def test_poison_wakes_every_waiter(tmp_path: Path) -> None:
-    """Entries that were on their way end with the error: for threads, loops and tails."""
+    """A tail that waits for the next entry ends with the error."""
     log = FileWALManager(tmp_path / "log", sync="os")
     log.append(b"x")
     tail = log.tail()
@@ -117,6 +117,21 @@ def test_poison_wakes_every_waiter(tmp_path: Path) -> None:
             next(tail)
 
     run_threads(follow, lambda: poison(log))
+    log.close()
+
+
+def test_poison_wakes_an_event_loop(tmp_path: Path) -> None:
+    async def main(log: FileWALManager) -> None:
+        assert log._group is not None
+        pending = log._group.waker().future(log._group.generation, log.last_lsn + 1)
+        await asyncio.sleep(0)
+        poison(log)
+        with pytest.raises(LogPoisonedError):
+            await asyncio.wait_for(pending, 10)
+
+    log = FileWALManager(tmp_path / "log")
+    log.append(b"x")
+    asyncio.run(main(log))
     log.close()
 
 

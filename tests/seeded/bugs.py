@@ -1,0 +1,359 @@
+"""The list of seeded bugs. An edit names text that stands once in its file, and its replacement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["BUGS", "Bug", "Edit"]
+
+FILES_C = "walstore/_native/files.c"
+RECORD_C = "walstore/_native/record.c"
+WRITER_C = "walstore/_native/writer.c"
+COMMIT_PY = "walstore/wal/commit.py"
+LAYOUT_PY = "walstore/wal/layout.py"
+MANAGER_PY = "walstore/wal/manager.py"
+META_PY = "walstore/wal/meta.py"
+OPENING_PY = "walstore/wal/opening.py"
+RECOVERY_PY = "walstore/wal/recovery.py"
+SPACE_PY = "walstore/wal/space.py"
+TAIL_PY = "walstore/wal/tail.py"
+WRITING_PY = "walstore/wal/writing.py"
+
+CRASH = "tests/crash/test_crash_states.py"
+FAULTS = "tests/crash/test_fault_loops.py"
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One change of one file."""
+
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A bug, what it breaks, and the tests of which one must fail."""
+
+    name: str
+    breaks: str
+    edits: tuple[Edit, ...]
+    tests: tuple[str, ...]
+
+
+BUGS = (
+    Bug(
+        "no-fdatasync",
+        "an acked entry is on the disk",
+        (Edit(FILES_C, "return fdatasync(fd) ? -errno : 0;", "return fd < 0;"),),
+        (CRASH,),
+    ),
+    Bug(
+        "sync-before-write",
+        "an acked entry is on the disk",
+        (
+            Edit(
+                WRITER_C,
+                "    int rc = walcore_pwrite_count(fd, buffer->data, bytes, buffer->at, &done);\n",
+                "    int rc = walcore_sync_data(fd);\n"
+                "    rc = walcore_pwrite_count(fd, buffer->data, bytes, buffer->at, &done);\n",
+            ),
+            Edit(
+                WRITER_C,
+                "    int rc = walcore_sync_data(fd);\n    uint64_t took_ns",
+                "    int rc = 0;\n    uint64_t took_ns",
+            ),
+        ),
+        (CRASH,),
+    ),
+    Bug(
+        "no-directory-fsync",
+        "a segment's name is on the disk before the log counts on it",
+        (Edit(SPACE_PY, "            files.sync_directory(directory)\n", "            pass\n"),),
+        (CRASH,),
+    ),
+    Bug(
+        "retry-after-sync-error",
+        "after a failed sync nothing is acked and no sync is tried again",
+        (
+            Edit(
+                WRITER_C,
+                "    int rc = walcore_sync_data(fd);\n    uint64_t took_ns",
+                "    int rc = walcore_sync_data(fd);\n"
+                "    if (rc) rc = walcore_sync_data(fd);\n"
+                "    uint64_t took_ns",
+            ),
+        ),
+        (FAULTS, CRASH),
+    ),
+    Bug(
+        "poison-forgotten",
+        "after a failed write or sync the log accepts nothing more",
+        (Edit(WRITER_C, "        w->poisoned = 1;\n", "        w->poisoned = 0;\n"),),
+        (FAULTS, "tests/wal/test_commit.py"),
+    ),
+    Bug(
+        "ack-before-sync",
+        "an acked entry is on the disk",
+        (
+            Edit(
+                WRITER_C,
+                "        if (w->durable_lsn >= lsn) return WALCORE_OK;\n",
+                "        if (w->written_lsn >= lsn) return WALCORE_OK;\n",
+            ),
+        ),
+        (CRASH,),
+    ),
+    Bug(
+        "payload-crc-unchecked",
+        "damaged payloads are seen",
+        (
+            Edit(
+                RECORD_C,
+                "walcore_crc32c(0, payload, header->payload_bytes) == header->payload_crc &&",
+                "payload &&",
+            ),
+        ),
+        ("tests/wal/test_damage.py", "tests/native/test_record.py"),
+    ),
+    Bug(
+        "header-crc-unchecked",
+        "damaged headers are seen",
+        (
+            Edit(
+                RECORD_C,
+                "    if (header->header_crc != header_crc(state->seed, at))\n",
+                "    if (header->header_crc == 0)\n",
+            ),
+        ),
+        ("tests/wal/test_damage.py", "tests/native/test_record.py"),
+    ),
+    Bug(
+        "crc-omits-length-and-lsn",
+        "a record is bound to its place and length",
+        (
+            Edit(
+                RECORD_C,
+                "    return walcore_crc32c(seed, at + 4, WALCORE_RECORD_HEADER_BYTES - 4);",
+                "    return walcore_crc32c(seed, at + 4, 4);",
+            ),
+        ),
+        ("tests/native/test_record.py",),
+    ),
+    Bug(
+        "damage-taken-for-torn",
+        "damage to acked entries is never cut away",
+        (Edit(RECOVERY_PY, "    if found.proof_lsn:\n", "    if not found:\n"),),
+        ("tests/wal/test_damage.py", "tests/wal/test_recovery.py"),
+    ),
+    Bug(
+        "watermark-ignored",
+        "a cut at the boundary of a record is seen",
+        (
+            Edit(
+                RECOVERY_PY,
+                "watermark.epoch == meta.epoch and watermark.durable_lsn > last_lsn:",
+                "watermark.epoch == meta.epoch and watermark.durable_lsn < 0:",
+            ),
+        ),
+        ("tests/wal/test_recovery.py", "tests/wal/test_damage.py"),
+    ),
+    Bug(
+        "stale-bytes-accepted",
+        "bytes of a recycled segment never come back",
+        (
+            Edit(
+                RECORD_C,
+                "walcore_crc32c(seed, at + 4, WALCORE_RECORD_HEADER_BYTES - 4)",
+                "walcore_crc32c(seed & 0, at + 4, WALCORE_RECORD_HEADER_BYTES - 4)",
+            ),
+        ),
+        ("tests/native/test_record.py",),
+    ),
+    Bug(
+        "short-write-ignored",
+        "a short write is carried on with",
+        (Edit(FILES_C, "        *done += (size_t)wrote;\n", "        *done = bytes;\n"),),
+        (FAULTS,),
+    ),
+    Bug(
+        "truncation-not-synced",
+        "truncated entries never return",
+        (
+            Edit(
+                WRITING_PY,
+                "            files.sync_data(fd, path)\n            self.meta = meta\n",
+                "            self.meta = meta\n",
+            ),
+            Edit(
+                WRITING_PY,
+                "write_copy(fd, meta, path, 1)\n            files.sync_data(fd, path)\n",
+                "write_copy(fd, meta, path, 1)\n",
+            ),
+        ),
+        (CRASH,),
+    ),
+    Bug(
+        "copies-synced-together",
+        "a torn write of the metadata leaves one copy whole",
+        (
+            Edit(
+                WRITING_PY,
+                "            files.sync_data(fd, path)\n            self.meta = meta\n",
+                "            self.meta = meta\n",
+            ),
+        ),
+        (CRASH,),
+    ),
+    Bug(
+        "term-not-persisted",
+        "a term that began never begins again",
+        (
+            Edit(
+                WRITING_PY,
+                "                self._write_meta(replace(self.meta, term=self.meta.term + 1))\n",
+                "                self.meta = replace(self.meta, term=self.meta.term + 1)\n",
+            ),
+        ),
+        (CRASH,),
+    ),
+    Bug(
+        "batch-in-pieces",
+        "a batch is there whole or not at all",
+        (
+            Edit(
+                WRITER_C,
+                "                .flags = i + 1 < count ? WALCORE_FLAG_MORE : 0,\n",
+                "                .flags = 0,\n",
+            ),
+        ),
+        (CRASH,),
+    ),
+    Bug(
+        "reader-ahead-of-the-disk",
+        "no reader is shown an entry that a power loss could take back",
+        (
+            Edit(
+                MANAGER_PY,
+                "isinstance(view, LogWriter) and end > lib.walcore_durable_lsn(view.group.raw)",
+                "isinstance(view, LogWriter) and end < 0",
+            ),
+        ),
+        (CRASH, "tests/wal/test_manager.py"),
+    ),
+    Bug(
+        "watermark-ahead-of-the-sync",
+        "another process is never shown what is not on the disk",
+        (
+            Edit(
+                WRITER_C,
+                "    uint64_t began_ns = monotonic_ns();\n",
+                "    publish_watermark(w, target);\n    uint64_t began_ns = monotonic_ns();\n",
+            ),
+        ),
+        (CRASH, FAULTS),
+    ),
+    Bug(
+        "unproven-tail-trusted",
+        "after a failed sync the page cache is not believed",
+        (
+            Edit(
+                OPENING_PY,
+                "    if opened.meta.clean:\n        return None\n",
+                "    if opened.meta:\n        return None\n",
+            ),
+        ),
+        ("tests/wal/test_opening.py", "tests/wal/test_moving.py", FAULTS),
+    ),
+    Bug(
+        "refused-group-left-behind",
+        "what was refused for want of space never comes back",
+        (Edit(WRITER_C, "    if (!bytes) return 0;\n", "    if (w) return 0;\n"),),
+        (CRASH, FAULTS),
+    ),
+    Bug(
+        "clean-mark-kept",
+        "a log that was opened again may have a torn tail",
+        (
+            Edit(
+                OPENING_PY,
+                "        clean=False,\n        clean_lsn=0,\n",
+                "        clean=opened.meta.clean,\n        clean_lsn=opened.meta.clean_lsn,\n",
+            ),
+        ),
+        (CRASH,),
+    ),
+    Bug(
+        "cut-bytes-lost",
+        "what is cut from a torn tail is kept",
+        (
+            Edit(
+                OPENING_PY,
+                "        if cut:\n            _keep_cut(",
+                "        if 0:\n            _keep_cut(",
+            ),
+        ),
+        ("tests/wal/test_opening.py", "tests/wal/test_repair.py"),
+    ),
+    Bug(
+        "lock-not-taken",
+        "a log has one writer",
+        (Edit(OPENING_PY, "if write and not files.lock(fd):", "if write and fd < 0:"),),
+        ("tests/wal/test_opening.py", "tests/wal/test_manager.py"),
+    ),
+    Bug(
+        "version-unchecked",
+        "a log of a newer format is refused",
+        (Edit(META_PY, "    if version != FORMAT_VERSION:\n", "    if version == 0:\n"),),
+        ("tests/wal/test_meta.py",),
+    ),
+    Bug(
+        "log-id-unchecked",
+        "a segment of another log is refused",
+        (
+            Edit(
+                LAYOUT_PY,
+                "        if header.log_id != self.meta.log_id:\n",
+                "        if not header.log_id:\n",
+            ),
+        ),
+        ("tests/wal/test_layout.py", "tests/wal/test_damage.py"),
+    ),
+    Bug(
+        "segments-of-another-generation",
+        "a truncation under a reader is no damage",
+        (
+            Edit(
+                WRITING_PY,
+                "return self._segments if self.generation() == generation else None",
+                "return self._segments if generation >= 0 else None",
+            ),
+        ),
+        ("tests/wal/test_reading.py",),
+    ),
+    Bug(
+        "loop-not-woken",
+        "an awaited commit is told of a failure",
+        (
+            Edit(
+                WRITER_C,
+                "        if (!failing && slot->armed_lsn > w->durable_lsn) continue;\n",
+                "        if (slot->armed_lsn > w->durable_lsn) continue;\n",
+            ),
+        ),
+        ("tests/wal/test_commit.py",),
+    ),
+    Bug(
+        "tail-over-a-cut",
+        "a tail never goes on over a cut history",
+        (
+            Edit(
+                TAIL_PY,
+                "            if lsn < first_lsn or term == self._term:\n",
+                "            if term:\n",
+            ),
+        ),
+        ("tests/wal/test_tail.py",),
+    ),
+)

@@ -1,0 +1,37 @@
+"""A sample of the seeded bugs in every run of the suite; all of them by `make seeded-bugs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import seeded
+
+from .bugs import BUGS, Bug
+from .run import apply, copy_tree, run
+
+SAMPLE = 2
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tree")
+    copy_tree(path)
+    return path
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_bug_can_be_put_in(bug: Bug, tree: Path) -> None:
+    before = {edit.file: (tree / edit.file).read_bytes() for edit in bug.edits}
+    try:
+        apply(bug, tree)
+        assert all((tree / name).read_bytes() != text for name, text in before.items())
+    finally:
+        for name, text in before.items():
+            (tree / name).write_bytes(text)
+
+
+def test_sample_of_the_bugs_is_caught(tmp_path: Path) -> None:
+    sample = seeded("seeded bugs").sample(BUGS, SAMPLE)
+    assert len(run(sample, tmp_path)) == SAMPLE
