@@ -34,7 +34,6 @@ bench-peers: $(VENV)/.bench
 
 # Puts each bug of tests/seeded/bugs.py into a copy of the tree and names the test that sees it.
 seeded-bugs: $(VENV)/.dev
-	$(RUN) -m pip install --quiet --disable-pip-version-check 'setuptools>=77'
 	$(RUN) -m tests.seeded
 
 # Longer runs of the tests that search for failures at random; the figures are printed.
