@@ -231,7 +231,7 @@ def _state(found: _Facts) -> Text:
         return Text("a torn tail follows the last entry (see below)", style="yellow")
     if found.meta.clean:
         return Text("closed cleanly", style="green")
-    return Text("not closed: its writer ended without close(); no entry is missing", style="yellow")
+    return Text("not closed: its writer ended without close()", style="yellow")
 
 
 def _show(screen: Screen, found: _Facts) -> None:
@@ -293,7 +293,7 @@ def _show_cut(screen: Screen, found: _Facts, cut: Cut) -> None:
                 ("file", found.tail_path),
                 ("offset", f"{cut.at}, {count(cut.end_at - cut.at)} bytes"),
                 ("why", f"at lsn {cut.lsn}, {cut.reason}"),
-                ("means", "an append that never returned; no acknowledged entry is in it"),
+                ("means", "the beginning of an append; nothing shows that it had been durable"),
                 ("next", f"'{_repair_command(found.path)}', or open the log to write"),
             ]
         )

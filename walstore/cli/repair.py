@@ -23,9 +23,9 @@ __all__ = ["repair"]
 def repair(log: str, apply: bool, as_json: bool) -> int:
     """Cut the torn tail that a crash left behind the last entry.
 
-    A torn tail is the beginning of an append that never returned: no acknowledged entry is in
-    it. Opening the log to write cuts it as well; this command shows first what that is. The cut
-    bytes are kept in a file cut-*.bin in the log's directory.
+    A torn tail is the beginning of an append; nothing shows that it had been durable. Opening the
+    log to write cuts it as well; this command shows first what that is. The cut bytes are kept in
+    a file cut-*.bin in the log's directory.
 
     It repairs nothing else. Damage to entries that had been durable is refused with exit code 2:
     restore those from a replica or a backup. It also refuses while a writer has the log open.

@@ -62,8 +62,8 @@ def verify(log: str, as_json: bool) -> int:
     """Check every record of a log and report; nothing is changed.
 
     Each problem is shown with its file, offset and lsn, the reason, and what to do next. A torn
-    tail is what a crash leaves behind the last entry: nothing acknowledged is lost. Corruption
-    means that entries that had been durable are damaged or missing.
+    tail is what a crash leaves behind the last entry: no entry known to be durable is lost.
+    Corruption means that entries that had been durable are damaged or missing.
 
     While a writer runs, an entry that it is just writing is not a problem.
 
