@@ -227,6 +227,7 @@ def test_disk_that_fails(
     monkeypatch.setattr(files, "read_at", fail)
     found = run(command, path)
     assert found.code == 4
+    assert "cannot read" in found.err
     assert "Input/output error" in found.err
     assert "the disk" in found.err
     assert a_sentence(found.err)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,8 +11,10 @@ import pytest
 
 from tests.conformance import run_threads
 from tests.helpers import child, crash_copy, end, expect_line, payloads, run_child, tell
-from walstore import FileWALManager, LSNOutOfRangeError
-from walstore.wal import files
+from tests.wal.inside import roll_once
+from walstore import FileWALManager, LogAccessError, LSNOutOfRangeError
+from walstore.wal import files, following
+from walstore.wal.meta import Watermark
 
 WRITER = """
     import sys
@@ -150,3 +154,48 @@ def test_tail_of_a_reader_follows_the_writer(tmp_path: Path) -> None:
 
             run_threads(follow, write)
     assert [data.rstrip(b".") for data in got] == [b"%d" % i for i in range(60)]
+
+
+def test_refresh_while_the_last_segment_is_truncated_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its look at the metadata and at the segment that they name."""
+    real = following.read_watermark
+    with FileWALManager(tmp_path / "log", segment_bytes=4096) as log:
+        log.append(b"first")
+        for _ in range(2):
+            roll_once(log, b"x", 5)
+        with FileWALManager(tmp_path / "log", read_only=True) as reader:
+            truncations: list[int] = []
+
+            def truncate(fd: int, log_id: bytes) -> Watermark | None:
+                if not truncations:
+                    truncations.append(1)
+                    log.truncate_after(1)
+                return real(fd, log_id)
+
+            monkeypatch.setattr(following, "read_watermark", truncate)
+            assert payloads(reader.replay()) == [b"first"]
+            assert truncations == [1]
+
+
+def test_reader_of_a_disk_that_fails_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with FileWALManager(tmp_path / "log") as log:
+        log.append(b"x")
+        with FileWALManager(tmp_path / "log", read_only=True) as reader:
+            with monkeypatch.context() as patched:
+                patched.setattr(files, "read_at", fail)
+                with pytest.raises(LogAccessError, match="cannot read"):
+                    FileWALManager(tmp_path / "log", read_only=True)
+                with pytest.raises(LogAccessError, match="cannot read"):
+                    reader.read(1)
+            with monkeypatch.context() as patched:
+                patched.setattr(following, "verify_range", fail)  # the scan for what is new
+                with pytest.raises(LogAccessError, match="cannot read"):
+                    reader.read(1)
+            assert reader.read(1).payload == b"x"

@@ -12,7 +12,7 @@ import os
 import threading
 
 from walstore._native import lib
-from walstore.errors import CorruptLogError, LSNOutOfRangeError, NotALogError
+from walstore.errors import CorruptLogError, LogAccessError, LSNOutOfRangeError, NotALogError
 from walstore.wal import files
 from walstore.wal.layout import Segment
 from walstore.wal.meta import META_NAME, Meta, Watermark, read_meta, read_watermark
@@ -54,6 +54,12 @@ class LogFollower:
             before = self._read_meta()
             try:
                 opened = read_log(self.path, self._meta_fd, live=live)
+                if opened is None:
+                    raise NotALogError(self.path, "its making was cut short; it holds nothing")
+                self._take(opened, live)
+                return
+            except LogAccessError:
+                raise
             except (CorruptLogError, FileNotFoundError) as error:
                 came = files.is_locked(self._meta_fd) and not live
                 if came or self._read_meta() != before:
@@ -63,23 +69,22 @@ class LogFollower:
                 raise access_error(error, self.path, "cannot read") from error
             except OSError as error:
                 raise access_error(error, self.path, "cannot read") from error
-            if opened is None:
-                raise NotALogError(self.path, "its making was cut short; it holds nothing")
-            self._take(opened)
-            return
         busy = OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), self.path)
         raise access_error(busy, self.path, "it changes faster than it can be read:")
 
     def _read_meta(self) -> Meta | None:
-        return read_meta(self._meta_fd, os.path.join(self.path, META_NAME))
+        try:
+            return read_meta(self._meta_fd, os.path.join(self.path, META_NAME))
+        except OSError as error:
+            raise access_error(error, self.path, "cannot read") from error
 
-    def _take(self, opened: Opened) -> None:
+    def _take(self, opened: Opened, live: bool) -> None:
         tail, segment = opened.tail, opened.layout.segments[-1]
         self.meta: Meta = opened.meta
         self.layout = opened.layout
+        self.writer_running = live or files.is_locked(self._meta_fd)
         # Beside a running writer it is an entry on its way, not a torn one.
-        self.cut: Cut | None = None if files.is_locked(self._meta_fd) else tail.cut
-        self._segments = opened.layout.segments
+        self.cut: Cut | None = None if self.writer_running else tail.cut
         self._scanned_lsn = opened.last_lsn
         self._scanned_at = tail.end_at
         self._scanned_term = tail.last_term
@@ -98,9 +103,9 @@ class LogFollower:
         if running and mark and current and mark.level == lib.WALCORE_LEVEL_DURABLE:
             return  # the writer publishes the rest as soon as it is durable
         target = self._scanned_lsn
-        with self.cache.open(self._segments[-1]) as handle:
+        with self.cache.open(self.layout.segments[-1]) as handle:
             try:
-                files.sync_data(handle.fd, self._segments[-1].path)
+                files.sync_data(handle.fd, self.layout.segments[-1].path)
             except OSError as error:
                 if error.errno not in (errno.EROFS, errno.EINVAL):
                     raise access_error(error, self.path, "cannot sync") from error
@@ -113,8 +118,14 @@ class LogFollower:
             if meta is None or meta.generation != self.meta.generation:
                 self._load()
                 return
-            mark = read_watermark(self._meta_fd, self.meta.log_id)
-            self._scan_on()
+            try:
+                mark = read_watermark(self._meta_fd, self.meta.log_id)
+                self._scan_on()
+            except FileNotFoundError:  # the last segment was truncated away just now
+                self._load()
+                return
+            except OSError as error:
+                raise access_error(error, self.path, "cannot read") from error
             if mark and mark.epoch == self.meta.epoch and mark.durable_lsn > self._scanned_lsn:
                 # What was scanned last time was taken back for lack of space, and written over.
                 self._load()
@@ -122,7 +133,7 @@ class LogFollower:
                 self._settle(mark)
 
     def _scan_on(self) -> None:
-        segment = self._segments[-1]
+        segment = self.layout.segments[-1]
         header = segment.header
         scanner = Scanner(header.seed, self._scanned_lsn + 1, self._scanned_term)
         state = scanner.state
@@ -137,7 +148,7 @@ class LogFollower:
 
     def segments(self) -> tuple[Segment, ...]:
         """The chain as it was at the last refresh."""
-        return self._segments
+        return self.layout.segments
 
     def generation(self) -> int:
         """Changes whenever the writer changes more than the last segment."""
@@ -147,7 +158,7 @@ class LogFollower:
     def segments_in(self, generation: int) -> tuple[Segment, ...] | None:
         """The chain as it was at the last refresh, unless that generation is over."""
         with self._lock:
-            return self._segments if self.meta.generation == generation else None
+            return self.layout.segments if self.meta.generation == generation else None
 
     def bounds(self) -> tuple[int, int]:
         """First lsn, and the last that may be read."""
@@ -155,7 +166,7 @@ class LogFollower:
 
     def locate_in_tail(self, segment: Segment, lsn: int) -> Place:
         """Where to look in the last segment."""
-        if segment is not self._segments[-1]:
+        if segment is not self.layout.segments[-1]:
             return Place(segment.first_lsn, RECORDS_AT, RECORDS_AT)
         place = self._index.find(lsn)
         return Place(place.lsn, place.at, max(place.to_at, self._scanned_at))
@@ -167,7 +178,7 @@ class LogFollower:
         first_lsn, last_lsn = self.bounds()
         if not first_lsn <= error.lsn <= last_lsn:
             return LSNOutOfRangeError(error.lsn, first_lsn, last_lsn)
-        segment = self._segments[find_segment(self._segments, error.lsn)]
+        segment = self.layout.segments[find_segment(self.layout.segments, error.lsn)]
         if segment.path != error.path:
             return LSNOutOfRangeError(error.lsn, error.lsn + 1, last_lsn)
         return error
