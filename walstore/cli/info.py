@@ -14,11 +14,9 @@ from rich.text import Text
 from walstore.cli import exits
 from walstore.cli.options import json_option, log_argument
 from walstore.cli.output import Screen, count, facts, grid, iso_time, plain, short_time, size
-from walstore.wal import files
 from walstore.wal.following import LogFollower
 from walstore.wal.layout import Layout, Segment
 from walstore.wal.meta import FORMAT_VERSION, Meta
-from walstore.wal.opening import open_meta
 from walstore.wal.reading import verify_segment
 from walstore.wal.recovery import Cut
 
@@ -104,11 +102,6 @@ def info(log: str, as_json: bool) -> int:
 
 def _gather(log: str) -> _Facts:
     with closing(LogFollower(log)) as view:
-        fd = open_meta(log, write=False)
-        try:
-            running = files.is_locked(fd)
-        finally:
-            files.close(fd)
         sizes = _sizes(log)
         first_lsn, last_lsn = view.bounds()
         segments = view.segments()
@@ -122,9 +115,9 @@ def _gather(log: str) -> _Facts:
             meta=view.meta,
             first_lsn=first_lsn,
             last_lsn=last_lsn,
-            writer_running=running,
+            writer_running=view.writer_running,
             rows=rows,
-            cut=None if running else view.cut,
+            cut=view.cut,
             tail_path=segments[-1].path,
             sizes=sizes,
             layout=view.layout,

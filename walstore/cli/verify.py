@@ -94,39 +94,23 @@ def verify(log: str, as_json: bool) -> int:
 
 def _judge(log: str, bar: Bar) -> _Verdict:
     try:
-        verdict = _verify(log, bar)
-        if verdict.status == "torn" and verdict.writer_running and not _writer_running(log):
-            verdict = _verify(log, bar)  # it went away meanwhile, and what is torn stays so
+        return _verify(log, bar)
     except CorruptLogError as error:
         return _survey(log, error)
     except UnsupportedFormatError as error:
         return _Verdict("unsupported", [Problem(error.path, 0, 0, str(error))])
     except NotALogError as error:
         return _Verdict("not-a-log", [Problem(error.path, 0, 0, error.reason)])
-    if verdict.status == "torn" and verdict.writer_running:
-        verdict.status = "clean"
-        verdict.problems = []
-        verdict.notes.append("a writer is running; what it is writing just now was left out")
-    return verdict
-
-
-def _writer_running(log: str) -> bool:
-    fd = open_meta(log, write=False)
-    try:
-        return files.is_locked(fd)
-    finally:
-        files.close(fd)
 
 
 def _verify(log: str, bar: Bar) -> _Verdict:
-    running = _writer_running(log)
     with closing(LogFollower(log)) as view:
         held = Snapshot(*view.bounds(), view.segments())
         report = verify_log(view, held, bar.update)
-        verdict = _Verdict(report.status, list(report.problems), report, running)
+        verdict = _Verdict(report.status, list(report.problems), report, view.writer_running)
         layout = view.layout
     unsealed = [segment for segment in layout.segments[:-1] if segment.seal is None]
-    if unsealed and not running:
+    if unsealed and not verdict.writer_running:
         verdict.notes.append(
             f"{count(len(unsealed))} segments have no valid seal (no entry is affected); the next "
             "open to write seals them"
@@ -252,7 +236,7 @@ def _headline(verdict: _Verdict, seconds: float) -> str:
         "clean": "clean",
         "torn": "torn tail: every entry is good, and bytes of an unfinished append follow",
         "corrupt": "corrupt",
-    }[report.status if verdict.problems else "clean"]
+    }[report.status]
     held = (
         f"{count(report.entries)} entries, lsn {count(report.first_lsn)} to "
         f"{count(report.last_lsn)}"
