@@ -290,8 +290,8 @@ BUGS = (
         (
             Edit(
                 OPENING_PY,
-                "        if cut:\n            _keep_cut(",
-                "        if 0:\n            _keep_cut(",
+                "        if cut:\n            kept = _keep_cut(",
+                "        if 0:\n            kept = _keep_cut(",
             ),
         ),
         ("tests/wal/test_opening.py", "tests/wal/test_repair.py"),

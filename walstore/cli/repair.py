@@ -18,7 +18,7 @@ __all__ = ["repair"]
 
 @click.command()
 @log_argument
-@click.option("--apply", "--yes", "apply", is_flag=True, help="Do it; without, only look.")
+@click.option("--apply", is_flag=True, help="Do it; without, only look.")
 @json_option("One JSON object instead of text.")
 def repair(log: str, apply: bool, as_json: bool) -> int:
     """Cut the torn tail that a crash left behind the last entry.
@@ -28,7 +28,8 @@ def repair(log: str, apply: bool, as_json: bool) -> int:
     a file cut-*.bin in the log's directory.
 
     It repairs nothing else. Damage to entries that had been durable is refused with exit code 2:
-    restore those from a replica or a backup. It also refuses while a writer has the log open.
+    restore those from a replica or a backup. --apply also refuses while a writer has the log open,
+    which cut a torn tail when it opened it.
 
     \b
     Examples:
@@ -39,7 +40,7 @@ def repair(log: str, apply: bool, as_json: bool) -> int:
     Exit codes:
       0  nothing is torn, or it was cut         1  a torn tail, and --apply was not given
       2  corruption; nothing was changed        3  not a log
-      4  the system refused                     5  a writer has the log open
+      4  the system refused                     5  a writer has the log open (--apply)
     """
     found = repair_tail(log, apply=apply)
     if as_json:

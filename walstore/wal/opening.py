@@ -195,8 +195,9 @@ def read_log(path: str, meta_fd: int, *, live: bool = False) -> Opened | None:
     return Opened(meta, layout, tail, watermark)
 
 
-def _keep_cut(path: str, segment: Segment, cut: Cut, data: bytes) -> None:
-    """Writes what is about to be cut away to a file beside the log; durable at return."""
+def _keep_cut(path: str, segment: Segment, cut: Cut, data: bytes) -> str:
+    """Writes what is about to be cut away to a file beside the log; durable at return. Returns
+    that file's path."""
     kept = _write_cut(path, segment, cut, data)
     logger.warning(
         "%s: torn tail cut at offset %d, before lsn %d: %s; %d bytes kept in %s",
@@ -207,6 +208,7 @@ def _keep_cut(path: str, segment: Segment, cut: Cut, data: bytes) -> None:
         len(data),
         kept,
     )
+    return kept
 
 
 def _write_cut(path: str, segment: Segment, cut: Cut, data: bytes) -> str:
@@ -241,18 +243,20 @@ def _first_unproven(opened: Opened) -> int | None:
 
 def recover_tail(
     path: str, meta_fd: int, opened: Opened, now_ns: int, entropy: Callable[[int], bytes]
-) -> tuple[int, Opened]:
+) -> tuple[int, Opened, str | None]:
     """Makes the end of the log fit to be written to: a torn tail kept aside, every good record
-    durable. Returns a descriptor of the last segment open for writing, and the log as it is now."""
+    durable. Returns a descriptor of the last segment open for writing, the log as it is now, and
+    the file that holds what was cut."""
     segment, cut = opened.layout.segments[-1], opened.tail.cut
+    kept = None
     fd = files.open_file(segment.path, write=True)
     try:
         if cut:
-            _keep_cut(path, segment, cut, files.read_at(fd, cut.end_at - cut.at, cut.at))
+            kept = _keep_cut(path, segment, cut, files.read_at(fd, cut.end_at - cut.at, cut.at))
         unproven_lsn = _first_unproven(opened)
         if unproven_lsn is None:
             _clear_tail(fd, segment, opened.tail)
-            return fd, opened
+            return fd, opened, kept
     except BaseException:
         files.close(fd)
         raise
@@ -261,7 +265,7 @@ def recover_tail(
     moved = move_unproven(
         path, meta_fd, opened.meta, segment, opened.tail, unproven_lsn, segment_id, now_ns, entropy
     )
-    return moved.fd, _after_move(opened, moved, segment_id)
+    return moved.fd, _after_move(opened, moved, segment_id), kept
 
 
 def _clear_tail(fd: int, segment: Segment, tail: Tail) -> None:

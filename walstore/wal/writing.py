@@ -89,7 +89,7 @@ class LogWriter:
         self._segments = opened.layout.segments
         self._refuse_later(opened)
         unsealed = self._find_unsealed()
-        fd, opened = recover_tail(path, meta_fd, opened, clock(), entropy)
+        fd, opened, _ = recover_tail(path, meta_fd, opened, clock(), entropy)
         self._segments = opened.layout.segments
         self._next_id = opened.layout.segment_id_max + 1
         if opened.moved_index is not None:
