@@ -47,9 +47,9 @@ SAMPLES: list[tuple[WALStoreError, dict[str, Any], str]] = [
         "lsn 9 is out of range: the log holds 2 to 5",
     ),
     (
-        EntryTruncatedError(9, 5),
-        {"lsn": 9, "last_lsn": 5},
-        "entry 9 was truncated away",
+        EntryTruncatedError(9, 2, 5),
+        {"lsn": 9, "first_lsn": 2, "last_lsn": 5},
+        "entry 9 was truncated away; the log holds 2 to 5",
     ),
     (ClosedLogError("the log is closed"), {}, "the log is closed"),
     (ReadOnlyLogError("/a/log"), {"path": "/a/log"}, "/a/log is open for reading only"),

@@ -96,8 +96,12 @@ class LSNOutOfRangeError(WALStoreError, IndexError):
         self.lsn = lsn
         self.first_lsn = first_lsn
         self.last_lsn = last_lsn
-        held = f"{first_lsn} to {last_lsn}" if last_lsn >= first_lsn else "no entries"
-        super().__init__(f"lsn {lsn} is out of range: the log holds {held}")
+        super().__init__(f"lsn {lsn} is out of range: the log holds {self._held()}")
+
+    def _held(self) -> str:
+        if self.last_lsn < self.first_lsn:
+            return "no entries"
+        return f"{self.first_lsn} to {self.last_lsn}"
 
 
 class EntryTruncatedError(LSNOutOfRangeError):
@@ -106,9 +110,9 @@ class EntryTruncatedError(LSNOutOfRangeError):
 
     hint = "find the last entry that both histories have, and go on from there"
 
-    def __init__(self, lsn: int, last_lsn: int) -> None:
-        super().__init__(lsn, 1, last_lsn)
-        self.args = (f"entry {lsn} was truncated away",)
+    def __init__(self, lsn: int, first_lsn: int, last_lsn: int) -> None:
+        super().__init__(lsn, first_lsn, last_lsn)
+        self.args = (f"entry {lsn} was truncated away; the log holds {self._held()}",)
 
 
 class ClosedLogError(WALStoreError, ValueError):

@@ -14,7 +14,7 @@ from tests.helpers import child, crash_copy, end, expect_line, payloads, run_chi
 from tests.wal.inside import roll_once
 from walstore import FileWALManager, LogAccessError, LSNOutOfRangeError
 from walstore.wal import files, following
-from walstore.wal.meta import Watermark
+from walstore.wal.meta import Watermark, read_watermark
 
 WRITER = """
     import sys
@@ -160,7 +160,6 @@ def test_refresh_while_the_last_segment_is_truncated_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between its look at the metadata and at the segment that they name."""
-    real = following.read_watermark
     with FileWALManager(tmp_path / "log", segment_bytes=4096) as log:
         log.append(b"first")
         for _ in range(2):
@@ -172,7 +171,7 @@ def test_refresh_while_the_last_segment_is_truncated_away(
                 if not truncations:
                     truncations.append(1)
                     log.truncate_after(1)
-                return real(fd, log_id)
+                return read_watermark(fd, log_id)
 
             monkeypatch.setattr(following, "read_watermark", truncate)
             assert payloads(reader.replay()) == [b"first"]

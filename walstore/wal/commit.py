@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from walstore._native import ffi, lib
@@ -58,6 +58,7 @@ class GroupCommit:
         durable: whether an append waits for a sync (sync="always").
         interval_ns: sync this long after the first un-synced append; 0: never by the clock.
         watermark_fd, watermark_at, watermark_seed: where to publish the durable lsn.
+        first_lsn: of the log, for errors.
     """
 
     def __init__(
@@ -69,8 +70,10 @@ class GroupCommit:
         watermark_fd: int,
         watermark_at: int,
         watermark_seed: int,
+        first_lsn: Callable[[], int],
     ) -> None:
         self.path = path
+        self._first_lsn = first_lsn
         self.level: int = lib.WALCORE_LEVEL_DURABLE if durable else lib.WALCORE_LEVEL_WRITTEN
         raw = lib.walcore_writer_new(
             self.level, interval_ns, watermark_fd, watermark_at, watermark_seed
@@ -146,7 +149,8 @@ class GroupCommit:
             return MemoryError("no memory to stage the entry")
         status = self.status()
         if rc == lib.WALCORE_TRUNCATED:
-            return EntryTruncatedError(lsn, status.durable_lsn)
+            last_lsn = lib.walcore_last_lsn(self.raw)
+            return EntryTruncatedError(lsn, self._first_lsn(), last_lsn)
         if rc == lib.WALCORE_FULL:
             return LogFullError(status.error, self.path)
         return LogPoisonedError(status.error, self.path)

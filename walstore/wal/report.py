@@ -13,6 +13,7 @@ from walstore.wal.following import LogFollower
 from walstore.wal.layout import Segment
 from walstore.wal.reading import Snapshot, verify_segment
 from walstore.wal.record import STOP_REASONS
+from walstore.wal.segment import RECORDS_AT
 from walstore.wal.writing import LogWriter
 
 __all__ = ["LogStats", "Problem", "VerifyReport", "log_stats", "verify_log"]
@@ -82,7 +83,7 @@ def verify_log(
 ) -> VerifyReport:
     """Checks every record that the log held."""
     first_lsn, last_lsn, segments = held.first_lsn, held.last_lsn, held.segments
-    total = sum(segment.scan_end for segment in segments)
+    total = sum(segment.scan_end - RECORDS_AT for segment in segments)
     problems: list[Problem] = []
     entries = done = 0
     for segment in segments:
@@ -116,13 +117,13 @@ def _verify_one(
         scanner, at = verify_segment(view, segment, end_lsn)
     except FileNotFoundError:
         return 0, 0, None  # truncated away meanwhile
-    state = scanner.state
+    state, read_bytes = scanner.state, at - RECORDS_AT
     if state.stop == lib.WALCORE_SCAN_LIMIT:
-        return state.entries, at, None
+        return state.entries, read_bytes, None
     error = CorruptLogError(segment.path, at, state.next_lsn, STOP_REASONS[state.stop])
     if isinstance(view.explain(error), LSNOutOfRangeError):
-        return state.entries, at, None
-    return state.entries, at, Problem(error.path, error.offset, error.lsn, error.reason)
+        return state.entries, read_bytes, None
+    return state.entries, read_bytes, Problem(error.path, error.offset, error.lsn, error.reason)
 
 
 def _disk_bytes(path: str) -> int:

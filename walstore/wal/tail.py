@@ -53,7 +53,7 @@ class Tail:
                 self._epoch = epoch
                 return
         self._ready = iter(())
-        raise EntryTruncatedError(lsn, last_lsn)
+        raise EntryTruncatedError(lsn, first_lsn, last_lsn)
 
     def _look_again(self, error: LSNOutOfRangeError) -> None:
         """After a truncation under its hands: entries it has not shown may be gone, and follow

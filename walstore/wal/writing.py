@@ -114,6 +114,7 @@ class LogWriter:
             watermark_fd=self._meta_fd,
             watermark_at=WATERMARK_AT,
             watermark_seed=watermark_seed(self.meta.log_id),
+            first_lsn=lambda: self.meta.first_lsn,
         )
         tail = opened.tail
         self._asked = False
