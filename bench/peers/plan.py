@@ -83,7 +83,7 @@ CONTENDERS = {
             "walstore-interval",
             "walstore",
             partial(_walstore, sync="interval"),
-            "survives kill -9; power loss takes at most 50 ms",
+            "survives kill -9; its sync begins within 50 ms",
         ),
         Contender("walstore-os", "walstore", partial(_walstore, sync="os"), KERNEL),
         Contender("raw-preallocated", "raw", partial(_preallocated, sync=True), DURABLE),

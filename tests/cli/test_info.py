@@ -49,8 +49,6 @@ def test_info_json(tmp_path: Path, run: Run) -> None:
     for before, after in zip(found["segments"], found["segments"][1:], strict=False):
         assert before["last_lsn"] + 1 == after["first_lsn"]
         assert before["time_max_ns"] < after["time_min_ns"]
-    payload_bytes = sum(row["payload_bytes"] for row in found["segments"])
-    assert payload_bytes == sum(len(b"entry-%d" % n) for n in range(1, 301))
     assert found["disk_bytes"] == sum(os.stat(path / name).st_size for name in os.listdir(path))
 
 

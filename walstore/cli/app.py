@@ -98,7 +98,7 @@ def _explain(error: Exception) -> int:
         traceback.print_exception(error)
     complain(
         f"this should not have happened: {type(error).__name__}: {error}",
-        "the log was not changed; please report it with what WALSTORE_TRACEBACK=1 shows",
+        "please report it with what WALSTORE_TRACEBACK=1 shows",
     )
     return exits.DEFECT
 

@@ -29,7 +29,7 @@ _FOREVER = (1 << 64) - 1
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A segment; times are None where it holds no entry."""
+    """A segment. Times are those of all that is in its file, and None where nothing is."""
 
     id: str
     file: str
@@ -39,7 +39,6 @@ class _Row:
     tail: bool
     file_bytes: int
     entries: int
-    payload_bytes: int
     time_min_ns: int | None
     time_max_ns: int | None
 
@@ -76,8 +75,9 @@ def info(log: str, as_json: bool) -> int:
 
     That is its identity and format, the entries it holds, its segments with their lsns, sizes
     and times, whether it was closed cleanly or a writer has it open, a torn tail and what to do
-    about it, and every other file in its directory. It costs the same for a log of any size: the
-    last segment is scanned, of the others the seals are read. 'walstore verify' checks all.
+    about it, and every other file in its directory. The last segment is
+    scanned, and any other without a seal; of the rest the seals are read, 8 KiB of each.
+    'walstore verify' checks all.
 
     \b
     Examples:
@@ -144,13 +144,13 @@ def _row(
     to_lsn = last_lsn if segment.last_lsn is None else min(segment.last_lsn, last_lsn)
     seal = segment.seal
     if seal and seal.last_lsn == segment.last_lsn:
-        payload_bytes, times = seal.payload_bytes, (seal.timestamp_min, seal.timestamp_max)
+        times = seal.timestamp_min, seal.timestamp_max
     else:
         try:
             state = verify_segment(view, segment, to_lsn)[0].state
         except FileNotFoundError:
             return None
-        payload_bytes, times = state.payload_total, (state.timestamp_min, state.timestamp_max)
+        times = state.timestamp_min, state.timestamp_max
     none = times[0] == _FOREVER
     return _Row(
         id=f"{segment.header.segment_id:08x}",
@@ -161,7 +161,6 @@ def _row(
         tail=segment.last_lsn is None,
         file_bytes=sizes.get(name, 0),
         entries=max(to_lsn - from_lsn + 1, 0),
-        payload_bytes=payload_bytes,
         time_min_ns=None if none else times[0],
         time_max_ns=None if none else times[1],
     )

@@ -83,9 +83,10 @@ class FileWALManager:
     Args:
         path: the log's directory; made, in a directory that exists, when it is not there.
         sync: what an append waits for. "always": the disk; it survives a power loss.
-            "interval": the kernel; synced at most `sync_interval_ms` later, and what was not
-            may be lost with the machine's power. "os": the kernel; it survives `kill -9` and is
-            synced when the kernel likes, every 8 MiB, at `sync()` and at `close()`.
+            "interval": the kernel; its sync begins at most `sync_interval_ms` later, and what was
+            not synced may be lost with the machine's power. "os": the kernel; it survives
+            `kill -9` and is synced when the kernel likes, every 8 MiB, at `sync()` and at
+            `close()`.
         segment_bytes: size of the record area of new segments, in bytes.
         sync_interval_ms: see sync="interval".
         read_only: open to read, also while another process writes.
