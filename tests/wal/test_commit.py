@@ -7,7 +7,9 @@ import contextlib
 import errno
 import os
 import subprocess
+import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,9 +18,11 @@ from tests.conformance import run_threads
 from tests.helpers import contents, crash_copy, payloads, run_child
 from walstore import (
     CommitTimeoutError,
+    EntryTruncatedError,
     FileWALManager,
     LogPoisonedError,
     LSNOutOfRangeError,
+    OptionError,
     WALStoreError,
 )
 from walstore._native import lib
@@ -202,3 +206,83 @@ def test_timeout_error_has_its_data() -> None:
     error = CommitTimeoutError(7, 0.5)
     assert (error.lsn, error.timeout_s) == (7, 0.5)
     assert "may still" in str(error)
+
+
+def test_await_of_a_generation_that_its_loop_has_seen_end(tmp_path: Path) -> None:
+    """Its lsn is another entry's by now: that one's success is not its own."""
+
+    async def main(log: FileWALManager) -> None:
+        commits = [log.submit(b"old %d" % number) for number in range(4)]
+        log.sync()
+        log.truncate_after(1)
+        log.append_many([b"new 2", b"new 3"])
+        await log.submit(b"new 4")  # the loop's waker learns of the truncation
+        for commit in commits[1:]:
+            with pytest.raises(EntryTruncatedError):
+                await asyncio.wait_for(commit, 10)
+        assert await commits[0] == 1
+
+    with FileWALManager(tmp_path / "log") as log:
+        asyncio.run(main(log))
+
+
+def test_waiting_in_vain_leaves_nothing_behind(tmp_path: Path) -> None:
+    async def main(log: FileWALManager) -> None:
+        assert log._group is not None
+        waker = log._group.waker()
+        for _ in range(50):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(waker.future(0, 9), 0.001)
+        assert len(waker._pending) == 1
+
+    with FileWALManager(tmp_path / "log") as log:
+        asyncio.run(main(log))
+
+
+def test_loops_of_many_threads_come_and_go(tmp_path: Path) -> None:
+    loops_each, errors, lsns = 150, [], set()
+
+    async def one() -> int:
+        return await log.submit(b"x")
+
+    def run_loops() -> None:
+        for _ in range(loops_each):
+            try:
+                lsns.add(asyncio.run(one()))
+            except (KeyError, RuntimeError) as error:
+                errors.append(error)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with FileWALManager(tmp_path / "log") as log:
+            run_threads(*[run_loops] * 8)
+    finally:
+        sys.setswitchinterval(before)
+    assert not errors
+    assert len(lsns) == 8 * loops_each
+
+
+@pytest.mark.parametrize("timeout_s", [float("inf"), 1e300])
+def test_endless_timeouts_wait(tmp_path: Path, timeout_s: float) -> None:
+    with FileWALManager(tmp_path / "log") as log:
+        assert log.submit(b"x").wait(timeout_s) == 1
+
+
+def test_a_timeout_is_a_number(tmp_path: Path) -> None:
+    with FileWALManager(tmp_path / "log") as log, pytest.raises(OptionError, match="nan"):
+        log.submit(b"x").wait(float("nan"))
+
+
+class Changing(list[bytes]):
+    """A list that is shorter at each look, as one may be that another thread changes."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        self[:] = [item[:-32] for item in self[:]]
+        return iter(self[:])
+
+
+def test_batch_is_looked_at_once(tmp_path: Path) -> None:
+    with FileWALManager(tmp_path / "log") as log:
+        assert log.append_many(Changing([b"a" * 200] * 50)) == range(1, 51)
+        assert [entry.payload for entry in log.replay()] == [b"a" * 168] * 50

@@ -302,10 +302,19 @@ FORK = """
     from walstore import ClosedLogError, FileWALManager, LogLockedError, WALStoreError
     log = FileWALManager(sys.argv[1])
     log.append(b"parent")
+    commit = log.submit(b"parent too")
+    reader = FileWALManager(sys.argv[1], read_only=True)
     pid = os.fork()
     if pid == 0:
         try:
-            for call in (lambda: log.append(b"child"), lambda: log.read(1), lambda: log.sync()):
+            for call in (
+                lambda: log.append(b"child"),
+                lambda: log.read(1),
+                lambda: log.sync(),
+                commit.wait,
+                commit.done,
+                lambda: reader.read(1),
+            ):
                 try:
                     call()
                 except ClosedLogError:
@@ -324,7 +333,10 @@ FORK = """
             os._exit(5)
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0, os.waitstatus_to_exitcode(status)
-    assert log.append(b"parent again") == 2
+    assert commit.wait(30) == 2
+    assert reader.read(2).payload == b"parent too"
+    assert log.append(b"parent again") == 3
+    reader.close()
     log.close()
     print("good")
 """
@@ -332,4 +344,5 @@ FORK = """
 
 def test_fork_leaves_the_log_to_the_parent(tmp_path: Path) -> None:
     assert run_child(FORK, tmp_path / "log").strip() == "good"
-    assert payloads(contents(tmp_path / "log")) == [b"parent", b"parent again"]
+    wanted = [b"parent", b"parent too", b"parent again"]
+    assert payloads(contents(tmp_path / "log")) == wanted

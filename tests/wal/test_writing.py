@@ -240,6 +240,30 @@ LIMITED = """
 """
 
 
+REFUSED_TERMS = """
+    import resource, sys
+    from walstore import FileWALManager, LogFullError, WALEntry
+    log = FileWALManager(sys.argv[1], segment_bytes=1 << 20)
+    log.append(b"x")
+    entries = [WALEntry(lsn, term, 1, 1, b"p" * 5000) for lsn, term in ((2, 3), (3, 5))]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192 + 3000, resource.RLIM_INFINITY))
+    try:
+        log._append_entries(entries)
+    except LogFullError:
+        pass
+    else:
+        raise AssertionError("no error")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    log._append_entries(entries[:1])
+    print([(entry.lsn, entry.term) for entry in log.replay()])
+    log.close()
+"""
+
+
+def test_refused_entries_leave_no_term_behind(tmp_path: Path) -> None:
+    assert run_child(REFUSED_TERMS, tmp_path / "log").strip() == "[(1, 1), (2, 3)]"
+
+
 def test_file_size_limit_is_no_space_and_appends_go_on(tmp_path: Path) -> None:
     assert run_child(LIMITED, tmp_path / "log", timeout_s=60).strip() == "13"
     wanted = [*[b"%d" % i * 1000 for i in range(10)], *[b"y" * 3000] * 3]

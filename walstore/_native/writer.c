@@ -37,6 +37,7 @@ typedef struct {
     uint64_t at; /* place in the file of data[0] */
     uint64_t first_lsn;
     uint64_t last_lsn;
+    uint64_t term_before; /* of the entry before the first */
 } staging;
 
 typedef struct {
@@ -261,6 +262,7 @@ static void refuse_group(walcore_writer *w, staging *buffer, int error) {
     }
     w->error = error;
     w->next_lsn = buffer->first_lsn;
+    w->last_term = buffer->term_before;
     w->tail_at = buffer->at;
     w->padded_at = buffer->at & ~(uint64_t)(PAGE_BYTES - 1);
     if (w->requested_lsn >= w->next_lsn) w->requested_lsn = w->next_lsn - 1;
@@ -371,11 +373,14 @@ static int advance_to(walcore_writer *w, uint64_t generation, uint64_t lsn, int 
         if (w->durable_lsn >= lsn) return WALCORE_OK;
         if (level == WALCORE_LEVEL_WRITTEN && w->written_lsn >= lsn) return WALCORE_OK;
         if (w->poisoned) return WALCORE_POISONED;
+        if (w->stopping) return WALCORE_STOPPED; /* the descriptors may be closed by now */
         if (w->written_lsn < lsn && !w->writing) {
             write_staged(w);
             /* Whoever found `writing` set must look again. A leader that wants it durable need not
-             * say so: it syncs next, or waits for a sync under way, and its end wakes everyone. */
-            if (level == WALCORE_LEVEL_WRITTEN) pthread_cond_broadcast(&w->changed);
+             * say so: it syncs next, or waits for a sync under way, and its end wakes everyone,
+             * unless nothing is synced any more. */
+            if (level == WALCORE_LEVEL_WRITTEN || w->poisoned || w->stopping)
+                pthread_cond_broadcast(&w->changed);
             continue;
         }
         if (w->written_lsn >= lsn && !w->syncing) {
@@ -476,6 +481,7 @@ static staging *claim(walcore_writer *w, uint64_t generation, uint64_t bytes, si
         if (!buffer->used) {
             buffer->at = w->tail_at;
             buffer->first_lsn = w->next_lsn;
+            buffer->term_before = w->last_term;
         }
         return buffer;
     }

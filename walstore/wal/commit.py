@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 import os
+import threading
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Commit", "GroupCommit", "Status"]
 
+_FOREVER_S = 1e9
 _SLICE_NS = 200_000_000
 """Longest uninterrupted wait in C, so that a signal (Ctrl-C) is served in time."""
 
@@ -47,6 +50,7 @@ class Status:
         self.sync_histogram: tuple[int, ...] = tuple(raw.sync_histogram)
         self.behind: bool = raw.durable_lsn + 1 < raw.next_lsn
         self.poisoned: bool = raw.state == lib.WALCORE_POISONED
+        self.stopped: bool = raw.state == lib.WALCORE_STOPPED
         self.error: int = raw.error
 
 
@@ -80,9 +84,10 @@ class GroupCommit:
         )
         if raw == ffi.NULL:
             raise MemoryError("no memory for the writer's buffers")
-        self.raw = ffi.gc(raw, lib.walcore_writer_free)
+        self.raw: Any = ffi.gc(raw, lib.walcore_writer_free)
         self.generation = 0
         self._wakers: dict[asyncio.AbstractEventLoop, _LoopWaker] = {}
+        self._wakers_lock = threading.Lock()  # loops of several threads
 
     def start(self) -> None:
         """Starts the flusher thread."""
@@ -164,9 +169,15 @@ class GroupCommit:
         """Waits for an lsn, taking part in the work.
 
         Raises:
-            CommitTimeoutError, LogFullError, LogPoisonedError, EntryTruncatedError
+            CommitTimeoutError, LogFullError, LogPoisonedError, EntryTruncatedError, ClosedLogError
+            OptionError: `timeout_s` is not a number.
         """
-        left_ns = None if timeout_s is None else max(0, int(timeout_s * 1e9))
+        self.check_owner()
+        if timeout_s is not None and math.isnan(timeout_s):
+            raise OptionError("timeout_s is a number of seconds, not nan")
+        # Longer than anyone waits is for ever.
+        forever = timeout_s is None or timeout_s > _FOREVER_S
+        left_ns = None if timeout_s is None or forever else max(0, int(timeout_s * 1e9))
         while True:
             slice_ns = _SLICE_NS if left_ns is None else min(left_ns, _SLICE_NS)
             rc = lib.walcore_wait(self.raw, generation, lsn, level, slice_ns)
@@ -203,18 +214,33 @@ class GroupCommit:
     def stop(self) -> None:
         """Ends the flusher; every waiting or later call returns."""
         lib.walcore_writer_stop(self.raw)
-        for waker in list(self._wakers.values()):
+        with self._wakers_lock:
+            wakers = list(self._wakers.values())
+            self._wakers.clear()
+        for waker in wakers:
             waker.detach()
-        self._wakers.clear()
+
+    def abandon(self) -> None:
+        """In a child made by fork: the parent's threads and locks are not here, and descriptors of
+        these numbers may come to name other files."""
+        self.raw = None
+
+    def check_owner(self) -> None:
+        """Raises ClosedLogError in a child made by fork."""
+        if self.raw is None:
+            raise ClosedLogError(
+                f"{self.path} was opened by the parent process; open it anew in this one"
+            )
 
     def waker(self) -> _LoopWaker:
         """The waker of the running event loop."""
         loop = asyncio.get_running_loop()
-        waker = self._wakers.get(loop)
-        if waker is None:
-            for old in [old for old in self._wakers if old.is_closed()]:
-                self._wakers.pop(old).detach()
-            waker = self._wakers[loop] = _LoopWaker(self, loop)
+        with self._wakers_lock:
+            waker = self._wakers.get(loop)
+            if waker is None:
+                for old in [old for old in self._wakers if old.is_closed()]:
+                    self._wakers.pop(old).detach()
+                waker = self._wakers[loop] = _LoopWaker(self, loop)
         return waker
 
 
@@ -238,6 +264,7 @@ class Commit:
     def done(self) -> bool:
         """Whether the entry is durable as the policy asks; False as well when it never will be."""
         group = self._group
+        group.check_owner()
         durable = group.level == lib.WALCORE_LEVEL_WRITTEN or (
             lib.walcore_durable_lsn(group.raw) >= self.lsn
         )
@@ -291,6 +318,12 @@ class _LoopWaker:
     def future(self, generation: int, lsn: int) -> asyncio.Future[None]:
         """A future that is done when the entry is durable."""
         future = self._loop.create_future()
+        fate = lib.walcore_fate_of(self._group.raw, generation, lsn)
+        if fate:  # another entry has its lsn by now, or will
+            _fail(future, self._group.error(fate, lsn))
+            return future
+        while self._pending and self._pending[0][3].done():  # nobody waits for those any more
+            heapq.heappop(self._pending)
         self._order += 1
         heapq.heappush(self._pending, (lsn, self._order, generation, future))
         if not self._armed_lsn or lsn < self._armed_lsn:
@@ -317,9 +350,14 @@ class _LoopWaker:
         if self._slot < 0:
             return
         self._settle()
-        if self._pending and self._group.status().poisoned:
+        if not self._pending:
+            return
+        status = self._group.status()
+        if status.poisoned:
             self._fail_pending(self._group.error(lib.WALCORE_POISONED))
-        elif self._pending:
+        elif status.stopped:
+            self._fail_pending(self._group.error(lib.WALCORE_STOPPED))
+        else:
             self._arm()
 
     def _settle(self) -> None:

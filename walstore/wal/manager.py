@@ -122,7 +122,7 @@ class FileWALManager:
         # The usual clock is read by C, which saves a call on every append.
         self._clock = None if clock is time.time_ns else clock
         self._closing = threading.Lock()
-        self._closed = False
+        self._closed = self._close_again = False
         self._forked = False
         self._writer: LogWriter | None = None
         self._follower: LogFollower | None = None
@@ -130,12 +130,12 @@ class FileWALManager:
         self._raw: Any = None
         if read_only:
             self._follower = LogFollower(self.path)
-            return
-        options = _Options(sync, segment_bytes, sync_interval_ms)
-        self._writer = _open_writer(self.path, options, clock, entropy)
-        self._group = self._writer.group
-        self._raw = self._group.raw
-        _writers.add(self)
+        else:
+            options = _Options(sync, segment_bytes, sync_interval_ms)
+            self._writer = _open_writer(self.path, options, clock, entropy)
+            self._group = self._writer.group
+            self._raw = self._group.raw
+        _open_logs.add(self)
 
     # ---- properties ----
 
@@ -209,11 +209,15 @@ class FileWALManager:
         Raises:
             As `append`.
         """
-        parts: Sequence[Any] = payloads if isinstance(payloads, list) else list(payloads)
+        parts: list[Any] = list(payloads)  # the caller's may change meanwhile
         if set(map(type, parts)) - {bytes}:
             parts = [bytes(_checked_buffer(item)) for item in parts]
         self._writable()
-        lengths = array("I", map(len, parts))
+        try:
+            lengths = array("I", map(len, parts))
+        except OverflowError as error:
+            longest = max(map(len, parts))
+            raise PayloadTooLargeError("a payload", longest, PAYLOAD_BYTES_MAX) from error
         if not parts:
             next_lsn = self.last_lsn + 1
             return range(next_lsn, next_lsn)
@@ -368,18 +372,21 @@ class FileWALManager:
 
     def close(self) -> None:
         """Makes every accepted entry durable, marks the log as cleanly closed and lets go of it.
-        Closing twice does nothing.
+        Closing twice does nothing, unless the first call was interrupted: then the second ends it.
 
         Raises:
             LogPoisonedError: entries that sync="os" or "interval" had accepted could not be made
                 durable.
         """
         with self._closing:
-            if self._closed:
+            if self._closed and not self._close_again:
                 return
-            self._closed = True
+            self._closed, self._close_again = True, False
         if self._writer is not None:
-            self._writer.close()
+            try:
+                self._writer.close()
+            finally:  # interrupted before it let go: the next call goes on
+                self._close_again = not self._writer.released
         elif self._follower is not None:
             self._follower.close()
 
@@ -469,7 +476,8 @@ class FileWALManager:
                 raise PayloadTooLargeError("a batch", need_bytes, BATCH_BYTES_MAX)
             self._refuse(payload_bytes, kind)
         else:
-            raise self._writable().error(rc)
+            assert self._group is not None
+            raise self._group.error(rc)
 
     def _refuse(self, payload_bytes: int, kind: int) -> NoReturn:
         """Says what was wrong with the arguments of an append that C did not take."""
@@ -565,11 +573,11 @@ class FileWALManager:
 
 
 def _abandon_all() -> None:
-    for log in list(_writers):
+    for log in list(_open_logs):
         log._abandon()
 
 
-_writers: weakref.WeakSet[FileWALManager] = weakref.WeakSet()
+_open_logs: weakref.WeakSet[FileWALManager] = weakref.WeakSet()
 os.register_at_fork(after_in_child=_abandon_all)
 
 

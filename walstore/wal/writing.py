@@ -86,6 +86,7 @@ class LogWriter:
         self._changes = threading.RLock()  # one change of segments or metadata at a time
         self._lock = threading.Lock()  # for what the housekeeper changes and readers look at too
         self._closed = False
+        self.released = False  # whether `close` got as far as giving the log away
         self._segments = opened.layout.segments
         self._refuse_later(opened)
         unsealed = self._find_unsealed()
@@ -379,12 +380,12 @@ class LogWriter:
         # At most one segment besides the last is ever without a seal, and none is being sealed
         # while a truncation cuts it.
         self._housekeeper.wait_idle()
-        self.group.freeze()
         try:
+            self.group.freeze()
             yield
         except OSError as error:
             raise self._fail(error) from error
-        finally:
+        finally:  # also when interrupted while it froze; a failed freeze has been undone already
             self.group.thaw()
 
     def roll(self, need_bytes: int) -> None:
@@ -479,6 +480,7 @@ class LogWriter:
         """In a child made by fork: lets go of the descriptors, and so of the lock, which would
         otherwise outlive the parent."""
         self._closed = True
+        self.group.abandon()
         for fd in (*self._fds, self._meta_fd):
             files.close(fd)
 
@@ -489,7 +491,7 @@ class LogWriter:
             LogPoisonedError: what an un-synced policy had accepted could not be made durable.
         """
         with self._changes:
-            self._housekeeper.stop()
+            self._housekeeper.stop()  # interrupted here, it holds the log still: it may be at work
             status = self.group.status()
             try:
                 if status.poisoned:
@@ -501,7 +503,7 @@ class LogWriter:
                         self._write_meta(replace(self.meta, clean=True, clean_lsn=last_lsn))
                         self.group.stop()  # before the thaw, which would let appends in again
             finally:
-                self._closed = True
+                self._closed = self.released = True
                 self.group.stop()
                 self.cache.close()
                 files.unlock(self._meta_fd)
