@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import threading
+from typing import Any
+
+import pytest
 
 from walstore.wal.housekeeper import Housekeeper
 
@@ -123,5 +126,35 @@ def test_a_job_may_add_another() -> None:
     done = threading.Event()
     keeper.add(lambda: keeper.add(done.set))
     assert done.wait(30)
+    keeper.wait_idle()
+    keeper.stop()
+
+
+class Interrupted:
+    """A queue whose `put` a signal comes into, before anything is in it."""
+
+    def put(self, job: object) -> None:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_add_leaves_nobody_waiting() -> None:
+    keeper = Housekeeper(never)
+    keeper.add(lambda: None)
+    jobs: Any = keeper._jobs
+    keeper._jobs = Interrupted()  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        keeper.add(lambda: None)
+    keeper._jobs = jobs
+    waiter = threading.Thread(target=keeper.wait_idle, daemon=True)
+    waiter.start()
+    waiter.join(10)
+    assert not waiter.is_alive()
+    keeper.stop()
+
+
+def test_nobody_waits_for_a_housekeeper_that_has_stopped() -> None:
+    keeper = Housekeeper(never)
+    keeper.add(lambda: None)
+    keeper.stop()
     keeper.wait_idle()
     keeper.stop()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 
 import pytest
 
 from tests.helpers import crash_copy, segment_files
-from tests.wal.inside import settle, writer_of
+from tests.wal.inside import header_of, settle, writer_of
 from walstore import FileWALManager
-from walstore.wal.record import record_bytes
+from walstore.wal.record import crc32c, record_bytes
 from walstore.wal.report import LogStats, Problem, VerifyReport
 from walstore.wal.segment import RECORDS_AT
 
@@ -63,6 +64,53 @@ def test_verify_names_each_damaged_segment_and_counts_the_good_entries(tmp_path:
         assert all(problem.reason for problem in report.problems)
         assert report.entries == 1 + 3 + 0 + 3
         assert (report.first_lsn, report.last_lsn) == (1, 12)
+
+
+def forge(path: str | Path, lsn: int) -> None:
+    """Gives the record of an lsn, of 1000 bytes, another payload and checksums that fit it."""
+    header = header_of(Path(path))
+    at = RECORDS_AT + (lsn - header.first_lsn) * record_bytes(1000)
+    with open(path, "r+b") as file:
+        file.seek(at)
+        record = bytearray(file.read(48 + 1000))
+        record[48:] = b"forged " * 142 + b"......"
+        record[4:8] = struct.pack("<I", crc32c(bytes(record[48:])))
+        record[0:4] = struct.pack("<I", crc32c(bytes(record[4:48]), header.seed))
+        file.seek(at)
+        file.write(record)
+
+
+def test_verify_finds_a_record_whose_checksums_were_made_to_fit(tmp_path: Path) -> None:
+    with build(tmp_path / "log") as log:
+        before = log.read(5).payload
+        segment = writer_of(log).segments()[1]
+        forge(segment.path, 5)
+        assert log.read(5).payload != before  # one by one they are good
+        with FileWALManager(tmp_path / "log", read_only=True) as reader:
+            for report in (log.verify(), reader.verify()):
+                assert report.status == "corrupt"
+                (problem,) = report.problems
+                assert (problem.path, problem.offset, problem.lsn) == (segment.path, RECORDS_AT, 4)
+                assert "sealed" in problem.reason
+                assert report.entries == 12
+        log.truncate_after(5)  # the seal speaks of more than is left
+        assert log.verify().status == "clean"
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_verify_names_damage_before_the_first_entry(tmp_path: Path, number: int) -> None:
+    """Else the entries behind it in that segment would be passed over."""
+    with build(tmp_path / "log") as log:
+        log.truncate_before(6)
+        segment = writer_of(log).segments()[0]
+        at = damage(segment.path, number)
+        with FileWALManager(tmp_path / "log", read_only=True) as reader:
+            for report in (log.verify(), reader.verify()):
+                assert report.status == "corrupt"
+                (problem,) = report.problems
+                place = (segment.path, at, 4 + number)
+                assert (problem.path, problem.offset, problem.lsn) == place
+                assert report.entries == 6
 
 
 def test_verify_does_not_count_what_was_truncated(tmp_path: Path) -> None:

@@ -12,12 +12,12 @@ import os
 import threading
 
 from walstore._native import lib
-from walstore.errors import CorruptLogError, LogAccessError, LSNOutOfRangeError, NotALogError
+from walstore.errors import CorruptLogError, LogAccessError, NotALogError
 from walstore.wal import files
 from walstore.wal.layout import Segment
 from walstore.wal.meta import META_NAME, Meta, Watermark, read_meta, read_watermark
 from walstore.wal.opening import Opened, access_error, open_meta, read_log
-from walstore.wal.reading import Place, SegmentCache, SegmentIndex, find_segment
+from walstore.wal.reading import Place, SegmentCache, SegmentIndex, explain_in
 from walstore.wal.record import Scanner
 from walstore.wal.recovery import Cut
 from walstore.wal.scan import verify_range
@@ -175,13 +175,7 @@ class LogFollower:
         """A segment that was truncated away and reused under the reader is not damage."""
         with self._lock:
             self._load()
-        first_lsn, last_lsn = self.bounds()
-        if not first_lsn <= error.lsn <= last_lsn:
-            return LSNOutOfRangeError(error.lsn, first_lsn, last_lsn)
-        segment = self.layout.segments[find_segment(self.layout.segments, error.lsn)]
-        if segment.path != error.path:
-            return LSNOutOfRangeError(error.lsn, error.lsn + 1, last_lsn)
-        return error
+            return explain_in(self.layout.segments, self.bounds(), error)
 
     def close(self) -> None:
         """Lets go of the log."""

@@ -21,13 +21,11 @@ class Housekeeper:
         self._on_error = on_error
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._undone = 0
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
 
     def add(self, job: Callable[[], None]) -> None:
         """Adds a job. Jobs may raise OSError or MemoryError."""
-        with self._changed:
-            self._undone += 1
+        with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._run, name="walstore-housekeeper", daemon=True
@@ -37,14 +35,18 @@ class Housekeeper:
 
     def wait_idle(self) -> None:
         """Returns when all jobs added so far are done."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._undone == 0)
+        if self._thread is not None:
+            # No count of jobs: a signal between counting one and adding it would spoil it.
+            done = threading.Event()
+            self._jobs.put(done.set)
+            done.wait()
 
     def stop(self) -> None:
         """Ends the thread once its jobs are done."""
         if self._thread is not None:
             self._jobs.put(None)
             self._thread.join()
+            self._thread = None
 
     def _run(self) -> None:
         while True:
@@ -57,7 +59,3 @@ class Housekeeper:
                 self._on_error(error)
             except MemoryError as error:
                 self._on_error(OSError(errno.ENOMEM, str(error)))
-            finally:
-                with self._changed:
-                    self._undone -= 1
-                    self._changed.notify_all()

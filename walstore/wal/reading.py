@@ -11,6 +11,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+import xxhash
+
 from walstore._native import lib
 from walstore.errors import CorruptLogError, LogAccessError, LSNOutOfRangeError, WALStoreError
 from walstore.wal import files
@@ -26,6 +28,7 @@ __all__ = [
     "SegmentIndex",
     "Snapshot",
     "View",
+    "explain_in",
     "find_segment",
     "read_entry",
     "replay",
@@ -201,6 +204,20 @@ def find_segment(segments: tuple[Segment, ...], lsn: int) -> int:
     return bisect.bisect_right(segments, lsn, key=lambda segment: segment.first_lsn) - 1
 
 
+def explain_in(
+    segments: tuple[Segment, ...], bounds: tuple[int, int], error: CorruptLogError
+) -> Exception:
+    """What damage means for a log that has these segments now: itself, or, where it is in none of
+    them or behind what counts there, that the log moved on. Records before the first entry held
+    stay as they were while their segment does."""
+    first_lsn, last_lsn = bounds
+    for segment in segments:
+        last_here = last_lsn if segment.last_lsn is None else segment.last_lsn
+        if segment.path == error.path and error.lsn <= last_here:
+            return error
+    return LSNOutOfRangeError(error.lsn, first_lsn, last_lsn)
+
+
 def _place(view: View, handle: _Handle, lsn: int) -> Place:
     if handle.segment.last_lsn is None:
         return view.locate_in_tail(handle.segment, lsn)
@@ -307,12 +324,18 @@ def _replay_segment(
         raise _bad(view, segment, scanner)
 
 
-def verify_segment(view: View, segment: Segment, last_lsn: int) -> tuple[Scanner, int]:
-    """Checks every record of a segment up to `last_lsn`. Returns the scanner and where it
-    stopped; `scanner.state.stop` is SCAN_LIMIT when all are good."""
-    header = segment.header
+def verify_segment(view: View, segment: Segment, last_lsn: int) -> tuple[Scanner, int, bool]:
+    """Checks every record of a segment up to `last_lsn`. Returns the scanner, where it stopped,
+    and whether the records are those that were sealed, as far as a seal says so;
+    `scanner.state.stop` is SCAN_LIMIT when all are good."""
+    header, seal = segment.header, segment.seal
     mapped = segment.last_lsn is not None
+    digest = xxhash.xxh3_64() if seal and seal.last_lsn == last_lsn else None
     scanner = Scanner(header.seed, header.first_lsn, header.prev_term, last_lsn)
     with view.cache.open(segment) as handle:
-        at = verify_range(handle.fd, scanner, RECORDS_AT, segment.scan_end, mapped=mapped)
-    return scanner, at
+        at = verify_range(
+            handle.fd, scanner, RECORDS_AT, segment.scan_end, mapped=mapped, digest=digest
+        )
+    if seal is None or digest is None:
+        return scanner, at, True
+    return scanner, at, at == seal.end_at and digest.intdigest() == seal.records_xxh3

@@ -114,13 +114,17 @@ def _verify_one(
     view: LogWriter | LogFollower, segment: Segment, end_lsn: int
 ) -> tuple[int, int, Problem | None]:
     try:
-        scanner, at = verify_segment(view, segment, end_lsn)
+        scanner, at, as_sealed = verify_segment(view, segment, end_lsn)
     except FileNotFoundError:
         return 0, 0, None  # truncated away meanwhile
     state, read_bytes = scanner.state, at - RECORDS_AT
-    if state.stop == lib.WALCORE_SCAN_LIMIT:
+    if state.stop != lib.WALCORE_SCAN_LIMIT:
+        error = CorruptLogError(segment.path, at, state.next_lsn, STOP_REASONS[state.stop])
+    elif not as_sealed:
+        reason = "the records are good one by one, but not those that were sealed"
+        error = CorruptLogError(segment.path, RECORDS_AT, segment.first_lsn, reason)
+    else:
         return state.entries, read_bytes, None
-    error = CorruptLogError(segment.path, at, state.next_lsn, STOP_REASONS[state.stop])
     if isinstance(view.explain(error), LSNOutOfRangeError):
         return state.entries, read_bytes, None
     return state.entries, read_bytes, Problem(error.path, error.offset, error.lsn, error.reason)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import mmap
 from collections.abc import Generator
 
+import xxhash
+
 from walstore._native import lib
 from walstore.wal import files
 from walstore.wal.record import Buffer, Scanner
@@ -92,13 +94,25 @@ def scan_rows(
             return
 
 
-def verify_range(fd: int, scanner: Scanner, at: int, end_at: int, *, mapped: bool) -> int:
-    """Checks records without decoding them. Returns the place where it stopped, see `scan_rows`."""
+def verify_range(
+    fd: int,
+    scanner: Scanner,
+    at: int,
+    end_at: int,
+    *,
+    mapped: bool,
+    digest: xxhash.xxh3_64 | None = None,
+) -> int:
+    """Checks records without decoding them; `digest` is fed the bytes of the good ones. Returns
+    the place where it stopped, see `scan_rows`."""
     position = _Position(fd, at, end_at, mapped)
     while True:
         data, start = position.load()
         try:
             scanner.verify(data, start, position.at)
+            if digest is not None:
+                with memoryview(data) as view, view[start:][: scanner.state.consumed] as good:
+                    digest.update(good)
         finally:
             _unload(data)
         position.at += scanner.state.consumed

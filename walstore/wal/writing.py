@@ -37,7 +37,7 @@ from walstore.wal.meta import (
     write_copy,
 )
 from walstore.wal.opening import Opened, mark_open, recover_tail
-from walstore.wal.reading import Place, SegmentCache, find_segment, read_entry
+from walstore.wal.reading import Place, SegmentCache, explain_in, find_segment, read_entry
 from walstore.wal.recovery import check_whole, cut_index
 from walstore.wal.segment import RECORDS_AT, decode_header, limit_for, parse_name
 from walstore.wal.space import SegmentSpec, activate, seal_segment
@@ -187,12 +187,7 @@ class LogWriter:
     def explain(self, error: CorruptLogError) -> Exception:
         """Records that were truncated away under a reader may be overwritten: no damage."""
         with self._lock:
-            segments, (first_lsn, last_lsn) = self._segments, self.bounds()
-        for segment in segments:
-            last_here = last_lsn if segment.last_lsn is None else segment.last_lsn
-            if segment.path == error.path and error.lsn <= last_here:
-                return error
-        return LSNOutOfRangeError(error.lsn, first_lsn, last_lsn)
+            return explain_in(self._segments, self.bounds(), error)
 
     # ---- metadata ----
 
