@@ -158,3 +158,35 @@ def test_nobody_waits_for_a_housekeeper_that_has_stopped() -> None:
     keeper.stop()
     keeper.wait_idle()
     keeper.stop()
+
+
+def test_without_a_thread_the_job_is_done_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    keeper = Housekeeper(never)
+    done: list[int] = []
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    keeper.add(lambda: keeper.add(lambda: done.append(threading.get_ident())))
+    assert done == [threading.get_ident()]
+    keeper.wait_idle()
+    monkeypatch.undo()
+    keeper.add(lambda: done.append(threading.get_ident()))
+    keeper.stop()
+    assert len(set(done)) == 2
+
+
+def test_a_defect_is_told_and_the_next_job_runs(caplog: pytest.LogCaptureFixture) -> None:
+    errors: list[int | None] = []
+    keeper = Housekeeper(lambda error: errors.append(error.errno))
+    done: list[int] = []
+
+    def fail() -> None:
+        raise ValueError("nobody thought of it")
+
+    keeper.add(fail)
+    keeper.add(lambda: done.append(1))
+    keeper.wait_idle()
+    assert (errors, done) == ([errno.EIO], [1])
+    assert "nobody thought of it" in caplog.text
+    keeper.stop()
