@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from walstore._native import lib
-from walstore.errors import CorruptLogError, LSNOutOfRangeError
+from walstore.errors import CorruptLogError, LogAccessError, LSNOutOfRangeError
 from walstore.wal.following import LogFollower
 from walstore.wal.layout import Segment
 from walstore.wal.reading import Snapshot, verify_segment
@@ -21,7 +21,14 @@ __all__ = ["LogStats", "Problem", "VerifyReport", "log_stats", "verify_log"]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A place where the log is not what was written."""
+    """A place where the log is not what was written.
+
+    Attributes:
+        path: the file.
+        offset: the place in it, in bytes.
+        lsn: the entry that stands, or should stand, there.
+        reason: what is wrong.
+    """
 
     path: str
     offset: int
@@ -117,6 +124,8 @@ def _verify_one(
         scanner, at, as_sealed = verify_segment(view, segment, end_lsn)
     except FileNotFoundError:
         return 0, 0, None  # truncated away meanwhile
+    except OSError as refusal:
+        raise LogAccessError(refusal.errno or 0, segment.path, "cannot read") from refusal
     state, read_bytes = scanner.state, at - RECORDS_AT
     if state.stop != lib.WALCORE_SCAN_LIMIT:
         error = CorruptLogError(segment.path, at, state.next_lsn, STOP_REASONS[state.stop])
