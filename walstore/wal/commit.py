@@ -221,6 +221,9 @@ class GroupCommit:
 class Commit:
     """An entry on its way to the disk.
 
+    Attributes:
+        lsn: its place in the log, should it become durable.
+
     `commit.wait()` for threads and `await commit` for asyncio return the lsn once the entry is
     durable as the log's policy asks, or raise what kept it from becoming so.
     """

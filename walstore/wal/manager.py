@@ -100,8 +100,8 @@ class FileWALManager:
 
     A torn tail, which a crash in the middle of an append leaves, is cut and logged as a warning,
     and its bytes are kept in a file beside the log. All methods are safe to call from several
-    threads. In a child process made by fork the
-    log is closed: open it there anew.
+    threads. In a child process made by fork the log is closed: open it there anew. Properties
+    other than `closed` raise ClosedLogError once the log is closed.
     """
 
     def __init__(
@@ -235,8 +235,9 @@ class FileWALManager:
     def submit(self, payload: Payload, *, kind: int = DATA) -> Commit:
         """Accepts an entry and returns at once; the Commit tells when it is durable.
 
-        Entries become durable in the order of their lsns. Waits only where more than 8 MiB are
-        on their way to the disk, or for the change to a new segment.
+        Entries become durable in the order of their lsns. Under sync="always" it waits only where
+        more than 8 MiB are on their way to the disk, or for the change to a new segment; under
+        "interval" and "os" it hands the entry to the kernel before it returns.
 
         Raises:
             As `append`, for what is known at once; the rest is raised by the Commit.
@@ -269,7 +270,12 @@ class FileWALManager:
         return self.durable_lsn
 
     def begin_term(self) -> int:
-        """Begins a new term and returns it; durable at return."""
+        """Begins a new term and returns it; durable at return.
+
+        Raises:
+            LogFullError: no space; the term is as it was.
+            LogPoisonedError, ClosedLogError, ReadOnlyLogError
+        """
         self._writable()
         assert self._writer is not None
         return self._writer.begin_term()
@@ -314,6 +320,8 @@ class FileWALManager:
         Raises:
             LSNOutOfRangeError: the log does not hold it.
             CorruptLogError: its bytes are damaged.
+            LogAccessError: the system refused to read it.
+            LogFullError, LogPoisonedError, EntryTruncatedError: it did not become durable.
             ClosedLogError
         """
         view = self._view()
@@ -330,6 +338,8 @@ class FileWALManager:
             LSNOutOfRangeError: the log does not hold the range; raised at once, or while
                 iterating when it is truncated meanwhile.
             CorruptLogError: damaged bytes were reached; all entries before were good.
+            LogAccessError: the system refused to read.
+            LogFullError, LogPoisonedError, EntryTruncatedError: the range did not become durable.
             ClosedLogError
         """
         view = self._view()
@@ -343,6 +353,7 @@ class FileWALManager:
 
         Raises:
             LSNOutOfRangeError: before the first entry held, or more than one beyond the last.
+            ClosedLogError; and as `read`, since it looks at the entry before.
         """
         self._view()
         first_lsn, last_lsn = self._bounds_now()
@@ -356,12 +367,21 @@ class FileWALManager:
 
         Args:
             progress: called with (bytes done, bytes in all).
+
+        Raises:
+            LogPoisonedError: what was not yet durable did not become so.
+            LogAccessError: the system refused to read.
+            ClosedLogError
         """
         view = self._view()
         return verify_log(view, self._snapshot(None, None), progress)
 
     def stats(self) -> LogStats:
-        """Sizes, counters and latencies; cheap."""
+        """Sizes, counters and latencies; cheap.
+
+        Raises:
+            ClosedLogError
+        """
         return log_stats(self._view())
 
     # ---- life ----
@@ -373,6 +393,8 @@ class FileWALManager:
         Raises:
             LogPoisonedError: entries that sync="os" or "interval" had accepted could not be made
                 durable.
+            LogFullError: there was no space for them, or for the mark. The log is closed all the
+                same.
         """
         with self._closing:
             if self._closed:
