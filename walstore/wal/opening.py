@@ -26,8 +26,8 @@ from walstore.wal.meta import (
 )
 from walstore.wal.moving import Moved, move_unproven, moved_name
 from walstore.wal.recovery import Cut, Tail, examine_tail
-from walstore.wal.segment import file_bytes, limit_for, parse_name
-from walstore.wal.space import SegmentSpec, activate, make_zeroed
+from walstore.wal.segment import SegmentHeader, file_bytes, limit_for, new_salt, parse_name
+from walstore.wal.space import activate, make_zeroed
 
 __all__ = ["Opened", "create_log", "open_meta", "read_log", "recover_tail"]
 
@@ -149,10 +149,20 @@ def create_log(
     # Then the names of `meta` and of the directory: segments without `meta` mean damage.
     files.sync_directory(path)
     files.sync_directory(os.path.dirname(path))
-    spec = SegmentSpec(log_id, 1, 0, 1, 1, 0, limit_at)
+    header = SegmentHeader(
+        log_id=log_id,
+        segment_id=1,
+        prev_segment_id=0,
+        first_lsn=1,
+        term=1,
+        prev_term=0,
+        created_ns=now_ns,
+        limit_at=limit_at,
+        salt=new_salt(entropy),
+    )
     spare = os.path.join(path, f"{SPARE_PREFIX}{1:08x}.wal")
     make_zeroed(spare, file_bytes(limit_at))
-    _, fd = activate(path, spare, spec, now_ns, entropy)
+    _, fd = activate(path, spare, header)
     files.close(fd)
     meta = Meta(
         log_id=log_id,

@@ -36,6 +36,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from walstore._native import lib
@@ -55,6 +56,7 @@ __all__ = [
     "file_bytes",
     "index_pairs_max",
     "limit_for",
+    "new_salt",
     "parse_name",
     "segment_name",
 ]
@@ -106,6 +108,11 @@ class SegmentHeader:
     def seed(self) -> int:
         """Where the checksum of each record's header starts."""
         return crc32c(_BINDING.pack(self.salt, self.log_id, self.segment_id, self.first_lsn))
+
+
+def new_salt(entropy: Callable[[int], bytes]) -> int:
+    """A salt for another life of a file."""
+    return int.from_bytes(entropy(8), "little")
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,8 +39,15 @@ from walstore.wal.meta import (
 from walstore.wal.opening import Opened, mark_open, recover_tail
 from walstore.wal.reading import Place, SegmentCache, explain_in, find_segment, read_entry
 from walstore.wal.recovery import check_whole, cut_index
-from walstore.wal.segment import RECORDS_AT, decode_header, limit_for, parse_name
-from walstore.wal.space import SegmentSpec, activate, seal_segment
+from walstore.wal.segment import (
+    RECORDS_AT,
+    SegmentHeader,
+    decode_header,
+    limit_for,
+    new_salt,
+    parse_name,
+)
+from walstore.wal.space import activate, seal_segment
 from walstore.wal.spares import Spares
 
 __all__ = ["LogWriter"]
@@ -290,18 +297,20 @@ class LogWriter:
         kept = [segment for segment in self._segments if segment.first_lsn < first_lsn]
         if first_lsn == meta.first_lsn:
             kept = []
-        spec = SegmentSpec(
+        header = SegmentHeader(
             log_id=meta.log_id,
             segment_id=self._take_id(),
             prev_segment_id=kept[-1].header.segment_id if kept else 0,
             first_lsn=first_lsn,
             term=meta.term,
             prev_term=self.term_of(first_lsn - 1),
+            created_ns=self._clock(),
             limit_at=limit_at,
+            salt=new_salt(self._entropy),
         )
         spare = self._spares.take(limit_at)
         try:
-            segment, fd = activate(self.path, spare.path, spec, self._clock(), self._entropy)
+            segment, fd = activate(self.path, spare.path, header)
         except OSError:
             self._spares.give_back(spare)
             raise
@@ -310,10 +319,10 @@ class LogWriter:
         self._fds.append(fd)
         try:
             with self._all_or_poisoned():
-                self._write_meta(replace(meta, tail_segment_id=spec.segment_id))
+                self._write_meta(replace(meta, tail_segment_id=header.segment_id))
                 with self._lock:  # a reader must see both or neither
                     self._segments = (*kept, segment)
-                    self._attach(first_lsn, spec.prev_term, RECORDS_AT, b"", zeroed=spare.zeroed)
+                    self._attach(first_lsn, header.prev_term, RECORDS_AT, b"", zeroed=spare.zeroed)
         except LogFullError:  # it has not become part of the log
             files.close(self._fds.pop())
             files.remove(segment.path)
