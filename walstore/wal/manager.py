@@ -37,7 +37,7 @@ from walstore.limits import (
     SYNC_INTERVAL_MS_MAX,
 )
 from walstore.wal import files
-from walstore.wal.commit import Commit, GroupCommit
+from walstore.wal.commit import WAIT_SLICE_NS, Commit, GroupCommit
 from walstore.wal.following import LogFollower
 from walstore.wal.opening import access_error, create_log, open_meta, read_log
 from walstore.wal.reading import Snapshot, read_entry, replay
@@ -51,7 +51,6 @@ __all__ = ["FileWALManager", "Payload", "SyncPolicy"]
 SyncPolicy = Literal["always", "interval", "os"]
 Payload = bytes | bytearray | memoryview
 
-_WATCH_SLICE_NS = 200_000_000
 _POLL_S = 0.02
 
 _append = lib.walcore_append
@@ -557,7 +556,7 @@ class FileWALManager:
                 time.sleep(_POLL_S)
             return view.bounds()[1] >= lsn
         self._nudge(view, lsn)
-        rc = lib.walcore_watch(view.group.raw, lsn, _WATCH_SLICE_NS)
+        rc = lib.walcore_watch(view.group.raw, lsn, WAIT_SLICE_NS)
         if rc not in (lib.WALCORE_OK, lib.WALCORE_TIMEOUT):
             raise view.group.error(rc)
         return rc == lib.WALCORE_OK
@@ -575,7 +574,7 @@ class FileWALManager:
         generation = view.generation()
         # An entry of this lsn that does not make it is followed by another.
         with contextlib.suppress(TimeoutError, LogFullError, EntryTruncatedError):
-            await asyncio.wait_for(view.group.waker().future(generation, lsn), _POLL_S * 10)
+            await asyncio.wait_for(view.group.waker().future(generation, lsn), WAIT_SLICE_NS / 1e9)
         return lib.walcore_durable_lsn(view.group.raw) >= lsn
 
     def _nudge(self, view: LogWriter, lsn: int) -> None:
