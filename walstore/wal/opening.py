@@ -5,6 +5,7 @@ Every step may be cut short by a crash or fail; doing it again gives the same lo
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Callable
@@ -33,7 +34,7 @@ __all__ = ["Opened", "create_log", "open_meta", "read_log", "recover_tail"]
 
 logger = logging.getLogger("walstore")
 
-_REWRITE_CHUNK_BYTES = 4 << 20
+_READ_CHUNK_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ def _make_log_directory(path: str) -> None:
         raise NotADirectoryError(path)
     parent = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(parent):
-        raise LogAccessError(2, parent, "cannot make a log where there is no directory")
+        raise LogAccessError(errno.ENOENT, parent, "cannot make a log where there is no directory")
     files.make_directory(path)
 
 
@@ -122,7 +123,7 @@ def _holds_records(path: str) -> bool:
     fd = files.open_file(path)
     try:
         at = BLOCK_BYTES  # behind the header
-        while data := files.read_at(fd, _REWRITE_CHUNK_BYTES, at):
+        while data := files.read_at(fd, _READ_CHUNK_BYTES, at):
             if data.strip(b"\0"):
                 return True
             at += len(data)

@@ -16,7 +16,7 @@ from walstore.wal.record import STOP_REASONS
 from walstore.wal.segment import RECORDS_AT
 from walstore.wal.writing import LogWriter
 
-__all__ = ["LogStats", "Problem", "VerifyReport", "log_stats", "verify_log"]
+__all__ = ["LogStats", "Problem", "VerifyReport", "file_sizes", "log_stats", "verify_log"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +139,16 @@ def _verify_one(
     return state.entries, read_bytes, Problem(error.path, error.offset, error.lsn, error.reason)
 
 
-def _disk_bytes(path: str) -> int:
-    total = 0
+def file_sizes(path: str) -> dict[str, int]:
+    """The files in a log's directory and their sizes in bytes."""
+    sizes: dict[str, int] = {}
     with os.scandir(path) as names:
         for name in names:
             try:
-                total += name.stat(follow_symlinks=False).st_size
+                sizes[name.name] = name.stat(follow_symlinks=False).st_size
             except FileNotFoundError:
                 continue  # recycled or removed meanwhile
-    return total
+    return sizes
 
 
 def log_stats(view: LogWriter | LogFollower) -> LogStats:
@@ -165,7 +166,7 @@ def log_stats(view: LogWriter | LogFollower) -> LogStats:
         durable_lsn=durable_lsn,
         term=view.meta.term,
         segments=len(view.segments()),
-        disk_bytes=_disk_bytes(view.path),
+        disk_bytes=sum(file_sizes(view.path).values()),
         writes=counters.writes if counters else 0,
         write_bytes=counters.write_bytes if counters else 0,
         syncs=counters.syncs if counters else 0,

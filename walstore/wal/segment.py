@@ -150,10 +150,10 @@ def parse_name(name: str) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2], 16)) if match else None
 
 
-def limit_for(segment_bytes: int, payload_bytes: int = 0) -> int:
+def limit_for(segment_bytes: int, need_bytes: int = 0) -> int:
     """Where records end at the latest in a segment made for `segment_bytes` of records, or for
-    one entry, or batch, that is larger than that."""
-    return RECORDS_AT + max(record_bytes(segment_bytes) - record_bytes(0), payload_bytes)
+    one record, or batch, of `need_bytes` that is larger than that."""
+    return RECORDS_AT + max(record_bytes(segment_bytes) - record_bytes(0), need_bytes)
 
 
 def index_pairs_max(limit_at: int) -> int:

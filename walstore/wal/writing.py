@@ -87,6 +87,7 @@ class LogWriter:
         self.path = path
         self.cache = SegmentCache()
         self._meta_fd = meta_fd
+        self._segment_bytes = segment_bytes
         self._limit_at = limit_for(segment_bytes)
         self._clock = clock
         self._entropy = entropy
@@ -408,7 +409,7 @@ class LogWriter:
                 return  # another thread was faster
             with self._frozen():
                 next_lsn = lib.walcore_last_lsn(self.group.raw) + 1
-                limit_at = max(self._limit_at, RECORDS_AT + need_bytes)
+                limit_at = limit_for(self._segment_bytes, need_bytes)
                 self._replace_tail(next_lsn, limit_at, self.meta)
                 if limit_at > self._limit_at:
                     lib.walcore_writer_prefer(self.group.raw, need_bytes, _PREFER_NS)
@@ -430,11 +431,7 @@ class LogWriter:
     def begin_term(self) -> int:
         """Begins a new term; durable at return."""
         with self._changing():
-            try:
-                self._write_meta(replace(self.meta, term=self.meta.term + 1))
-            except OSError as error:
-                raise self._fail(error) from error
-            lib.walcore_writer_set_term(self.group.raw, self.meta.term)
+            self._set_term(self.meta.term + 1)
             return self.meta.term
 
     def adopt_term(self, term: int) -> None:
@@ -442,11 +439,14 @@ class LogWriter:
         if term <= self.meta.term:
             return
         with self._changing():
-            try:
-                self._write_meta(replace(self.meta, term=max(term, self.meta.term)))
-            except OSError as error:
-                raise self._fail(error) from error
-            lib.walcore_writer_set_term(self.group.raw, self.meta.term)
+            self._set_term(max(term, self.meta.term))
+
+    def _set_term(self, term: int) -> None:
+        try:
+            self._write_meta(replace(self.meta, term=term))
+        except OSError as error:
+            raise self._fail(error) from error
+        lib.walcore_writer_set_term(self.group.raw, term)
 
     def truncate_before(self, lsn: int) -> None:
         """Drops entries before `lsn`; durable at return."""
