@@ -30,7 +30,15 @@ from walstore.wal.recovery import Cut, Tail, examine_tail
 from walstore.wal.segment import SegmentHeader, file_bytes, limit_for, new_salt, parse_name
 from walstore.wal.space import activate, make_zeroed
 
-__all__ = ["Opened", "create_log", "open_meta", "read_log", "recover_tail"]
+__all__ = [
+    "Opened",
+    "access_error",
+    "create_log",
+    "mark_open",
+    "open_meta",
+    "read_log",
+    "recover_tail",
+]
 
 logger = logging.getLogger("walstore")
 

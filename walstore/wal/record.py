@@ -13,6 +13,7 @@ from walstore._native import ffi, lib
 
 __all__ = [
     "DATA",
+    "STOP_REASONS",
     "Buffer",
     "Scanner",
     "WALEntry",

@@ -47,6 +47,7 @@ from walstore.wal.record import crc32c, record_bytes
 
 __all__ = [
     "RECORDS_AT",
+    "SEAL_AT",
     "Seal",
     "SegmentHeader",
     "decode_header",
