@@ -17,8 +17,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.peers.loops import percentile
 from bench.peers.machine import require_disk
+from bench.peers.run import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 LINES = pytest.StashKey[list[str]]()
 
 

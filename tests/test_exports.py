@@ -84,3 +84,24 @@ def test_version_is_that_of_the_package() -> None:
     from importlib.metadata import version
 
     assert walstore.__version__ == version("walstore")
+
+
+def test_what_one_module_takes_from_another_is_exported() -> None:
+    """The names that the package's own modules take from each other, its C part aside."""
+    taken = 0
+    missing = []
+    for path in sorted((ROOT / "walstore").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ImportFrom) or not node.module:
+                continue
+            module = importlib.import_module(node.module)
+            if not node.module.startswith("walstore.") or not hasattr(module, "__all__"):
+                continue
+            names = {alias.name for alias in node.names}
+            folder = ROOT.joinpath(*node.module.split("."))
+            names -= {name for name in names if (folder / f"{name}.py").exists()}
+            taken += len(names)
+            missing += [f"{node.module}.{name}" for name in names - set(module.__all__)]
+    print(f"taken={taken}")
+    assert taken >= 350
+    assert sorted(set(missing)) == []

@@ -63,6 +63,10 @@ class WALStoreError(Exception):
 
     hint: str = ""
 
+    def __str__(self) -> str:
+        # The message alone, also where OSError would put its number before it.
+        return str(self.args[-1]) if self.args else ""
+
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors are built from their data and not from their args, so pickle needs help.
         return _restore, (type(self), self.args, self.__dict__)
@@ -163,9 +167,6 @@ class LogLockedError(LogOpenError, BlockingIOError):
         self.path = path
         super().__init__(errno_codes.EWOULDBLOCK, f"{path} is open in another writer")
 
-    def __str__(self) -> str:
-        return f"{self.path} is open in another writer"
-
 
 class LogAccessError(LogOpenError, OSError):
     """The system refused access to a file of the log."""
@@ -174,9 +175,6 @@ class LogAccessError(LogOpenError, OSError):
         self.path = path
         self.what = what
         super().__init__(error, f"{what} {path}: {os.strerror(error)}")
-
-    def __str__(self) -> str:
-        return str(self.args[1])
 
 
 class UnsupportedFormatError(LogOpenError):
@@ -215,9 +213,6 @@ class LogFullError(WALStoreError, OSError):
         self.path = path
         super().__init__(error, f"no space for {path}: {os.strerror(error)}")
 
-    def __str__(self) -> str:
-        return str(self.args[1])
-
 
 class LogPoisonedError(WALStoreError, OSError):
     """A write or sync failed. What was acked before is safe; nothing more is accepted."""
@@ -229,6 +224,3 @@ class LogPoisonedError(WALStoreError, OSError):
         super().__init__(
             error, f"{path} accepts nothing more after a failed write or sync: {os.strerror(error)}"
         )
-
-    def __str__(self) -> str:
-        return str(self.args[1])

@@ -1,4 +1,4 @@
-"""Every limit in one place, and how they relate."""
+"""The limits of payloads, batches, segments and lsns, and how they relate."""
 
 from walstore._native import lib
 

@@ -104,8 +104,8 @@ def _disk_flushes(path: Path) -> int:
 
 
 def memory_mib(pid: int) -> dict[str, float]:
-    """Return VmRSS, RssAnon and VmHWM (the peak of VmRSS) of a process, in MiB."""
-    wanted = {"VmRSS", "RssAnon", "VmHWM"}
+    """Return VmRSS and RssAnon of a process, in MiB."""
+    wanted = {"VmRSS", "RssAnon"}
     found = {}
     with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:
         for line in status:
@@ -113,18 +113,6 @@ def memory_mib(pid: int) -> dict[str, float]:
             if key in wanted:
                 found[key] = int(rest.split()[0]) / 1024
     return found
-
-
-def evict(directory: Path) -> None:
-    """Drop a directory's files from the page cache, so that what follows comes from the disk."""
-    os.sync()  # only clean pages can be dropped
-    for file in directory.rglob("*"):
-        if file.is_file():
-            fd = os.open(file, os.O_RDONLY)
-            try:
-                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            finally:
-                os.close(fd)
 
 
 def filesystem_of(path: Path) -> str:

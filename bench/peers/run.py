@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from bench.peers.job import Metrics
 from bench.peers.plan import CONTENDERS, Row, Settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NOISY_CPUS = 0.5  # CPUs that others may take before a round counts as disturbed
 TIMEOUT_S = 1800  # of one measurement; building 4 GiB in the slowest peer takes a minute
 
-Metrics = dict[str, float]
 Say = Callable[[str], None]
 
 

@@ -96,6 +96,16 @@ def test_wrong_usage(run: Run, arguments: list[str]) -> None:
     assert "Usage: walstore" in found.err
 
 
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [("dump", "--from"), ("dump", "--limit"), ("dump", "--kind"), ("tail", "--lines")],
+)
+def test_what_is_no_number(run: Run, command: str, option: str) -> None:
+    found = run(command, ".", option, "x")
+    assert found.code == 64
+    assert "'x' is not a valid whole number" in found.err
+
+
 def test_no_command(run: Run) -> None:
     found = run()
     assert found.code == 64

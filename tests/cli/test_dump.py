@@ -98,9 +98,12 @@ def test_dump_json_payload_keeps_numbers_as_written(tmp_path: Path, run: Run) ->
 
 
 def test_dump_json_refuses_raw(tmp_path: Path, run: Run) -> None:
-    found = run("dump", healthy(tmp_path / "log"), "--json", "--payload", "raw")
-    assert found.code == 64
-    assert "cannot go with --json" in found.err
+    healthy(tmp_path / "log")
+    for command, name in (("dump", "log"), ("dump", "nothere"), ("tail", "nothere")):
+        found = run(command, tmp_path / name, "--json", "--payload", "raw")
+        assert found.code == 64
+        assert found.out == ""
+        assert "cannot go with --json" in found.err
 
 
 def test_dump_raw_is_the_bytes(tmp_path: Path) -> None:

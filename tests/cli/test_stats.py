@@ -54,8 +54,16 @@ def test_stats_json(tmp_path: Path, run: Run) -> None:
 def test_stats_text(tmp_path: Path, run: Run) -> None:
     found = run("stats", mixed(tmp_path / "log"))
     assert found.code == 0
-    for part in ("over time", "payload sizes", "2 kinds", "2 terms", "10, lsn 1 to 10"):
+    for part in (
+        "over time",
+        "payload sizes",
+        "2 kinds",
+        "2 terms",
+        "10, lsn 1 to 10",
+        "in 1 segment",
+    ):
         assert part in found.out
+    assert "1 segments" not in found.out
     assert found.out.isascii()
     assert not any(line.endswith(" ") for line in found.lines)
 

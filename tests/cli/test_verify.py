@@ -183,7 +183,7 @@ def test_verify_notes(tmp_path: Path, run: Run) -> None:
     (path / "stray").touch()
     found = run("verify", path)
     assert found.code == 0
-    assert "1 segments have no valid seal" in found.out
+    assert "segments without a valid seal: 1 " in found.out
     assert "not the log's: stray" in found.out
 
 

@@ -212,8 +212,8 @@ BUGS = (
         (
             Edit(
                 WRITING_PY,
-                "                self._write_meta(replace(self.meta, term=self.meta.term + 1))\n",
-                "                self.meta = replace(self.meta, term=self.meta.term + 1)\n",
+                "            self._write_meta(replace(self.meta, term=term))\n",
+                "            self.meta = replace(self.meta, term=term)\n",
             ),
         ),
         (CRASH,),

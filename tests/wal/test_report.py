@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 
 from tests.helpers import crash_copy, segment_files
 from tests.wal.inside import header_of, settle, writer_of
-from walstore import FileWALManager
+from walstore import FileWALManager, LogAccessError
+from walstore.wal import reading
 from walstore.wal.record import crc32c, record_bytes
 from walstore.wal.report import LogStats, Problem, VerifyReport
 from walstore.wal.segment import RECORDS_AT
@@ -148,6 +150,16 @@ def test_verify_of_a_torn_tail(tmp_path: Path) -> None:
 def test_verify_of_an_empty_log(tmp_path: Path) -> None:
     with FileWALManager(tmp_path / "log") as log:
         assert log.verify() == VerifyReport("clean", 0, 0, 1, 0, ())
+
+
+def test_verify_of_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with build(tmp_path / "log") as log:
+        monkeypatch.setattr(reading, "verify_range", fail)
+        with pytest.raises(LogAccessError, match=r"cannot read .*-00000001\.wal"):
+            log.verify()
 
 
 def test_verify_passes_over_what_is_truncated_meanwhile(tmp_path: Path) -> None:

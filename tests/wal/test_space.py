@@ -18,17 +18,19 @@ from walstore import CorruptLogError, FileWALManager
 from walstore.limits import BLOCK_BYTES
 from walstore.wal import files
 from walstore.wal.record import record_bytes
-from walstore.wal.segment import RECORDS_AT, SEAL_AT, decode_seal, segment_name
-from walstore.wal.space import SegmentSpec, activate, make_zeroed, seal_segment
+from walstore.wal.segment import RECORDS_AT, SEAL_AT, SegmentHeader, decode_seal, segment_name
+from walstore.wal.space import activate, make_zeroed, seal_segment
 
-SPEC = SegmentSpec(
+HEADER = SegmentHeader(
     log_id=bytes(range(16)),
     segment_id=7,
     prev_segment_id=5,
     first_lsn=100,
     term=4,
     prev_term=3,
+    created_ns=123,
     limit_at=RECORDS_AT + 8192,
+    salt=0x1122334455667788,
 )
 
 
@@ -78,16 +80,13 @@ def test_zeroed_file_that_fails_leaves_nothing(
 def test_activated_segment_is_plainly_empty(tmp_path: Path) -> None:
     spare = tmp_path / "spare"
     spare.write_bytes(b"\xff" * 40_000)
-    segment, fd = activate(str(tmp_path), str(spare), SPEC, 123, Entropy())
+    segment, fd = activate(str(tmp_path), str(spare), HEADER)
     try:
         name = segment_name(100, 7)
         assert os.listdir(tmp_path) == [name]
         assert segment.path == str(tmp_path / name)
         header = header_of(tmp_path / name)
-        assert header == segment.header
-        assert header.created_ns == 123
-        for field in SPEC.__dataclass_fields__:
-            assert getattr(header, field) == getattr(SPEC, field)
+        assert header == segment.header == HEADER
         data = (tmp_path / name).read_bytes()
         assert not any(data[SEAL_AT : RECORDS_AT + BLOCK_BYTES])
         assert data[RECORDS_AT + BLOCK_BYTES :] == b"\xff" * (40_000 - RECORDS_AT - BLOCK_BYTES)
@@ -98,16 +97,13 @@ def test_activated_segment_is_plainly_empty(tmp_path: Path) -> None:
 
 
 def test_each_life_of_a_file_has_its_own_salt(tmp_path: Path) -> None:
-    seeds = set()
-    entropy = Entropy()
-    for i in range(5):
-        directory = tmp_path / str(i)
-        directory.mkdir()
-        make_zeroed(str(directory / "spare"), 20_000)
-        segment, fd = activate(str(directory), str(directory / "spare"), SPEC, 1, entropy)
-        files.close(fd)
-        seeds.add(segment.header.seed)
-    assert len(seeds) == 5
+    with FileWALManager(tmp_path / "log", segment_bytes=4096, entropy=Entropy()) as log:
+        for _ in range(12):
+            log.append(b"x" * 1000)
+        headers = [header_of(path) for path in segment_files(tmp_path / "log")]
+    assert len(headers) == 4
+    assert len({header.salt for header in headers}) == 4
+    assert len({header.seed for header in headers}) == 4
 
 
 def test_segment_has_its_header_durable_before_its_name(
@@ -127,7 +123,7 @@ def test_segment_has_its_header_durable_before_its_name(
     make_zeroed(str(tmp_path / "spare"), 20_000)
     for name in ("write_at", "sync_data", "rename", "sync_directory"):
         watched(name)
-    _, fd = activate(str(tmp_path), str(tmp_path / "spare"), SPEC, 1, Entropy())
+    _, fd = activate(str(tmp_path), str(tmp_path / "spare"), HEADER)
     files.close(fd)
     assert calls == ["write_at", "sync_data", "rename", "sync_directory"]
 
@@ -140,7 +136,7 @@ def test_activation_that_fails_leaves_no_descriptor(
     before = open_descriptors()
     monkeypatch.setattr(files, step, failing(errno.ENOSPC))
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
-        activate(str(tmp_path), str(tmp_path / "spare"), SPEC, 1, Entropy())
+        activate(str(tmp_path), str(tmp_path / "spare"), HEADER)
     assert open_descriptors() == before
 
 

@@ -87,17 +87,16 @@ static int payload_is_good(const uint8_t *at, const record_header *header, uint6
            is_zero(at + used, total - used);
 }
 
-/* Adds the record to the sparse index when it is the first to start in its stride. */
-static void index_note(walcore_scan_state *state, uint64_t lsn, uint64_t at) {
-    uint64_t count = state->index_count;
-    if (count == state->index_max) return;
+/* Adds a record, the `number`-th behind the segment's first, to the sparse index when it is the
+ * first to start in its stride. There is room for it. Returns how many pairs there are now. */
+uint64_t walcore_index_note(uint32_t *index, uint64_t count, uint64_t number, uint64_t at) {
     if (count) {
-        uint64_t last_at = (uint64_t)state->index[2 * count - 1] * WALCORE_RECORD_ALIGN_BYTES;
-        if (at / WALCORE_INDEX_STRIDE_BYTES == last_at / WALCORE_INDEX_STRIDE_BYTES) return;
+        uint64_t last_at = (uint64_t)index[2 * count - 1] * WALCORE_RECORD_ALIGN_BYTES;
+        if (at / WALCORE_INDEX_STRIDE_BYTES == last_at / WALCORE_INDEX_STRIDE_BYTES) return count;
     }
-    state->index[2 * count] = (uint32_t)(lsn - state->index_first_lsn);
-    state->index[2 * count + 1] = (uint32_t)(at / WALCORE_RECORD_ALIGN_BYTES);
-    state->index_count++;
+    index[2 * count] = (uint32_t)number;
+    index[2 * count + 1] = (uint32_t)(at / WALCORE_RECORD_ALIGN_BYTES);
+    return count + 1;
 }
 
 static void account(walcore_scan_state *state, const record_header *header, uint64_t at) {
@@ -113,7 +112,9 @@ static void account(walcore_scan_state *state, const record_header *header, uint
     if (header->timestamp_ns < state->timestamp_min) state->timestamp_min = header->timestamp_ns;
     if (header->timestamp_ns > state->timestamp_max) state->timestamp_max = header->timestamp_ns;
     if (header->durable_lsn > state->durable_lsn) state->durable_lsn = header->durable_lsn;
-    if (state->index) index_note(state, header->lsn, at);
+    if (state->index && state->index_count < state->index_max)
+        state->index_count = walcore_index_note(state->index, state->index_count,
+                                                header->lsn - state->index_first_lsn, at);
     state->entries++;
     state->payload_total += header->payload_bytes;
     state->next_lsn = header->lsn + 1;

@@ -114,7 +114,7 @@ typedef struct {
     uint64_t syncs;
     uint64_t sync_ns;
     uint64_t watermark_failures;
-    uint64_t sync_histogram[32]; /* bucket i counts syncs of 2^i to 2^(i+1) ns */
+    uint64_t sync_histogram[WALCORE_HISTOGRAM_BUCKETS]; /* bucket i counts syncs of 2^i to 2^(i+1) ns */
     int32_t state;         /* WALCORE_OK, WALCORE_POISONED or WALCORE_STOPPED */
     int32_t error;         /* errno of the last failure */
 } walcore_status;
@@ -134,6 +134,7 @@ size_t walcore_scan(const uint8_t *base, size_t bytes, walcore_scan_state *state
 void walcore_reseal(uint8_t *records, size_t bytes, uint32_t seed);
 int walcore_find(const uint8_t *base, size_t bytes, walcore_scan_state *state, uint64_t lsn,
                  walcore_entry *out);
+uint64_t walcore_index_note(uint32_t *index, uint64_t count, uint64_t number, uint64_t at);
 void walcore_look_ahead(const uint8_t *base, size_t bytes, uint64_t base_at, uint32_t seed,
                         walcore_ahead *found);
 

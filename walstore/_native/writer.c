@@ -186,18 +186,6 @@ static int index_reserve(walcore_writer *w, size_t count) {
     return 1;
 }
 
-/* Notes a record that is the first to start in its stride. Room was reserved before. */
-static void index_note(walcore_writer *w, uint64_t lsn, uint64_t at) {
-    uint64_t stride = at / WALCORE_INDEX_STRIDE_BYTES;
-    if (w->index_count) {
-        uint64_t last_at = (uint64_t)w->index[2 * w->index_count - 1] * 8;
-        if (stride == last_at / WALCORE_INDEX_STRIDE_BYTES) return;
-    }
-    w->index[2 * w->index_count] = (uint32_t)(lsn - w->segment_first_lsn);
-    w->index[2 * w->index_count + 1] = (uint32_t)(at / 8);
-    w->index_count++;
-}
-
 static void index_cut(walcore_writer *w, uint64_t lsn) {
     while (w->index_count &&
            w->segment_first_lsn + w->index[2 * (w->index_count - 1)] >= lsn)
@@ -495,7 +483,8 @@ static void stage(walcore_writer *w, staging *buffer, walcore_entry entry,
     entry.lsn = w->next_lsn;
     entry.durable_lsn = w->durable_lsn;
     walcore_encode(buffer->data + buffer->used, w->seed, &entry, payload);
-    index_note(w, w->next_lsn, w->tail_at);
+    w->index_count = walcore_index_note(w->index, w->index_count,
+                                        w->next_lsn - w->segment_first_lsn, w->tail_at);
     buffer->used += total;
     buffer->last_lsn = w->next_lsn;
     w->last_term = entry.term;
@@ -819,7 +808,8 @@ int walcore_writer_index_load(walcore_writer *w, const uint32_t *pairs, size_t c
     return rc;
 }
 
-/* Moves the place where records must end; used to be told when a segment is half full. */
+/* Moves the place where records must end. Half of the segment is set first, so that ROLL comes in
+ * time to prepare a spare. */
 void walcore_writer_set_limit(walcore_writer *w, uint64_t limit_at) {
     pthread_mutex_lock(&w->mutex);
     w->limit_at = limit_at;
@@ -946,8 +936,10 @@ int walcore_locate(walcore_writer *w, uint64_t lsn, uint64_t *from_lsn, uint64_t
             else high = middle;
         }
         *from_lsn = w->segment_first_lsn + w->index[2 * low];
-        *from_at = (uint64_t)w->index[2 * low + 1] * 8;
-        *to_at = high < w->index_count ? (uint64_t)w->index[2 * high + 1] * 8 : w->tail_at;
+        *from_at = (uint64_t)w->index[2 * low + 1] * WALCORE_RECORD_ALIGN_BYTES;
+        *to_at = w->tail_at;
+        if (high < w->index_count)
+            *to_at = (uint64_t)w->index[2 * high + 1] * WALCORE_RECORD_ALIGN_BYTES;
         rc = 0;
     }
     pthread_mutex_unlock(&w->mutex);

@@ -109,8 +109,7 @@ class Application(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Parses, runs and exits."""
         kwargs.update(standalone_mode=False)
-        kwargs.setdefault("prog_name", None)
-        kwargs["prog_name"] = kwargs["prog_name"] or "walstore"
+        kwargs["prog_name"] = kwargs.get("prog_name") or "walstore"
         if sys.stdout is None:  # closed by who started us
             sys.stdout = open(os.devnull, "w")
         for stream in (sys.stdout, sys.stderr):

@@ -13,10 +13,12 @@ from walstore.cli import exits
 from walstore.cli.entries import EntryPrinter, PayloadForm
 from walstore.cli.options import (
     LSN,
+    WholeNumber,
     json_option,
     kind_option,
     log_argument,
     payload_option,
+    refuse_raw_json,
     time_option,
 )
 from walstore.cli.progress import Bar, progress_bar
@@ -36,7 +38,7 @@ _PROGRESS_EVERY = 4096
 @time_option("--since", "Only entries of this time or later.")
 @time_option("--until", "Only entries of this time or earlier.")
 @kind_option
-@click.option("--limit", type=click.IntRange(0), metavar="N", help="Stop after N entries.")
+@click.option("--limit", type=WholeNumber(0), metavar="N", help="Stop after N entries.")
 @json_option("One JSON object a line.")
 @payload_option
 def dump(
@@ -73,6 +75,7 @@ def dump(
     """
     if from_lsn is not None and to_lsn is not None and from_lsn > to_lsn:
         raise click.UsageError(f"--from {from_lsn} comes after --to {to_lsn}.")
+    refuse_raw_json(as_json, payload_form)
     with closing(FileWALManager(log, read_only=True)) as wal:
         first_lsn, last_lsn = wal.first_lsn, wal.last_lsn
         start = first_lsn if from_lsn is None else from_lsn

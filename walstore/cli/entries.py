@@ -31,7 +31,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _escape(match: re.Match[str]) -> str:
-    return json.dumps(match[0])[1:-1] if match[0] != "\x7f" else "\\u007f"
+    return json.dumps(match[0])[1:-1]
 
 
 def _json_text(payload: bytes) -> str | None:
@@ -106,12 +106,10 @@ class EntryPrinter:
     """
 
     def __init__(self, *, as_json: bool, form: PayloadForm | None, last_lsn: int) -> None:
-        if as_json and form == "raw":
-            raise click.UsageError("--payload raw writes bare bytes; it cannot go with --json.")
         self._form = form
         self._lines: list[str] = []
         self._line_bytes = 0
-        self._raw = form == "raw" and not as_json
+        self._raw = form == "raw"
         console = Console(file=sys.stdout)
         self._terminal = console.is_terminal
         self._color = console.is_terminal and not console.no_color

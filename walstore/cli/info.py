@@ -19,6 +19,7 @@ from walstore.wal.layout import Layout, Segment
 from walstore.wal.meta import FORMAT_VERSION, Meta
 from walstore.wal.reading import verify_segment
 from walstore.wal.recovery import Cut
+from walstore.wal.report import file_sizes
 
 __all__ = ["info"]
 
@@ -102,7 +103,7 @@ def info(log: str, as_json: bool) -> int:
 
 def _gather(log: str) -> _Facts:
     with closing(LogFollower(log)) as view:
-        sizes = _sizes(log)
+        sizes = file_sizes(log)
         first_lsn, last_lsn = view.bounds()
         segments = view.segments()
         rows = [
@@ -122,17 +123,6 @@ def _gather(log: str) -> _Facts:
             sizes=sizes,
             layout=view.layout,
         )
-
-
-def _sizes(log: str) -> dict[str, int]:
-    sizes: dict[str, int] = {}
-    with os.scandir(log) as names:
-        for name in names:
-            try:
-                sizes[name.name] = name.stat(follow_symlinks=False).st_size
-            except FileNotFoundError:
-                continue  # recycled or removed meanwhile
-    return sizes
 
 
 def _row(

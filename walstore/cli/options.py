@@ -16,11 +16,13 @@ from walstore.limits import KIND_MAX
 
 __all__ = [
     "LSN",
+    "WholeNumber",
     "json_option",
     "kind_option",
     "log_argument",
     "parse_time",
     "payload_option",
+    "refuse_raw_json",
     "time_option",
 ]
 
@@ -91,7 +93,13 @@ def _convert_log(_ctx: click.Context, _param: click.Parameter, value: str) -> st
     return os.path.abspath(value)
 
 
-LSN = click.IntRange(1)
+class WholeNumber(click.IntRange):
+    """As IntRange, which calls what is not a number "not a valid integer range"."""
+
+    name = "whole number"
+
+
+LSN = WholeNumber(1)
 
 
 def time_option(name: str, what: str) -> Callable[[F], F]:
@@ -113,7 +121,7 @@ def kind_option(function: F) -> F:
     """--kind"""
     return click.option(
         "--kind",
-        type=click.IntRange(1, KIND_MAX),
+        type=WholeNumber(1, KIND_MAX),
         metavar="N",
         help="Only entries of this kind (1 is data).",
     )(function)
@@ -130,3 +138,9 @@ def payload_option(function: F) -> F:
             "JSON. hex: as hexadecimal digits. By default: as text where they are text."
         ),
     )(function)
+
+
+def refuse_raw_json(as_json: bool, payload_form: str | None) -> None:
+    """Of two options that both say what a line is, only one may be given."""
+    if as_json and payload_form == "raw":
+        raise click.UsageError("--payload raw writes bare bytes; it cannot go with --json.")

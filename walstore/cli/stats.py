@@ -213,8 +213,7 @@ def _as_json(log: str, sizes: LogStats, summary: Summary) -> dict[str, Any]:
 def _show(screen: Screen, log: str, sizes: LogStats, summary: Summary) -> None:
     screen.line(log, "bold")
     if not summary.entries:
-        segments = "segment" if sizes.segments == 1 else "segments"
-        screen.line(f"no entries; {size(sizes.disk_bytes)} on disk in {sizes.segments} {segments}")
+        screen.line(f"no entries; {_on_disk(sizes)} on disk")
         return
     overhead = sizes.disk_bytes / summary.payload_bytes if summary.payload_bytes else 0
     pairs: list[tuple[str, str | Text]] = [
@@ -229,8 +228,7 @@ def _show(screen: Screen, log: str, sizes: LogStats, summary: Summary) -> None:
         ),
         (
             "on disk",
-            f"{size(sizes.disk_bytes)} in {count(sizes.segments)} segments"
-            + (f", {overhead:.2f} times the payload" if overhead else ""),
+            _on_disk(sizes) + (f", {overhead:.2f} times the payload" if overhead else ""),
         ),
         ("written", f"{short_time(summary.time_min_ns)} to {short_time(summary.time_max_ns)}"),
     ]
@@ -244,6 +242,11 @@ def _show(screen: Screen, log: str, sizes: LogStats, summary: Summary) -> None:
     _show_sizes(screen, summary)
     _show_groups(screen, "kind", summary.kinds, summary.kind_bytes)
     _show_groups(screen, "term", summary.terms, summary.term_bytes)
+
+
+def _on_disk(sizes: LogStats) -> str:
+    segments = "segment" if sizes.segments == 1 else "segments"
+    return f"{size(sizes.disk_bytes)} in {count(sizes.segments)} {segments}"
 
 
 def _rate(per_second: float) -> str:

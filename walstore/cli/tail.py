@@ -8,7 +8,14 @@ import click
 
 from walstore.cli import exits
 from walstore.cli.entries import EntryPrinter, PayloadForm
-from walstore.cli.options import json_option, kind_option, log_argument, payload_option
+from walstore.cli.options import (
+    WholeNumber,
+    json_option,
+    kind_option,
+    log_argument,
+    payload_option,
+    refuse_raw_json,
+)
 from walstore.wal.manager import FileWALManager
 
 __all__ = ["tail"]
@@ -22,7 +29,7 @@ _STEP_ENTRIES = 4096
 @click.option(
     "-n",
     "--lines",
-    type=click.IntRange(0),
+    type=WholeNumber(0),
     default=10,
     show_default=True,
     metavar="N",
@@ -55,6 +62,7 @@ def tail(
       3  not a log                4  the system refused
       130 ended with Ctrl-C       141 who read the output went away
     """
+    refuse_raw_json(as_json, payload_form)
     with closing(FileWALManager(log, read_only=True)) as wal:
         printer = EntryPrinter(as_json=as_json, form=payload_form, last_lsn=wal.last_lsn)
         last_lsn = wal.last_lsn

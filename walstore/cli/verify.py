@@ -112,8 +112,8 @@ def _verify(log: str, bar: Bar) -> _Verdict:
     unsealed = [segment for segment in layout.segments[:-1] if segment.seal is None]
     if unsealed and not verdict.writer_running:
         verdict.notes.append(
-            f"{count(len(unsealed))} segments have no valid seal (no entry is affected); the next "
-            "open to write seals them"
+            f"segments without a valid seal: {count(len(unsealed))} (no entry is affected); the "
+            "next open to write seals them"
         )
     if layout.strays:
         verdict.notes.append(f"files that are not the log's: {', '.join(layout.strays)}")

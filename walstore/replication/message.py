@@ -44,6 +44,7 @@ __all__ = [
     "NO_LOG",
     "VERSION",
     "Ack",
+    "Body",
     "Entries",
     "Hello",
     "MessageType",

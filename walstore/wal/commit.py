@@ -28,10 +28,10 @@ from walstore.errors import (
 if TYPE_CHECKING:
     from walstore.wal.segment import SegmentHeader
 
-__all__ = ["Commit", "GroupCommit", "Status"]
+__all__ = ["WAIT_SLICE_NS", "Commit", "GroupCommit", "Status"]
 
 _FOREVER_S = 1e9
-_SLICE_NS = 200_000_000
+WAIT_SLICE_NS = 200_000_000
 """Longest uninterrupted wait in C, so that a signal (Ctrl-C) is served in time."""
 
 
@@ -39,7 +39,6 @@ class Status:
     """A snapshot of the writer: counters since it was opened."""
 
     def __init__(self, raw: Any) -> None:
-        self.written_lsn: int = raw.written_lsn
         self.durable_lsn: int = raw.durable_lsn
         self.tail_at: int = raw.tail_at
         self.writes: int = raw.writes
@@ -129,14 +128,11 @@ class GroupCommit:
                 raise MemoryError("no memory for the segment's index")
 
     def index(self) -> bytes:
-        """The index of the current segment so far."""
+        """The index of the current segment; only while frozen."""
         count = lib.walcore_index_copy(self.raw, ffi.NULL, 0)
-        while True:
-            pairs = ffi.new("uint32_t[]", 2 * count + 2)
-            found = lib.walcore_index_copy(self.raw, pairs, count)
-            if found <= count:
-                return bytes(ffi.buffer(pairs, found * lib.WALCORE_INDEX_ENTRY_BYTES))
-            count = found
+        pairs = ffi.new("uint32_t[]", 2 * count)
+        lib.walcore_index_copy(self.raw, pairs, count)
+        return bytes(ffi.buffer(pairs, count * lib.WALCORE_INDEX_ENTRY_BYTES))
 
     def locate(self, lsn: int) -> tuple[int, int, int] | None:
         """Where to read for an lsn of the current segment: (lsn of the record there, from, to);
@@ -179,7 +175,7 @@ class GroupCommit:
         forever = timeout_s is None or timeout_s > _FOREVER_S
         left_ns = None if timeout_s is None or forever else max(0, int(timeout_s * 1e9))
         while True:
-            slice_ns = _SLICE_NS if left_ns is None else min(left_ns, _SLICE_NS)
+            slice_ns = WAIT_SLICE_NS if left_ns is None else min(left_ns, WAIT_SLICE_NS)
             rc = lib.walcore_wait(self.raw, generation, lsn, level, slice_ns)
             if rc == lib.WALCORE_OK:
                 return
@@ -246,6 +242,9 @@ class GroupCommit:
 
 class Commit:
     """An entry on its way to the disk.
+
+    Attributes:
+        lsn: its place in the log, should it become durable.
 
     `commit.wait()` for threads and `await commit` for asyncio return the lsn once the entry is
     durable as the log's policy asks, or raise what kept it from becoming so.

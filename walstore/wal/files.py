@@ -1,4 +1,5 @@
-"""The disk seam: every cold-path storage call walstore makes, each a thin name for one libc call.
+"""The disk seam: the cold path's storage calls, each a thin name for one libc call. Only maps
+(scan.py) and looks at directories and sizes go past it.
 
 The hot path (append, group commit) makes the same calls from C. Both go through libc, which is
 where the crash lab records them and makes them fail; there is no second implementation to mock.

@@ -27,7 +27,7 @@ from walstore.wal.segment import (
     segment_name,
 )
 
-__all__ = ["Layout", "Segment", "is_spare", "load_layout"]
+__all__ = ["CUT_PREFIX", "SPARE_PREFIX", "Layout", "Segment", "is_spare", "load_layout"]
 
 SPARE_PREFIX = "spare-"
 CUT_PREFIX = "cut-"

@@ -37,7 +37,7 @@ from walstore.limits import (
     SYNC_INTERVAL_MS_MAX,
 )
 from walstore.wal import files
-from walstore.wal.commit import Commit, GroupCommit
+from walstore.wal.commit import WAIT_SLICE_NS, Commit, GroupCommit
 from walstore.wal.following import LogFollower
 from walstore.wal.opening import access_error, create_log, open_meta, read_log
 from walstore.wal.reading import Snapshot, read_entry, replay
@@ -51,7 +51,6 @@ __all__ = ["FileWALManager", "Payload", "SyncPolicy"]
 SyncPolicy = Literal["always", "interval", "os"]
 Payload = bytes | bytearray | memoryview
 
-_WATCH_SLICE_NS = 200_000_000
 _POLL_S = 0.02
 
 _append = lib.walcore_append
@@ -100,8 +99,8 @@ class FileWALManager:
 
     A torn tail, which a crash in the middle of an append leaves, is cut and logged as a warning,
     and its bytes are kept in a file beside the log. All methods are safe to call from several
-    threads. In a child process made by fork the
-    log is closed: open it there anew.
+    threads. In a child process made by fork the log is closed: open it there anew. Properties
+    other than `closed` raise ClosedLogError once the log is closed.
     """
 
     def __init__(
@@ -239,8 +238,9 @@ class FileWALManager:
     def submit(self, payload: Payload, *, kind: int = DATA) -> Commit:
         """Accepts an entry and returns at once; the Commit tells when it is durable.
 
-        Entries become durable in the order of their lsns. Waits only where more than 8 MiB are
-        on their way to the disk, or for the change to a new segment.
+        Entries become durable in the order of their lsns. Under sync="always" it waits only where
+        more than 8 MiB are on their way to the disk, or for the change to a new segment; under
+        "interval" and "os" it hands the entry to the kernel before it returns.
 
         Raises:
             As `append`, for what is known at once; the rest is raised by the Commit.
@@ -273,7 +273,12 @@ class FileWALManager:
         return self.durable_lsn
 
     def begin_term(self) -> int:
-        """Begins a new term and returns it; durable at return."""
+        """Begins a new term and returns it; durable at return.
+
+        Raises:
+            LogFullError: no space; the term is as it was.
+            LogPoisonedError, ClosedLogError, ReadOnlyLogError
+        """
         self._writable()
         assert self._writer is not None
         return self._writer.begin_term()
@@ -318,6 +323,8 @@ class FileWALManager:
         Raises:
             LSNOutOfRangeError: the log does not hold it.
             CorruptLogError: its bytes are damaged.
+            LogAccessError: the system refused to read it.
+            LogFullError, LogPoisonedError, EntryTruncatedError: it did not become durable.
             ClosedLogError
         """
         view = self._view()
@@ -334,6 +341,8 @@ class FileWALManager:
             LSNOutOfRangeError: the log does not hold the range; raised at once, or while
                 iterating when it is truncated meanwhile.
             CorruptLogError: damaged bytes were reached; all entries before were good.
+            LogAccessError: the system refused to read.
+            LogFullError, LogPoisonedError, EntryTruncatedError: the range did not become durable.
             ClosedLogError
         """
         view = self._view()
@@ -347,6 +356,7 @@ class FileWALManager:
 
         Raises:
             LSNOutOfRangeError: before the first entry held, or more than one beyond the last.
+            ClosedLogError; and as `read`, since it looks at the entry before.
         """
         self._view()
         first_lsn, last_lsn = self._bounds_now()
@@ -360,12 +370,21 @@ class FileWALManager:
 
         Args:
             progress: called with (bytes done, bytes in all).
+
+        Raises:
+            LogPoisonedError: what was not yet durable did not become so.
+            LogAccessError: the system refused to read.
+            ClosedLogError
         """
         view = self._view()
         return verify_log(view, self._snapshot(None, None), progress)
 
     def stats(self) -> LogStats:
-        """Sizes, counters and latencies; cheap."""
+        """Sizes, counters and latencies; cheap.
+
+        Raises:
+            ClosedLogError
+        """
         return log_stats(self._view())
 
     # ---- life ----
@@ -377,6 +396,8 @@ class FileWALManager:
         Raises:
             LogPoisonedError: entries that sync="os" or "interval" had accepted could not be made
                 durable.
+            LogFullError: there was no space for them, or for the mark. The log is closed all the
+                same.
         """
         with self._closing:
             if self._closed and not self._close_again:
@@ -543,7 +564,7 @@ class FileWALManager:
                 time.sleep(_POLL_S)
             return view.bounds()[1] >= lsn
         self._nudge(view, lsn)
-        rc = lib.walcore_watch(view.group.raw, lsn, _WATCH_SLICE_NS)
+        rc = lib.walcore_watch(view.group.raw, lsn, WAIT_SLICE_NS)
         if rc not in (lib.WALCORE_OK, lib.WALCORE_TIMEOUT):
             raise view.group.error(rc)
         return rc == lib.WALCORE_OK
@@ -561,7 +582,7 @@ class FileWALManager:
         generation = view.generation()
         # An entry of this lsn that does not make it is followed by another.
         with contextlib.suppress(TimeoutError, LogFullError, EntryTruncatedError):
-            await asyncio.wait_for(view.group.waker().future(generation, lsn), _POLL_S * 10)
+            await asyncio.wait_for(view.group.waker().future(generation, lsn), WAIT_SLICE_NS / 1e9)
         return lib.walcore_durable_lsn(view.group.raw) >= lsn
 
     def _nudge(self, view: LogWriter, lsn: int) -> None:

@@ -28,11 +28,15 @@ from walstore.wal import files
 from walstore.wal.record import crc32c
 
 __all__ = [
+    "COPY_BYTES",
+    "FORMAT_VERSION",
     "META_NAME",
     "WATERMARK_AT",
     "Meta",
     "Watermark",
+    "block_crc",
     "decode_watermark",
+    "finish_block",
     "read_meta",
     "read_watermark",
     "watermark_seed",

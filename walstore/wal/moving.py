@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from walstore.wal import files
 from walstore.wal.layout import SPARE_PREFIX, Segment
@@ -20,24 +20,22 @@ from walstore.wal.reading import SegmentIndex
 from walstore.wal.record import Scanner
 from walstore.wal.recovery import Tail, check_whole, cut_index
 from walstore.wal.scan import verify_range
-from walstore.wal.segment import file_bytes
-from walstore.wal.space import SegmentSpec, activate, make_reserved
+from walstore.wal.segment import SegmentHeader, file_bytes, new_salt
+from walstore.wal.space import activate, make_reserved
 
 __all__ = ["Moved", "move_unproven", "moved_name"]
 
 
+@dataclass(frozen=True, slots=True)
 class Moved:
     """What became of the log's end: the segments in the place of its last one, the new tail, a
     descriptor of it open for writing, and the index of the old one where some of it is kept."""
 
-    def __init__(
-        self, meta: Meta, segments: tuple[Segment, ...], tail: Tail, fd: int, index: bytes | None
-    ) -> None:
-        self.meta = meta
-        self.segments = segments
-        self.tail = tail
-        self.fd = fd
-        self.index = index
+    meta: Meta
+    segments: tuple[Segment, ...]
+    tail: Tail
+    fd: int
+    index: bytes | None
 
 
 def moved_name(segment_id: int) -> str:
@@ -76,19 +74,21 @@ def move_unproven(
     finally:
         files.close(source_fd)
     keeps_some = from_lsn > segment.first_lsn
-    spec = SegmentSpec(
+    moved_header = SegmentHeader(
         log_id=meta.log_id,
         segment_id=segment_id,
         prev_segment_id=header.segment_id if keeps_some else header.prev_segment_id,
         first_lsn=from_lsn,
         term=header.term,
         prev_term=prev_term if keeps_some else header.prev_term,
+        created_ns=now_ns,
         limit_at=header.limit_at,
+        salt=new_salt(entropy),
         moved=True,
     )
     spare = os.path.join(path, moved_name(segment_id))
     make_reserved(spare, file_bytes(header.limit_at))
-    made, fd = activate(path, spare, spec, now_ns, entropy, records)
+    made, fd = activate(path, spare, moved_header, records)
     try:
         found = check_whole(fd, made.path, made.header, tail.next_lsn - 1)
         meta = replace(meta, generation=meta.generation + 1, tail_segment_id=segment_id)

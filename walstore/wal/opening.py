@@ -5,6 +5,7 @@ Every step may be cut short by a crash or fail; doing it again gives the same lo
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Callable
@@ -26,14 +27,22 @@ from walstore.wal.meta import (
 )
 from walstore.wal.moving import Moved, move_unproven, moved_name
 from walstore.wal.recovery import Cut, Tail, examine_tail
-from walstore.wal.segment import file_bytes, limit_for, parse_name
-from walstore.wal.space import SegmentSpec, activate, make_zeroed
+from walstore.wal.segment import SegmentHeader, file_bytes, limit_for, new_salt, parse_name
+from walstore.wal.space import activate, make_zeroed
 
-__all__ = ["Opened", "create_log", "open_meta", "read_log", "recover_tail"]
+__all__ = [
+    "Opened",
+    "access_error",
+    "create_log",
+    "mark_open",
+    "open_meta",
+    "read_log",
+    "recover_tail",
+]
 
 logger = logging.getLogger("walstore")
 
-_REWRITE_CHUNK_BYTES = 4 << 20
+_READ_CHUNK_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +107,7 @@ def _make_log_directory(path: str) -> None:
         raise NotADirectoryError(path)
     parent = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(parent):
-        raise LogAccessError(2, parent, "cannot make a log where there is no directory")
+        raise LogAccessError(errno.ENOENT, parent, "cannot make a log where there is no directory")
     files.make_directory(path)
 
 
@@ -122,7 +131,7 @@ def _holds_records(path: str) -> bool:
     fd = files.open_file(path)
     try:
         at = BLOCK_BYTES  # behind the header
-        while data := files.read_at(fd, _REWRITE_CHUNK_BYTES, at):
+        while data := files.read_at(fd, _READ_CHUNK_BYTES, at):
             if data.strip(b"\0"):
                 return True
             at += len(data)
@@ -149,10 +158,20 @@ def create_log(
     # Then the names of `meta` and of the directory: segments without `meta` mean damage.
     files.sync_directory(path)
     files.sync_directory(os.path.dirname(path))
-    spec = SegmentSpec(log_id, 1, 0, 1, 1, 0, limit_at)
+    header = SegmentHeader(
+        log_id=log_id,
+        segment_id=1,
+        prev_segment_id=0,
+        first_lsn=1,
+        term=1,
+        prev_term=0,
+        created_ns=now_ns,
+        limit_at=limit_at,
+        salt=new_salt(entropy),
+    )
     spare = os.path.join(path, f"{SPARE_PREFIX}{1:08x}.wal")
     make_zeroed(spare, file_bytes(limit_at))
-    _, fd = activate(path, spare, spec, now_ns, entropy)
+    _, fd = activate(path, spare, header)
     files.close(fd)
     meta = Meta(
         log_id=log_id,

@@ -32,6 +32,7 @@ __all__ = [
     "find_segment",
     "read_entry",
     "replay",
+    "verify_segment",
 ]
 
 _OPEN_SEGMENTS_MAX = 32

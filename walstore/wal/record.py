@@ -13,6 +13,7 @@ from walstore._native import ffi, lib
 
 __all__ = [
     "DATA",
+    "STOP_REASONS",
     "Buffer",
     "Scanner",
     "WALEntry",
@@ -72,8 +73,8 @@ def crc32c(data: bytes | memoryview, seed: int = 0) -> int:
 
 def record_bytes(payload_bytes: int) -> int:
     """Size on disk of a record with this payload, in bytes."""
-    align: int = lib.WALCORE_RECORD_ALIGN_BYTES
-    return (lib.WALCORE_RECORD_HEADER_BYTES + payload_bytes + align - 1) // align * align
+    size: int = lib.walcore_record_bytes(payload_bytes)
+    return size
 
 
 class Scanner:

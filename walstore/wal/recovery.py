@@ -51,8 +51,6 @@ class Tail:
         last_term: the term of the last good one, or of the entry before the segment.
         end_at: place in the file behind it.
         proven_lsn: known to have been durable; later ones may be in the page cache only.
-        entries, payload_bytes: how many there are and the size of their payloads.
-        timestamp_min, timestamp_max: in ns; min is 2**64 - 1 when there are none.
         index: pairs of uint32, as in a sealed segment.
         cut: what is torn behind it, or None.
     """
@@ -61,10 +59,6 @@ class Tail:
     last_term: int
     end_at: int
     proven_lsn: int
-    entries: int
-    payload_bytes: int
-    timestamp_min: int
-    timestamp_max: int
     index: bytes
     cut: Cut | None
 
@@ -102,10 +96,6 @@ def _result(scanner: Scanner, header: SegmentHeader, end_at: int, cut: Cut | Non
         last_term=last_term,
         end_at=end_at,
         proven_lsn=state.durable_lsn,
-        entries=next_lsn - header.first_lsn,
-        payload_bytes=state.payload_total,
-        timestamp_min=state.timestamp_min,
-        timestamp_max=state.timestamp_max,
         index=index,
         cut=cut,
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from walstore._native import lib
-from walstore.errors import CorruptLogError, LSNOutOfRangeError
+from walstore.errors import CorruptLogError, LogAccessError, LSNOutOfRangeError
 from walstore.wal.following import LogFollower
 from walstore.wal.layout import Segment
 from walstore.wal.reading import Snapshot, verify_segment
@@ -16,12 +16,19 @@ from walstore.wal.record import STOP_REASONS
 from walstore.wal.segment import RECORDS_AT
 from walstore.wal.writing import LogWriter
 
-__all__ = ["LogStats", "Problem", "VerifyReport", "log_stats", "verify_log"]
+__all__ = ["LogStats", "Problem", "VerifyReport", "file_sizes", "log_stats", "verify_log"]
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A place where the log is not what was written."""
+    """A place where the log is not what was written.
+
+    Attributes:
+        path: the file.
+        offset: the place in it, in bytes.
+        lsn: the entry that stands, or should stand, there.
+        reason: what is wrong.
+    """
 
     path: str
     offset: int
@@ -117,6 +124,8 @@ def _verify_one(
         scanner, at, as_sealed = verify_segment(view, segment, end_lsn)
     except FileNotFoundError:
         return 0, 0, None  # truncated away meanwhile
+    except OSError as refusal:
+        raise LogAccessError(refusal.errno or 0, segment.path, "cannot read") from refusal
     state, read_bytes = scanner.state, at - RECORDS_AT
     if state.stop != lib.WALCORE_SCAN_LIMIT:
         error = CorruptLogError(segment.path, at, state.next_lsn, STOP_REASONS[state.stop])
@@ -130,15 +139,16 @@ def _verify_one(
     return state.entries, read_bytes, Problem(error.path, error.offset, error.lsn, error.reason)
 
 
-def _disk_bytes(path: str) -> int:
-    total = 0
+def file_sizes(path: str) -> dict[str, int]:
+    """The files in a log's directory and their sizes in bytes."""
+    sizes: dict[str, int] = {}
     with os.scandir(path) as names:
         for name in names:
             try:
-                total += name.stat(follow_symlinks=False).st_size
+                sizes[name.name] = name.stat(follow_symlinks=False).st_size
             except FileNotFoundError:
                 continue  # recycled or removed meanwhile
-    return total
+    return sizes
 
 
 def log_stats(view: LogWriter | LogFollower) -> LogStats:
@@ -156,7 +166,7 @@ def log_stats(view: LogWriter | LogFollower) -> LogStats:
         durable_lsn=durable_lsn,
         term=view.meta.term,
         segments=len(view.segments()),
-        disk_bytes=_disk_bytes(view.path),
+        disk_bytes=sum(file_sizes(view.path).values()),
         writes=counters.writes if counters else 0,
         write_bytes=counters.write_bytes if counters else 0,
         syncs=counters.syncs if counters else 0,

@@ -36,6 +36,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from walstore._native import lib
@@ -46,6 +47,7 @@ from walstore.wal.record import crc32c, record_bytes
 
 __all__ = [
     "RECORDS_AT",
+    "SEAL_AT",
     "Seal",
     "SegmentHeader",
     "decode_header",
@@ -55,6 +57,7 @@ __all__ = [
     "file_bytes",
     "index_pairs_max",
     "limit_for",
+    "new_salt",
     "parse_name",
     "segment_name",
 ]
@@ -108,6 +111,11 @@ class SegmentHeader:
         return crc32c(_BINDING.pack(self.salt, self.log_id, self.segment_id, self.first_lsn))
 
 
+def new_salt(entropy: Callable[[int], bytes]) -> int:
+    """A salt for another life of a file."""
+    return int.from_bytes(entropy(8), "little")
+
+
 @dataclass(frozen=True, slots=True)
 class Seal:
     """What a full segment holds. `end_at` is where its records end and its index begins."""
@@ -143,10 +151,10 @@ def parse_name(name: str) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2], 16)) if match else None
 
 
-def limit_for(segment_bytes: int, payload_bytes: int = 0) -> int:
+def limit_for(segment_bytes: int, need_bytes: int = 0) -> int:
     """Where records end at the latest in a segment made for `segment_bytes` of records, or for
-    one entry, or batch, that is larger than that."""
-    return RECORDS_AT + max(record_bytes(segment_bytes) - record_bytes(0), payload_bytes)
+    one record, or batch, of `need_bytes` that is larger than that."""
+    return RECORDS_AT + max(record_bytes(segment_bytes) - record_bytes(0), need_bytes)
 
 
 def index_pairs_max(limit_at: int) -> int:

@@ -8,9 +8,6 @@ once `meta` says so, and holds no record before.
 from __future__ import annotations
 
 import os
-import struct
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import xxhash
 
@@ -31,44 +28,25 @@ from walstore.wal.segment import (
     segment_name,
 )
 
-__all__ = ["SegmentSpec", "activate", "make_reserved", "make_zeroed", "seal_segment"]
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentSpec:
-    """What a new segment is to be."""
-
-    log_id: bytes
-    segment_id: int
-    prev_segment_id: int
-    first_lsn: int
-    term: int
-    prev_term: int
-    limit_at: int
-    moved: bool = False
+__all__ = ["activate", "make_reserved", "make_zeroed", "seal_segment"]
 
 
 def make_zeroed(path: str, size: int) -> None:
     """Makes a file of zeros, synced. Leaves nothing behind when there is no space for it."""
-    fd = files.open_file(path, write=True, create=True)
-    try:
-        files.reserve(fd, size, path)
-        files.zero_fill(fd, 0, size, path)
-        files.sync_data(fd, path)
-    except OSError:
-        files.remove(path)
-        raise
-    finally:
-        files.close(fd)
+    _make(path, size, reserved=False)
 
 
 def make_reserved(path: str, size: int) -> None:
     """Makes a file that reads as zeros, synced, and takes its space at once where the filesystem
     can. Quicker to make than `make_zeroed`, and slower to write to."""
+    _make(path, size, reserved=True)
+
+
+def _make(path: str, size: int, *, reserved: bool) -> None:
     fd = files.open_file(path, write=True, create=True)
     try:
         files.reserve(fd, size, path)
-        files.zero_fill(fd, files.size_of(fd), size, path)
+        files.zero_fill(fd, files.size_of(fd) if reserved else 0, size, path)
         files.sync_data(fd, path)
     except OSError:
         files.remove(path)
@@ -78,29 +56,11 @@ def make_reserved(path: str, size: int) -> None:
 
 
 def activate(
-    directory: str,
-    spare_path: str,
-    spec: SegmentSpec,
-    now_ns: int,
-    entropy: Callable[[int], bytes],
-    records: bytes = b"",
+    directory: str, spare_path: str, header: SegmentHeader, records: bytes = b""
 ) -> tuple[Segment, int]:
     """Turns a spare into a segment with its name and header durable, and empty unless it gets
     valid records. Returns it with a descriptor open for writing."""
-    (salt,) = struct.unpack("<Q", entropy(8))
-    header = SegmentHeader(
-        log_id=spec.log_id,
-        segment_id=spec.segment_id,
-        prev_segment_id=spec.prev_segment_id,
-        first_lsn=spec.first_lsn,
-        term=spec.term,
-        prev_term=spec.prev_term,
-        created_ns=now_ns,
-        limit_at=spec.limit_at,
-        salt=salt,
-        moved=spec.moved,
-    )
-    path = os.path.join(directory, segment_name(spec.first_lsn, spec.segment_id))
+    path = os.path.join(directory, segment_name(header.first_lsn, header.segment_id))
     fd = files.open_file(spare_path, write=True)
     try:
         # The seal of an earlier life and a page behind the records go with the header, so that

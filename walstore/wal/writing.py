@@ -39,8 +39,15 @@ from walstore.wal.meta import (
 from walstore.wal.opening import Opened, mark_open, recover_tail
 from walstore.wal.reading import Place, SegmentCache, explain_in, find_segment, read_entry
 from walstore.wal.recovery import check_whole, cut_index
-from walstore.wal.segment import RECORDS_AT, decode_header, limit_for, parse_name
-from walstore.wal.space import SegmentSpec, activate, seal_segment
+from walstore.wal.segment import (
+    RECORDS_AT,
+    SegmentHeader,
+    decode_header,
+    limit_for,
+    new_salt,
+    parse_name,
+)
+from walstore.wal.space import activate, seal_segment
 from walstore.wal.spares import Spares
 
 __all__ = ["LogWriter"]
@@ -80,6 +87,7 @@ class LogWriter:
         self.path = path
         self.cache = SegmentCache()
         self._meta_fd = meta_fd
+        self._segment_bytes = segment_bytes
         self._limit_at = limit_for(segment_bytes)
         self._clock = clock
         self._entropy = entropy
@@ -291,18 +299,20 @@ class LogWriter:
         kept = [segment for segment in self._segments if segment.first_lsn < first_lsn]
         if first_lsn == meta.first_lsn:
             kept = []
-        spec = SegmentSpec(
+        header = SegmentHeader(
             log_id=meta.log_id,
             segment_id=self._take_id(),
             prev_segment_id=kept[-1].header.segment_id if kept else 0,
             first_lsn=first_lsn,
             term=meta.term,
             prev_term=self.term_of(first_lsn - 1),
+            created_ns=self._clock(),
             limit_at=limit_at,
+            salt=new_salt(self._entropy),
         )
         spare = self._spares.take(limit_at)
         try:
-            segment, fd = activate(self.path, spare.path, spec, self._clock(), self._entropy)
+            segment, fd = activate(self.path, spare.path, header)
         except OSError:
             self._spares.give_back(spare)
             raise
@@ -311,10 +321,10 @@ class LogWriter:
         self._fds.append(fd)
         try:
             with self._all_or_poisoned():
-                self._write_meta(replace(meta, tail_segment_id=spec.segment_id))
+                self._write_meta(replace(meta, tail_segment_id=header.segment_id))
                 with self._lock:  # a reader must see both or neither
                     self._segments = (*kept, segment)
-                    self._attach(first_lsn, spec.prev_term, RECORDS_AT, b"", zeroed=spare.zeroed)
+                    self._attach(first_lsn, header.prev_term, RECORDS_AT, b"", zeroed=spare.zeroed)
         except LogFullError:  # it has not become part of the log
             files.close(self._fds.pop())
             files.remove(segment.path)
@@ -400,7 +410,7 @@ class LogWriter:
                 return  # another thread was faster
             with self._frozen():
                 next_lsn = lib.walcore_last_lsn(self.group.raw) + 1
-                limit_at = max(self._limit_at, RECORDS_AT + need_bytes)
+                limit_at = limit_for(self._segment_bytes, need_bytes)
                 self._replace_tail(next_lsn, limit_at, self.meta)
                 if limit_at > self._limit_at:
                     lib.walcore_writer_prefer(self.group.raw, need_bytes, _PREFER_NS)
@@ -422,11 +432,7 @@ class LogWriter:
     def begin_term(self) -> int:
         """Begins a new term; durable at return."""
         with self._changing():
-            try:
-                self._write_meta(replace(self.meta, term=self.meta.term + 1))
-            except OSError as error:
-                raise self._fail(error) from error
-            lib.walcore_writer_set_term(self.group.raw, self.meta.term)
+            self._set_term(self.meta.term + 1)
             return self.meta.term
 
     def adopt_term(self, term: int) -> None:
@@ -434,11 +440,14 @@ class LogWriter:
         if term <= self.meta.term:
             return
         with self._changing():
-            try:
-                self._write_meta(replace(self.meta, term=max(term, self.meta.term)))
-            except OSError as error:
-                raise self._fail(error) from error
-            lib.walcore_writer_set_term(self.group.raw, self.meta.term)
+            self._set_term(max(term, self.meta.term))
+
+    def _set_term(self, term: int) -> None:
+        try:
+            self._write_meta(replace(self.meta, term=term))
+        except OSError as error:
+            raise self._fail(error) from error
+        lib.walcore_writer_set_term(self.group.raw, term)
 
     def truncate_before(self, lsn: int) -> None:
         """Drops entries before `lsn`; durable at return."""
