@@ -20,7 +20,7 @@ from walstore.wal.reading import SegmentIndex
 from walstore.wal.record import Scanner
 from walstore.wal.recovery import Tail, check_whole, cut_index
 from walstore.wal.scan import verify_range
-from walstore.wal.segment import SegmentHeader, file_bytes, new_salt
+from walstore.wal.segment import RECORDS_AT, SegmentHeader, file_bytes, new_salt
 from walstore.wal.space import activate, make_reserved
 
 __all__ = ["Moved", "move_unproven", "moved_name"]
@@ -45,9 +45,13 @@ def moved_name(segment_id: int) -> str:
 
 
 def _locate(fd: int, segment: Segment, tail: Tail, lsn: int) -> tuple[int, int]:
-    """Where a record is, and the term of the one before it."""
+    """Where a record is, and the term of the one before it; that of the segment's first is told by
+    the header."""
     header = segment.header
-    place = SegmentIndex(segment.first_lsn, tail.index, tail.end_at).find(lsn)
+    if lsn == segment.first_lsn:
+        return RECORDS_AT, header.prev_term
+    # From a record before it: the term is read there.
+    place = SegmentIndex(segment.first_lsn, tail.index, tail.end_at).find(lsn - 1)
     scanner = Scanner(header.seed, place.lsn, header.prev_term, lsn - 1)
     at = verify_range(fd, scanner, place.at, tail.end_at, mapped=False)
     return at, scanner.state.term
@@ -80,7 +84,7 @@ def move_unproven(
         prev_segment_id=header.segment_id if keeps_some else header.prev_segment_id,
         first_lsn=from_lsn,
         term=header.term,
-        prev_term=prev_term if keeps_some else header.prev_term,
+        prev_term=prev_term,
         created_ns=now_ns,
         limit_at=header.limit_at,
         salt=new_salt(entropy),
