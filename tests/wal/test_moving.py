@@ -6,7 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
-from tests.helpers import crash_copy, segment_files
+import pytest
+
+from tests.helpers import contents, crash_copy, payloads, run_child, segment_files
 from tests.wal.inside import header_of
 from walstore import FileWALManager
 from walstore.wal.layout import load_layout
@@ -122,3 +124,39 @@ def test_moved_segment_tells_the_term_before_an_indexed_record(tmp_path: Path) -
         assert [entry.term for entry in wal.replay()] == [1, 2, 2]
     moved = header_of(segment_files(tmp_path / "log")[-1])
     assert (moved.first_lsn, moved.moved, moved.prev_term) == (3, True, 2)
+
+
+FULL = """
+    import os, resource, sys
+    from walstore import FileWALManager, LogFullError
+    path, spare = sys.argv[1:]
+    if int(spare):
+        with open(os.path.join(path, "spare-00000009.wal"), "wb") as file:
+            file.write(bytes(1 << 20))
+    # What is there may be written to; anything longer is refused by the kernel.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, resource.RLIM_INFINITY))
+    log = FileWALManager(path, segment_bytes=1 << 19)
+    assert [entry.payload for entry in log.replay()] == [b"%d" % n for n in range(5)]
+    assert log.verify().status == "clean"
+    try:
+        print(log.append(b"5"))
+    except LogFullError:
+        print("full")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    log.append(b"6")
+    print(log.last_lsn)
+    log.close()
+"""
+
+
+@pytest.mark.parametrize(
+    ("spare", "says"), [(0, ["full", "6"]), (1, ["6", "7"])], ids=["no spare", "a spare"]
+)
+def test_full_disk_does_not_keep_a_log_shut(tmp_path: Path, spare: int, says: list[str]) -> None:
+    with FileWALManager(tmp_path / "running", segment_bytes=1 << 19) as wal:
+        for number in range(5):
+            wal.append(b"%d" % number)
+        path = lose_watermark(crash_copy(tmp_path / "running", tmp_path / "log"))
+    assert run_child(FULL, path, str(spare)).split() == says
+    wanted = [b"%d" % number for number in range(7) if spare or number != 5]
+    assert payloads(contents(path)) == wanted

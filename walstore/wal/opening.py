@@ -25,7 +25,7 @@ from walstore.wal.meta import (
     weaker_copy,
     write_meta,
 )
-from walstore.wal.moving import Moved, move_unproven, moved_name
+from walstore.wal.moving import Moved, move_unproven
 from walstore.wal.recovery import Cut, Tail, check_whole, examine_tail
 from walstore.wal.segment import SegmentHeader, file_bytes, limit_for, new_salt, parse_name
 from walstore.wal.space import activate, make_zeroed
@@ -305,7 +305,16 @@ def recover_tail(
     files.close(fd)
     segment_id = opened.layout.segment_id_max + 1
     moved = move_unproven(
-        path, meta_fd, opened.meta, segment, opened.tail, unproven_lsn, segment_id, now_ns, entropy
+        path,
+        meta_fd,
+        opened.meta,
+        segment,
+        opened.tail,
+        unproven_lsn,
+        segment_id,
+        opened.layout.spares,
+        now_ns,
+        entropy,
     )
     return moved.fd, _after_move(opened, moved, segment_id), kept
 
@@ -337,7 +346,7 @@ def _after_move(opened: Opened, moved: Moved, segment_id: int) -> Opened:
             layout,
             segments=(*layout.segments[:-1], *moved.segments),
             leftovers=leftovers,
-            spares=tuple(name for name in layout.spares if name != moved_name(segment_id)),
+            spares=tuple(name for name in layout.spares if name != moved.spare),
             segment_id_max=segment_id,
         ),
         tail=moved.tail,

@@ -46,7 +46,7 @@ __all__ = ["LogWriter"]
 
 logger = logging.getLogger("walstore")
 
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_SPACE = files.NO_SPACE
 _PREFER_NS = 100_000_000
 """How long smaller entries wait for the large one that a segment was made for."""
 _NO_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
