@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from array import array
 from collections.abc import Callable, Iterator
@@ -27,7 +28,14 @@ from tests.wal.inside import (
     settle,
     writer_of,
 )
-from walstore import CorruptLogError, FileWALManager, LSNOutOfRangeError, WALEntry
+from walstore import (
+    ClosedLogError,
+    CorruptLogError,
+    FileWALManager,
+    LogPoisonedError,
+    LSNOutOfRangeError,
+    WALEntry,
+)
 from walstore._native import ffi, lib
 from walstore.wal import files
 from walstore.wal.layout import Segment
@@ -366,3 +374,42 @@ def test_truncation_between_a_look_at_the_bounds_and_one_at_the_segments(
             payloads = [entry.payload for entry in log.replay()]
             assert payloads == [numbered(b"old", i) for i in range(1, 6)] + [numbered(b"new", 6)]
         assert looks
+
+
+@pytest.mark.parametrize("sync", ["interval", "os"])
+def test_poisoned_log_is_read_to_its_durable_end(tmp_path: Path, sync: Any) -> None:
+    log = FileWALManager(tmp_path / "log", sync=sync, sync_interval_ms=60_000)
+    log.append_many([b"1", b"2"])
+    log.sync()
+    log.append(b"lost")
+    writer_of(log).group.poison(errno.EIO)
+    assert (log.last_lsn, log.durable_lsn) == (3, 2)
+    assert payloads(log.replay()) == [b"1", b"2"]
+    assert payloads(log.replay(2)) == [b"2"]
+    assert payloads(log.replay(3)) == []
+    report = log.verify()
+    assert (report.status, report.entries, report.last_lsn) == ("clean", 2, 2)
+    for asked in (lambda: log.read(3), lambda: log.replay(1, 3), lambda: log.replay(4)):
+        with pytest.raises(LogPoisonedError):
+            asked()
+    with pytest.raises(LogPoisonedError):
+        log.close()
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_replay_begun_before_close_ends_with_it(tmp_path: Path, read_only: bool) -> None:
+    path = tmp_path / "log"
+    with FileWALManager(path, segment_bytes=4096) as log:
+        append_numbered(log, b"x" * 1000, 3)
+        for _ in range(5):
+            roll_once(log, b"x" * 1000, 3)
+    before = open_descriptors()
+    log = FileWALManager(path, read_only=read_only)
+    begun, fresh = log.replay(), log.replay()
+    assert next(begun).lsn == 1
+    log.close()
+    with pytest.raises(ClosedLogError):
+        next(fresh)
+    with pytest.raises(ClosedLogError):
+        list(begun)  # behind the segment that it has open, at the latest
+    assert open_descriptors() == before

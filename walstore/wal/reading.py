@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import os
 import threading
 from array import array
 from collections import OrderedDict
@@ -14,7 +15,13 @@ from typing import Protocol
 import xxhash
 
 from walstore._native import lib
-from walstore.errors import CorruptLogError, LogAccessError, LSNOutOfRangeError, WALStoreError
+from walstore.errors import (
+    ClosedLogError,
+    CorruptLogError,
+    LogAccessError,
+    LSNOutOfRangeError,
+    WALStoreError,
+)
 from walstore.wal import files
 from walstore.wal.layout import Segment
 from walstore.wal.record import STOP_REASONS, Scanner, WALEntry, crc32c, entries_of
@@ -110,6 +117,7 @@ class SegmentCache:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._handles: OrderedDict[int, _Handle] = OrderedDict()
+        self._closed = False
 
     @contextmanager
     def open(self, segment: Segment) -> Iterator[_Handle]:
@@ -117,6 +125,7 @@ class SegmentCache:
 
         Raises:
             FileNotFoundError: the segment was truncated away.
+            ClosedLogError
         """
         handle = self.acquire(segment)
         try:
@@ -127,6 +136,8 @@ class SegmentCache:
     def acquire(self, segment: Segment) -> _Handle:
         """As `open`; the caller releases it."""
         with self._lock:
+            if self._closed:
+                raise ClosedLogError(f"{os.path.dirname(segment.path)} is closed")
             handle = self._handles.get(segment.header.segment_id)
             if handle is None or handle.segment is not segment:
                 if handle is not None:  # out first: the file may be gone by now
@@ -168,6 +179,7 @@ class SegmentCache:
     def close(self) -> None:
         """Closes all that nobody is reading; the rest closes when its reader is done."""
         with self._lock:
+            self._closed = True
             for handle in self._handles.values():
                 self._retire(handle)
             self._handles.clear()
