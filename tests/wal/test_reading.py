@@ -6,6 +6,7 @@ import errno
 import os
 from array import array
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,8 @@ from walstore._native import ffi, lib
 from walstore.wal import files
 from walstore.wal.layout import Segment
 from walstore.wal.reading import Place, SegmentCache, SegmentIndex, find_segment
-from walstore.wal.record import record_bytes
-from walstore.wal.segment import RECORDS_AT
+from walstore.wal.record import crc32c, record_bytes
+from walstore.wal.segment import RECORDS_AT, SEAL_AT, encode_seal
 
 ROWS_MORE_THAN_ONE_RUN = 6000
 
@@ -99,6 +100,62 @@ def test_damaged_index_of_a_sealed_segment_is_built_again(tmp_path: Path) -> Non
     with FileWALManager(path) as log:
         for lsn in (1, 2, seal.last_lsn // 2, seal.last_lsn):
             assert log.read(lsn).payload == numbered(b"x", lsn)
+
+
+@pytest.mark.parametrize(
+    ("pair", "value"),
+    [
+        (1, (3, 0xFFFFFFFF)),
+        (1, (0xFFFFFFFF, 2048)),
+        (0, (0, 0)),
+        (1, (0, 1024)),
+        (2, (5, 1024)),
+        (1, (3, 1030)),
+        (2, None),
+        (3, None),
+    ],
+    ids=["behind", "no such lsn", "before", "twice", "falls", "between", "lsn off", "place off"],
+)
+def test_wrong_index_under_valid_checksums_is_built_again(
+    tmp_path: Path, pair: int, value: tuple[int, int] | None
+) -> None:
+    path = tmp_path / "log"
+    with FileWALManager(path, segment_bytes=1 << 18) as log:
+        roll_once(log, b"x" * 100, 100)
+        settle(log)
+        segment = writer_of(log).segments()[0]
+    seal = segment.seal
+    assert seal is not None
+    with open(segment.path, "r+b") as file:
+        file.seek(seal.end_at)
+        index = array("I", file.read(seal.index_bytes))
+        if value is None:  # plausible, and wrong: found out by looking
+            index[2 * pair - pair % 2] += 8
+        else:
+            index[2 * pair], index[2 * pair + 1] = value
+        file.seek(seal.end_at)
+        file.write(index.tobytes())
+        file.seek(SEAL_AT)
+        file.write(encode_seal(replace(seal, index_crc=crc32c(index.tobytes()))))
+    lsns = range(1, seal.last_lsn + 1, 50)
+    with FileWALManager(path) as log:
+        for lsn in lsns:
+            assert log.read(lsn).payload == numbered(b"x" * 100, lsn)
+    for lsn in lsns:
+        with FileWALManager(path) as log:
+            assert next(log.replay(lsn)).payload == numbered(b"x" * 100, lsn)
+
+
+def test_index_that_leads_far_away_is_not_believed() -> None:
+    """Nor may it say how much memory is taken."""
+    good = array("I", [0, 1024, 5, 3072, 9, 5000])
+    assert SegmentIndex(100, good.tobytes(), 50_000).is_plausible(109)
+    assert SegmentIndex(100, b"", 50_000).is_plausible(99)
+    for change in ({1: 1023}, {5: 6250}, {5: 0xFFFFFFFF}, {2: 9}, {3: 1024}, {4: 10}):
+        bad = array("I", good)
+        for at, value in change.items():
+            bad[at] = value
+        assert not SegmentIndex(100, bad.tobytes(), 50_000).is_plausible(109), change
 
 
 def test_damage_is_reached_behind_all_good_entries(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 
 from walstore.errors import CorruptLogError, UnsupportedFormatError
-from walstore.limits import BLOCK_BYTES
+from walstore.limits import BLOCK_BYTES, LSN_MAX
 from walstore.wal import files
 from walstore.wal.meta import META_NAME, Meta
 from walstore.wal.recovery import check_whole
@@ -194,6 +194,9 @@ def load_layout(path: str, meta: Meta) -> Layout:
         # A copy under another name has the id of the real one, and a header that betrays it.
         if parsed and (parsed[1] not in ids or _is_ours(path, name, meta)):
             ids[parsed[1]] = name
+    id_max = max(ids, default=0)
+    if id_max > LSN_MAX:
+        raise CorruptLogError(os.path.join(path, ids[id_max]), 0, 0, "its id makes no sense")
     chain = _Chain(path, meta, ids)
     found = [chain.load(meta.tail_segment_id, None)]
     while found[-1].first_lsn > meta.first_lsn:
@@ -211,5 +214,5 @@ def load_layout(path: str, meta: Meta) -> Layout:
         spares=spares,
         cuts=cuts,
         strays=tuple(name for name in names if name not in known),
-        segment_id_max=max(ids),
+        segment_id_max=id_max,
     )

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from walstore.errors import CorruptLogError, LogAccessError, LogLockedError, NotALogError
-from walstore.limits import BLOCK_BYTES
+from walstore.limits import BLOCK_BYTES, LSN_MAX
 from walstore.wal import files
 from walstore.wal.layout import CUT_PREFIX, SPARE_PREFIX, Layout, Segment, load_layout
 from walstore.wal.meta import (
@@ -212,6 +212,8 @@ def read_log(path: str, meta_fd: int, *, live: bool = False) -> Opened | None:
         raise CorruptLogError(
             segment.path, tail.end_at, tail.next_lsn, f"the log starts at {meta.first_lsn}"
         )
+    if tail.last_term > LSN_MAX:
+        raise CorruptLogError(segment.path, 0, tail.next_lsn - 1, "its term makes no sense")
     if not live:
         refuse_stale(path, meta, layout)
     return Opened(meta, layout, tail, watermark)
