@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from itertools import pairwise
 from pathlib import Path
 
@@ -198,3 +199,70 @@ def test_reader_of_a_disk_that_fails_is_told_so(
                 with pytest.raises(LogAccessError, match="cannot read"):
                     reader.read(1)
             assert reader.read(1).payload == b"x"
+
+
+def test_what_was_shown_stays_readable_while_another_thread_looks_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        FileWALManager(tmp_path / "log", sync="os") as log,
+        FileWALManager(tmp_path / "log", read_only=True) as reader,
+    ):
+        for number in range(1, 51):
+            log.append(b"%d" % number)
+        assert len(list(reader.replay())) == 50
+        view = reader._follower
+        assert view is not None
+        segment = view.segments()[-1]
+        log.begin_term()
+        log.append(b"51")
+        inside, go_on = threading.Event(), threading.Event()
+        other = threading.Thread(target=view.refresh)
+        real = files.sync_data
+
+        def sync(fd: int, path: str) -> None:
+            if threading.current_thread() is other:
+                inside.set()
+                assert go_on.wait(60)
+            real(fd, path)
+
+        monkeypatch.setattr(files, "sync_data", sync)
+        other.start()
+        try:
+            assert inside.wait(60)
+            assert (reader.last_lsn, reader.term) == (50, 1)
+            assert view.segments_in(view.generation()) == view.segments()
+            place = view.locate_in_tail(segment, 50)
+            assert place.at < place.to_at
+        finally:
+            go_on.set()
+            other.join()
+        assert (reader.last_lsn, reader.term) == (51, 2)
+
+
+def test_threads_that_share_a_reader_beside_a_writer_that_changes_the_log(tmp_path: Path) -> None:
+    done = threading.Event()
+    reads = [0, 0]
+    with (
+        FileWALManager(tmp_path / "log", sync="os", segment_bytes=4096) as log,
+        FileWALManager(tmp_path / "log", read_only=True) as reader,
+    ):
+        log.append_many([b"shown"] * 9)
+        assert len(list(reader.replay())) == 9
+
+        def read(which: int) -> None:
+            while not done.is_set():
+                assert reader.read(9).payload == b"shown"
+                reads[which] += 1
+
+        def change() -> None:
+            try:
+                for _ in range(60):
+                    log.begin_term()
+                    log.append(b"more" * 50)
+            finally:
+                done.set()
+
+        run_threads(lambda: read(0), lambda: read(1), change)
+    print(f"reads={reads}")
+    assert min(reads) >= 10

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tests.wal import raw
 from tests.wal.raw import BLOCK, LOG_ID, SECTOR, meta_block, meta_of, watermark_bytes
 from walstore.errors import CorruptLogError, NotALogError, UnsupportedFormatError
+from walstore.limits import LSN_MAX
 from walstore.wal import files
 from walstore.wal.meta import (
     WATERMARK_AT,
@@ -32,17 +33,18 @@ from walstore.wal.meta import (
 )
 
 U64 = st.integers(0, (1 << 64) - 1)
+COUNT = st.integers(0, LSN_MAX)
 METAS = st.builds(
     Meta,
     log_id=st.binary(min_size=16, max_size=16),
-    generation=U64,
-    epoch=U64,
-    term=U64,
-    first_lsn=U64,
-    prev_term=U64,
-    tail_segment_id=U64,
+    generation=COUNT,
+    epoch=COUNT,
+    term=COUNT,
+    first_lsn=st.integers(1, LSN_MAX),
+    prev_term=COUNT,
+    tail_segment_id=COUNT,
     clean=st.booleans(),
-    clean_lsn=U64,
+    clean_lsn=COUNT,
 )
 OLD = meta_of(7, term=3, tail_segment_id=4)
 NEW = meta_of(8, term=0x0405060708, tail_segment_id=9, first_lsn=77, clean=1, clean_lsn=90)
@@ -123,6 +125,19 @@ def test_what_a_newer_version_wrote_is_refused(at: int, value: int, words: str) 
     with pytest.raises(UnsupportedFormatError, match=words) as caught:
         decode_copy(block, "some/meta")
     assert caught.value.path == "some/meta"
+
+
+@pytest.mark.parametrize("at", range(40, 96, 8))
+def test_a_count_that_no_writer_gets_to_is_refused(at: int) -> None:
+    """The next change would count on from it."""
+    for value in (1 << 63, (1 << 64) - 1):
+        with pytest.raises(CorruptLogError, match="makes no sense"):
+            decode_copy(raw.patched(meta_block(OLD), at, "Q", value), "meta")
+
+
+def test_a_log_that_starts_with_entry_0_is_refused() -> None:
+    with pytest.raises(CorruptLogError, match="makes no sense"):
+        decode_copy(raw.patched(meta_block(OLD), 64, "Q", 0), "meta")
 
 
 def test_another_magic_with_a_valid_checksum_is_no_copy() -> None:

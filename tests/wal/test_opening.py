@@ -23,8 +23,11 @@ from tests.helpers import (
     snapshot,
     tell,
 )
+from tests.native.twin import Record
+from tests.wal import raw
 from walstore import (
     ClosedLogError,
+    CorruptLogError,
     FileWALManager,
     LogAccessError,
     LogLockedError,
@@ -32,7 +35,8 @@ from walstore import (
     OptionError,
     ReadOnlyLogError,
 )
-from walstore.limits import SEGMENT_BYTES_MAX, SYNC_INTERVAL_MS_MAX
+from walstore.limits import BLOCK_BYTES, SEGMENT_BYTES_MAX, SYNC_INTERVAL_MS_MAX
+from walstore.wal.meta import META_NAME
 
 
 @pytest.mark.parametrize(
@@ -346,3 +350,23 @@ def test_fork_leaves_the_log_to_the_parent(tmp_path: Path) -> None:
     assert run_child(FORK, tmp_path / "log").strip() == "good"
     wanted = [b"parent", b"parent too", b"parent again"]
     assert payloads(contents(tmp_path / "log")) == wanted
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+@pytest.mark.parametrize("what", ["meta", "record", "name"])
+def test_count_that_no_writer_gets_to_is_refused(
+    tmp_path: Path, what: str, read_only: bool
+) -> None:
+    """Under valid checksums. The next change would count on from it, and out of its field."""
+    absurd = (1 << 64) - 1
+    header = raw.header_of()
+    record = Record(1, term=absurd if what == "record" else 1, payload=b"x")
+    meta = raw.meta_block(raw.meta_of(term=absurd if what == "meta" else 1))
+    raw.write_segment(tmp_path, header, raw.encode_all([record], raw.seed_of(header)))
+    if what == "name":
+        (tmp_path / f"{9:020d}-{absurd:08x}.wal").write_bytes(b"")
+    (tmp_path / META_NAME).write_bytes(meta.ljust(BLOCK_BYTES, b"\0") * 2 + bytes(24))
+    before = snapshot(tmp_path)
+    with pytest.raises(CorruptLogError, match="makes no sense"):
+        FileWALManager(tmp_path, read_only=read_only)
+    assert snapshot(tmp_path) == before

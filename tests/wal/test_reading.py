@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from array import array
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +29,20 @@ from tests.wal.inside import (
     settle,
     writer_of,
 )
-from walstore import CorruptLogError, FileWALManager, LSNOutOfRangeError, WALEntry
+from walstore import (
+    ClosedLogError,
+    CorruptLogError,
+    FileWALManager,
+    LogPoisonedError,
+    LSNOutOfRangeError,
+    WALEntry,
+)
 from walstore._native import ffi, lib
 from walstore.wal import files
 from walstore.wal.layout import Segment
 from walstore.wal.reading import Place, SegmentCache, SegmentIndex, find_segment
-from walstore.wal.record import record_bytes
-from walstore.wal.segment import RECORDS_AT
+from walstore.wal.record import crc32c, record_bytes
+from walstore.wal.segment import RECORDS_AT, SEAL_AT, encode_seal
 
 ROWS_MORE_THAN_ONE_RUN = 6000
 
@@ -91,6 +100,62 @@ def test_damaged_index_of_a_sealed_segment_is_built_again(tmp_path: Path) -> Non
     with FileWALManager(path) as log:
         for lsn in (1, 2, seal.last_lsn // 2, seal.last_lsn):
             assert log.read(lsn).payload == numbered(b"x", lsn)
+
+
+@pytest.mark.parametrize(
+    ("pair", "value"),
+    [
+        (1, (3, 0xFFFFFFFF)),
+        (1, (0xFFFFFFFF, 2048)),
+        (0, (0, 0)),
+        (1, (0, 1024)),
+        (2, (5, 1024)),
+        (1, (3, 1030)),
+        (2, None),
+        (3, None),
+    ],
+    ids=["behind", "no such lsn", "before", "twice", "falls", "between", "lsn off", "place off"],
+)
+def test_wrong_index_under_valid_checksums_is_built_again(
+    tmp_path: Path, pair: int, value: tuple[int, int] | None
+) -> None:
+    path = tmp_path / "log"
+    with FileWALManager(path, segment_bytes=1 << 18) as log:
+        roll_once(log, b"x" * 100, 100)
+        settle(log)
+        segment = writer_of(log).segments()[0]
+    seal = segment.seal
+    assert seal is not None
+    with open(segment.path, "r+b") as file:
+        file.seek(seal.end_at)
+        index = array("I", file.read(seal.index_bytes))
+        if value is None:  # plausible, and wrong: found out by looking
+            index[2 * pair - pair % 2] += 8
+        else:
+            index[2 * pair], index[2 * pair + 1] = value
+        file.seek(seal.end_at)
+        file.write(index.tobytes())
+        file.seek(SEAL_AT)
+        file.write(encode_seal(replace(seal, index_crc=crc32c(index.tobytes()))))
+    lsns = range(1, seal.last_lsn + 1, 50)
+    with FileWALManager(path) as log:
+        for lsn in lsns:
+            assert log.read(lsn).payload == numbered(b"x" * 100, lsn)
+    for lsn in lsns:
+        with FileWALManager(path) as log:
+            assert next(log.replay(lsn)).payload == numbered(b"x" * 100, lsn)
+
+
+def test_index_that_leads_far_away_is_not_believed() -> None:
+    """Nor may it say how much memory is taken."""
+    good = array("I", [0, 1024, 5, 3072, 9, 5000])
+    assert SegmentIndex(100, good.tobytes(), 50_000).is_plausible(109)
+    assert SegmentIndex(100, b"", 50_000).is_plausible(99)
+    for change in ({1: 1023}, {5: 6250}, {5: 0xFFFFFFFF}, {2: 9}, {3: 1024}, {4: 10}):
+        bad = array("I", good)
+        for at, value in change.items():
+            bad[at] = value
+        assert not SegmentIndex(100, bad.tobytes(), 50_000).is_plausible(109), change
 
 
 def test_damage_is_reached_behind_all_good_entries(tmp_path: Path) -> None:
@@ -366,3 +431,42 @@ def test_truncation_between_a_look_at_the_bounds_and_one_at_the_segments(
             payloads = [entry.payload for entry in log.replay()]
             assert payloads == [numbered(b"old", i) for i in range(1, 6)] + [numbered(b"new", 6)]
         assert looks
+
+
+@pytest.mark.parametrize("sync", ["interval", "os"])
+def test_poisoned_log_is_read_to_its_durable_end(tmp_path: Path, sync: Any) -> None:
+    log = FileWALManager(tmp_path / "log", sync=sync, sync_interval_ms=60_000)
+    log.append_many([b"1", b"2"])
+    log.sync()
+    log.append(b"lost")
+    writer_of(log).group.poison(errno.EIO)
+    assert (log.last_lsn, log.durable_lsn) == (3, 2)
+    assert payloads(log.replay()) == [b"1", b"2"]
+    assert payloads(log.replay(2)) == [b"2"]
+    assert payloads(log.replay(3)) == []
+    report = log.verify()
+    assert (report.status, report.entries, report.last_lsn) == ("clean", 2, 2)
+    for asked in (lambda: log.read(3), lambda: log.replay(1, 3), lambda: log.replay(4)):
+        with pytest.raises(LogPoisonedError):
+            asked()
+    with pytest.raises(LogPoisonedError):
+        log.close()
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_replay_begun_before_close_ends_with_it(tmp_path: Path, read_only: bool) -> None:
+    path = tmp_path / "log"
+    with FileWALManager(path, segment_bytes=4096) as log:
+        append_numbered(log, b"x" * 1000, 3)
+        for _ in range(5):
+            roll_once(log, b"x" * 1000, 3)
+    before = open_descriptors()
+    log = FileWALManager(path, read_only=read_only)
+    begun, fresh = log.replay(), log.replay()
+    assert next(begun).lsn == 1
+    log.close()
+    with pytest.raises(ClosedLogError):
+        next(fresh)
+    with pytest.raises(ClosedLogError):
+        list(begun)  # behind the segment that it has open, at the latest
+    assert open_descriptors() == before

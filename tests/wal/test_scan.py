@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from tests.native import twin
 from tests.native.twin import Record
 from tests.wal.raw import encode_all
-from walstore.wal import scan
+from walstore._native import lib
+from walstore.wal import record, scan
 from walstore.wal.record import Scanner, entries_of
 from walstore.wal.scan import scan_rows, verify_range
 
@@ -193,3 +195,31 @@ def test_the_index_counts_places_in_the_file(mapped: bool) -> None:
     pairs = memoryview(scanner.index_pairs()).cast("I").tolist()
     assert list(zip(pairs[::2], pairs[1::2], strict=True)) == whole.index
     assert len(whole.index) > 5
+
+
+class Interrupted:
+    """The C helper, with a Ctrl-C that comes while it scans."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(lib, name)
+
+    def walcore_scan(self, *_arguments: object) -> int:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("how", ["rows", "verify"])
+@BOTH
+def test_interrupt_comes_out_as_what_it_is(
+    monkeypatch: pytest.MonkeyPatch, mapped: bool, how: str
+) -> None:
+    """A map that is in use when the error passes cannot be closed, and would say so instead."""
+    data = encode_all(run_of(100, 100), SEED)
+    monkeypatch.setattr(record, "lib", Interrupted())
+    with holding(data) as fd:
+        scanner = Scanner(SEED, 1, 0)
+        if how == "rows":
+            with pytest.raises(KeyboardInterrupt):
+                list(scan_rows(fd, scanner, 0, len(data), mapped=mapped))
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                verify_range(fd, scanner, 0, len(data), mapped=mapped)

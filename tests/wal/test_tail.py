@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conformance import run_threads
-from walstore import EntryTruncatedError, FileWALManager, LSNOutOfRangeError, WALEntry
+from tests.wal.inside import writer_of
+from walstore import (
+    EntryTruncatedError,
+    FileWALManager,
+    LogPoisonedError,
+    LSNOutOfRangeError,
+    WALEntry,
+)
 from walstore.wal.tail import Tail
 
 
@@ -238,3 +247,30 @@ def test_truncation_of_entries_that_a_tail_has_yet_to_show(tmp_path: Path) -> No
         log.append(b"new")
         assert take(tail, 17) == [bytes(400_000)] * 17
         assert take(tail, 1) == [b"new"]
+
+
+@pytest.mark.parametrize("sync", ["interval", "os"])
+@pytest.mark.parametrize("in_loop", [False, True])
+def test_tail_of_a_poisoned_log_shows_what_is_durable_and_then_says_so(
+    tmp_path: Path, sync: Any, in_loop: bool
+) -> None:
+    log = FileWALManager(tmp_path / "log", sync=sync, sync_interval_ms=60_000)
+    log.append_many([b"1", b"2"])
+    log.sync()
+    log.append(b"lost")
+    writer_of(log).group.poison(errno.EIO)
+    tail = log.tail()
+    if in_loop:
+        assert asyncio.run(take_async(tail, 2)) == [b"1", b"2"]
+        with pytest.raises(LogPoisonedError):
+            asyncio.run(take_async(tail, 1))
+    else:
+        assert take(tail, 2) == [b"1", b"2"]
+        with pytest.raises(LogPoisonedError):
+            next(tail)
+    with pytest.raises(LogPoisonedError):
+        log.close()
+
+
+async def take_async(tail: Tail, count: int) -> list[bytes]:
+    return [(await anext(tail)).payload for _ in range(count)]

@@ -14,6 +14,7 @@ import os
 from walstore._native import lib
 
 __all__ = [
+    "NO_SPACE",
     "close",
     "is_locked",
     "list_directory",
@@ -31,6 +32,9 @@ __all__ = [
     "write_at",
     "zero_fill",
 ]
+
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Errors that say that there is no space for more, and nothing worse."""
 
 
 def _check(rc: int, path: str) -> None:

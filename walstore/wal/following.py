@@ -10,11 +10,12 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from dataclasses import dataclass, replace
 
 from walstore._native import lib
 from walstore.errors import CorruptLogError, LogAccessError, NotALogError
 from walstore.wal import files
-from walstore.wal.layout import Segment
+from walstore.wal.layout import Layout, Segment
 from walstore.wal.meta import META_NAME, Meta, Watermark, read_meta, read_watermark
 from walstore.wal.opening import Opened, access_error, open_meta, read_log
 from walstore.wal.reading import Place, SegmentCache, SegmentIndex, explain_in
@@ -28,6 +29,22 @@ __all__ = ["LogFollower"]
 _ATTEMPTS = 8
 
 
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What the log was at the last look. Replaced as one: threads that share a reader look at it
+    without a lock, and its bounds, segments and places belong together."""
+
+    meta: Meta
+    layout: Layout
+    writer_running: bool
+    cut: Cut | None
+    scanned_lsn: int
+    scanned_at: int
+    scanned_term: int
+    index: SegmentIndex
+    durable_lsn: int
+
+
 class LogFollower:
     """A log opened to read.
 
@@ -38,15 +55,15 @@ class LogFollower:
     def __init__(self, path: str) -> None:
         self.path = path
         self.cache = SegmentCache()
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # for who looks; the state has none
         self._meta_fd = open_meta(path, write=False)
         try:
-            self._load()
+            self._state = self._load()
         except BaseException:
             files.close(self._meta_fd)
             raise
 
-    def _load(self) -> None:
+    def _load(self) -> _State:
         """Reads the log anew. What looks damaged counts only when no writer changed the log, or
         came, while it was read."""
         for _ in range(_ATTEMPTS):
@@ -56,8 +73,7 @@ class LogFollower:
                 opened = read_log(self.path, self._meta_fd, live=live)
                 if opened is None:
                     raise NotALogError(self.path, "its making was cut short; it holds nothing")
-                self._take(opened, live)
-                return
+                return self._settled(self._of(opened, live), opened.watermark)
             except LogAccessError:
                 raise
             except (CorruptLogError, FileNotFoundError) as error:
@@ -78,107 +94,141 @@ class LogFollower:
         except OSError as error:
             raise access_error(error, self.path, "cannot read") from error
 
-    def _take(self, opened: Opened, live: bool) -> None:
-        tail, segment = opened.tail, opened.layout.segments[-1]
-        self.meta: Meta = opened.meta
-        self.layout = opened.layout
-        self.writer_running = live or files.is_locked(self._meta_fd)
-        # Beside a running writer it is an entry on its way, not a torn one.
-        self.cut: Cut | None = None if self.writer_running else tail.cut
-        self._scanned_lsn = opened.last_lsn
-        self._scanned_at = tail.end_at
-        self._scanned_term = tail.last_term
-        self._index = SegmentIndex(segment.first_lsn, tail.index, tail.end_at)
-        self._durable_lsn = 0
-        self._settle(opened.watermark)
+    def _of(self, opened: Opened, live: bool) -> _State:
+        tail = opened.tail
+        running = live or files.is_locked(self._meta_fd)
+        return _State(
+            meta=opened.meta,
+            layout=opened.layout,
+            writer_running=running,
+            # Beside a running writer it is an entry on its way, not a torn one.
+            cut=None if running else tail.cut,
+            scanned_lsn=opened.last_lsn,
+            scanned_at=tail.end_at,
+            scanned_term=tail.last_term,
+            index=SegmentIndex(opened.layout.segments[-1].first_lsn, tail.index, tail.end_at),
+            durable_lsn=0,
+        )
 
-    def _settle(self, mark: Watermark | None) -> None:
+    def _settled(self, state: _State, mark: Watermark | None) -> _State:
         """Decides how far may be read; `mark` was read before the records."""
-        current = mark is not None and mark.epoch == self.meta.epoch
+        current = mark is not None and mark.epoch == state.meta.epoch
+        durable_lsn = state.durable_lsn
         if mark and current:
-            self._durable_lsn = max(self._durable_lsn, min(mark.durable_lsn, self._scanned_lsn))
-        if self._durable_lsn == self._scanned_lsn:
-            return
+            durable_lsn = max(durable_lsn, min(mark.durable_lsn, state.scanned_lsn))
+        if durable_lsn == state.scanned_lsn:
+            return replace(state, durable_lsn=durable_lsn)
         running = files.is_locked(self._meta_fd)
         if running and mark and current and mark.level == lib.WALCORE_LEVEL_DURABLE:
-            return  # the writer publishes the rest as soon as it is durable
-        target = self._scanned_lsn
-        with self.cache.open(self.layout.segments[-1]) as handle:
+            # The writer publishes the rest as soon as it is durable.
+            return replace(state, durable_lsn=durable_lsn)
+        segment = state.layout.segments[-1]
+        with self.cache.open(segment) as handle:
             try:
-                files.sync_data(handle.fd, self.layout.segments[-1].path)
+                files.sync_data(handle.fd, segment.path)
             except OSError as error:
                 if error.errno not in (errno.EROFS, errno.EINVAL):
                     raise access_error(error, self.path, "cannot sync") from error
-        self._durable_lsn = target
+        return replace(state, durable_lsn=state.scanned_lsn)
 
     def refresh(self) -> None:
         """Looks for what was appended, or changed, since."""
         with self._lock:
-            meta = self._read_meta()
-            if meta is None or meta.generation != self.meta.generation:
-                self._load()
-                return
-            try:
-                mark = read_watermark(self._meta_fd, self.meta.log_id)
-                self._scan_on()
-            except FileNotFoundError:  # the last segment was truncated away just now
-                self._load()
-                return
-            except OSError as error:
-                raise access_error(error, self.path, "cannot read") from error
-            if mark and mark.epoch == self.meta.epoch and mark.durable_lsn > self._scanned_lsn:
-                # What was scanned last time was taken back for lack of space, and written over.
-                self._load()
-            else:
-                self._settle(mark)
+            self._state = self._next()
 
-    def _scan_on(self) -> None:
-        segment = self.layout.segments[-1]
+    def _next(self) -> _State:
+        state, meta = self._state, self._read_meta()
+        if meta is None or meta.generation != state.meta.generation:
+            return self._load()
+        try:
+            mark = read_watermark(self._meta_fd, state.meta.log_id)
+            state = self._scanned(state)
+        except FileNotFoundError:  # the last segment was truncated away just now
+            return self._load()
+        except OSError as error:
+            raise access_error(error, self.path, "cannot read") from error
+        if mark and mark.epoch == state.meta.epoch and mark.durable_lsn > state.scanned_lsn:
+            # What was scanned last time was taken back for lack of space, and written over.
+            return self._load()
+        return self._settled(state, mark)
+
+    def _scanned(self, state: _State) -> _State:
+        """With what the last segment has by now."""
+        segment = state.layout.segments[-1]
         header = segment.header
-        scanner = Scanner(header.seed, self._scanned_lsn + 1, self._scanned_term)
-        state = scanner.state
+        scanner = Scanner(header.seed, state.scanned_lsn + 1, state.scanned_term)
+        found = scanner.state
         with self.cache.open(segment) as handle:
-            at = verify_range(handle.fd, scanner, self._scanned_at, header.limit_at, mapped=False)
-        whole_to = state.batch_lsn or state.next_lsn
-        self._scanned_lsn = whole_to - 1
-        self._scanned_at = state.batch_at or at
-        self._scanned_term = state.batch_term if state.batch_lsn else state.term
+            at = verify_range(handle.fd, scanner, state.scanned_at, header.limit_at, mapped=False)
+        return replace(
+            state,
+            scanned_lsn=(found.batch_lsn or found.next_lsn) - 1,
+            scanned_at=found.batch_at or at,
+            scanned_term=found.batch_term if found.batch_lsn else found.term,
+        )
+
+    # ---- what was found ----
+
+    @property
+    def meta(self) -> Meta:
+        """What was true of the whole log."""
+        return self._state.meta
+
+    @property
+    def layout(self) -> Layout:
+        """Its files."""
+        return self._state.layout
+
+    @property
+    def writer_running(self) -> bool:
+        """Whether a writer had it open."""
+        return self._state.writer_running
+
+    @property
+    def cut(self) -> Cut | None:
+        """Its torn tail."""
+        return self._state.cut
 
     # ---- what reading needs (reading.View) ----
 
     def segments(self) -> tuple[Segment, ...]:
         """The chain as it was at the last refresh."""
-        return self.layout.segments
+        return self._state.layout.segments
 
     def generation(self) -> int:
         """Changes whenever the writer changes more than the last segment."""
-        with self._lock:  # not while another thread is taking a new one over, bounds and all
-            return self.meta.generation
+        return self._state.meta.generation
 
     def segments_in(self, generation: int) -> tuple[Segment, ...] | None:
         """The chain as it was at the last refresh, unless that generation is over."""
-        with self._lock:
-            return self.layout.segments if self.meta.generation == generation else None
+        state = self._state
+        return state.layout.segments if state.meta.generation == generation else None
 
     def bounds(self) -> tuple[int, int]:
         """First lsn, and the last that may be read."""
-        return self.meta.first_lsn, max(self._durable_lsn, self.meta.first_lsn - 1)
+        return _bounds_of(self._state)
 
     def locate_in_tail(self, segment: Segment, lsn: int) -> Place:
         """Where to look in the last segment."""
-        if segment is not self.layout.segments[-1]:
+        state = self._state
+        if segment is not state.layout.segments[-1]:
             return Place(segment.first_lsn, RECORDS_AT, RECORDS_AT)
-        place = self._index.find(lsn)
-        return Place(place.lsn, place.at, max(place.to_at, self._scanned_at))
+        place = state.index.find(lsn)
+        return Place(place.lsn, place.at, max(place.to_at, state.scanned_at))
 
     def explain(self, error: CorruptLogError) -> Exception:
         """A segment that was truncated away and reused under the reader is not damage."""
         with self._lock:
-            self._load()
-            return explain_in(self.layout.segments, self.bounds(), error)
+            state = self._state = self._load()
+        return explain_in(state.layout.segments, _bounds_of(state), error)
 
     def close(self) -> None:
         """Lets go of the log."""
         with self._lock:
             self.cache.close()
             files.close(self._meta_fd)
+
+
+def _bounds_of(state: _State) -> tuple[int, int]:
+    first_lsn = state.meta.first_lsn
+    return first_lsn, max(state.durable_lsn, first_lsn - 1)

@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 
 from walstore.errors import CorruptLogError, UnsupportedFormatError
-from walstore.limits import BLOCK_BYTES
+from walstore.limits import BLOCK_BYTES, LSN_MAX
 from walstore.wal import files
 from walstore.wal.meta import META_NAME, Meta
 from walstore.wal.recovery import check_whole
@@ -27,7 +27,15 @@ from walstore.wal.segment import (
     segment_name,
 )
 
-__all__ = ["CUT_PREFIX", "SPARE_PREFIX", "Layout", "Segment", "is_spare", "load_layout"]
+__all__ = [
+    "CUT_PREFIX",
+    "SPARE_PREFIX",
+    "Layout",
+    "Segment",
+    "is_spare",
+    "load_layout",
+    "read_blocks",
+]
 
 SPARE_PREFIX = "spare-"
 CUT_PREFIX = "cut-"
@@ -79,7 +87,12 @@ def is_cut(name: str) -> bool:
     return name.startswith(CUT_PREFIX) and name.endswith(".bin")
 
 
-def _read_blocks(path: str, expect_lsn: int) -> tuple[SegmentHeader, Seal | None, int]:
+def read_blocks(path: str, expect_lsn: int) -> tuple[SegmentHeader, Seal | None, int]:
+    """A segment file's header, its seal if it has a whole one, and its size.
+
+    Raises:
+        CorruptLogError, UnsupportedFormatError: the header is not one; names `expect_lsn`.
+    """
     fd = files.open_file(path)
     try:
         data = files.read_at(fd, RECORDS_AT, 0)
@@ -109,7 +122,7 @@ class _Chain:
         lsn = self.meta.first_lsn
         if firsts:
             name = self.ids[max(i for i in self.ids if i < segment_id)]
-            _, seal, _ = _read_blocks(os.path.join(self.path, name), max(firsts))
+            _, seal, _ = read_blocks(os.path.join(self.path, name), max(firsts))
             lsn = max(lsn, seal.last_lsn + 1 if seal else max(firsts))
         until = "" if before_lsn is None else f", before the one that starts with {before_lsn}"
         return CorruptLogError(
@@ -125,7 +138,7 @@ class _Chain:
         path = os.path.join(self.path, name)
         named = parse_name(name)
         assert named is not None
-        header, seal, size = _read_blocks(path, named[0])
+        header, seal, size = read_blocks(path, named[0])
         last_lsn = None if before_lsn is None else before_lsn - 1
         if before_lsn is not None and header.first_lsn >= before_lsn:
             raise CorruptLogError(path, 0, named[0], "it starts behind the segment that follows")
@@ -161,7 +174,7 @@ def _is_ours(path: str, name: str, meta: Meta) -> bool:
     named = parse_name(name)
     assert named is not None
     try:
-        header, _, _ = _read_blocks(os.path.join(path, name), named[0])
+        header, _, _ = read_blocks(os.path.join(path, name), named[0])
     except (CorruptLogError, UnsupportedFormatError, FileNotFoundError):
         return False
     return header.log_id == meta.log_id and (header.first_lsn, header.segment_id) == named
@@ -181,6 +194,9 @@ def load_layout(path: str, meta: Meta) -> Layout:
         # A copy under another name has the id of the real one, and a header that betrays it.
         if parsed and (parsed[1] not in ids or _is_ours(path, name, meta)):
             ids[parsed[1]] = name
+    id_max = max(ids, default=0)
+    if id_max > LSN_MAX:
+        raise CorruptLogError(os.path.join(path, ids[id_max]), 0, 0, "its id makes no sense")
     chain = _Chain(path, meta, ids)
     found = [chain.load(meta.tail_segment_id, None)]
     while found[-1].first_lsn > meta.first_lsn:
@@ -198,5 +214,5 @@ def load_layout(path: str, meta: Meta) -> Layout:
         spares=spares,
         cuts=cuts,
         strays=tuple(name for name in names if name not in known),
-        segment_id_max=max(ids),
+        segment_id_max=id_max,
     )

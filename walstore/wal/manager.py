@@ -21,6 +21,7 @@ from walstore.errors import (
     CommitTimeoutError,
     EntryTruncatedError,
     LogFullError,
+    LogPoisonedError,
     LSNOutOfRangeError,
     OptionError,
     PayloadTooLargeError,
@@ -335,7 +336,8 @@ class FileWALManager:
 
         Args:
             from_lsn: the first one; by default the first that is held. `last_lsn` + 1 gives none.
-            to_lsn: the last one; by default the last that is held when this is called.
+            to_lsn: the last one; by default the last that is held when this is called, or the
+                last durable one after a failed write or sync.
 
         Raises:
             LSNOutOfRangeError: the log does not hold the range; raised at once, or while
@@ -372,7 +374,6 @@ class FileWALManager:
             progress: called with (bytes done, bytes in all).
 
         Raises:
-            LogPoisonedError: what was not yet durable did not become so.
             LogAccessError: the system refused to read.
             ClosedLogError
         """
@@ -515,7 +516,7 @@ class FileWALManager:
 
     def _snapshot(self, from_lsn: int | None, to_lsn: int | None) -> Snapshot:
         """Checks a range, makes it durable, and holds on to what has it: entries up to `to_lsn`,
-        by default the last one now."""
+        by default the last one now, or of a log that was latched shut the last durable one."""
         while True:
             view = self._view()
             if isinstance(view, LogFollower):
@@ -536,6 +537,10 @@ class FileWALManager:
                     if to_lsn is not None:
                         raise
                     continue  # the log's end is another one now
+                except LogPoisonedError:
+                    end = lib.walcore_durable_lsn(view.group.raw)
+                    if to_lsn is not None or start > end + 1:
+                        raise
             segments = view.segments_in(generation)
             if segments is not None:
                 return Snapshot(first_lsn, end, segments)
@@ -588,6 +593,8 @@ class FileWALManager:
     def _nudge(self, view: LogWriter, lsn: int) -> None:
         """Under sync="os" nothing may ever become durable by itself; a follower asks for it."""
         if self.sync_policy != "os" or view.bounds()[1] < lsn:
+            return
+        if lib.walcore_durable_lsn(view.group.raw) >= lsn:
             return
         with contextlib.suppress(CommitTimeoutError):
             self.sync()

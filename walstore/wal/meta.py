@@ -23,7 +23,7 @@ import struct
 from dataclasses import dataclass
 
 from walstore.errors import CorruptLogError, NotALogError, UnsupportedFormatError
-from walstore.limits import BLOCK_BYTES
+from walstore.limits import BLOCK_BYTES, LSN_MAX
 from walstore.wal import files
 from walstore.wal.record import crc32c
 
@@ -133,6 +133,7 @@ def decode_copy(block: bytes, path: str) -> Meta | None:
 
     Raises:
         UnsupportedFormatError: it is whole, and of a version or with a flag not known here.
+        CorruptLogError: it is whole, and no writer counts so far.
     """
     if len(block) != COPY_BYTES:
         return None
@@ -144,6 +145,8 @@ def decode_copy(block: bytes, path: str) -> Meta | None:
     if flags != 0 or clean > 1:
         raise UnsupportedFormatError(path, f"flag {flags:#x}/{clean:#x}")
     generation, epoch, term, first_lsn, prev_term, tail_segment_id, clean_lsn = rest
+    if max(rest) > LSN_MAX or first_lsn == 0:
+        raise CorruptLogError(path, 0, 0, "the log's metadata makes no sense")
     return Meta(
         log_id=log_id,
         generation=generation,
@@ -182,7 +185,7 @@ def read_meta(fd: int, path: str) -> Meta | None:
 
     Raises:
         NotALogError: it is some other file.
-        CorruptLogError: both copies are damaged.
+        CorruptLogError: both copies are damaged, or one is whole and makes no sense.
         UnsupportedFormatError: written by a newer walstore.
     """
     copies = _read_copies(fd)

@@ -20,34 +20,55 @@ from walstore.wal.reading import SegmentIndex
 from walstore.wal.record import Scanner
 from walstore.wal.recovery import Tail, check_whole, cut_index
 from walstore.wal.scan import verify_range
-from walstore.wal.segment import SegmentHeader, file_bytes, new_salt
+from walstore.wal.segment import RECORDS_AT, SegmentHeader, file_bytes, new_salt
 from walstore.wal.space import activate, make_reserved
 
-__all__ = ["Moved", "move_unproven", "moved_name"]
+__all__ = ["Moved", "move_unproven"]
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
     """What became of the log's end: the segments in the place of its last one, the new tail, a
-    descriptor of it open for writing, and the index of the old one where some of it is kept."""
+    descriptor of it open for writing, the index of the old one where some of it is kept, and the
+    spare that was used."""
 
     meta: Meta
     segments: tuple[Segment, ...]
     tail: Tail
     fd: int
     index: bytes | None
+    spare: str
 
 
-def moved_name(segment_id: int) -> str:
-    """The name of the new segment's file until it is one. A try that was cut short leaves it, and
-    the next one uses it."""
-    return f"{SPARE_PREFIX}{segment_id:08x}-moved.wal"
+def _find_spare(
+    path: str, spares: tuple[str, ...], segment_id: int, limit_at: int, records_bytes: int
+) -> tuple[str, int]:
+    """A file for the new segment and where records are to end in it: a spare that is there, or one
+    of the old segment's size. A full disk must not keep a log shut: where there is no space for
+    that, one that just holds the records."""
+    for name in spares:
+        if os.stat(os.path.join(path, name)).st_size >= file_bytes(limit_at):
+            return name, limit_at
+    name = f"{SPARE_PREFIX}{segment_id:08x}-moved.wal"
+    spare = os.path.join(path, name)
+    try:
+        make_reserved(spare, file_bytes(limit_at))
+    except OSError as error:
+        if error.errno not in files.NO_SPACE:
+            raise
+        limit_at = RECORDS_AT + records_bytes
+        make_reserved(spare, file_bytes(limit_at))
+    return name, limit_at
 
 
 def _locate(fd: int, segment: Segment, tail: Tail, lsn: int) -> tuple[int, int]:
-    """Where a record is, and the term of the one before it."""
+    """Where a record is, and the term of the one before it; that of the segment's first is told by
+    the header."""
     header = segment.header
-    place = SegmentIndex(segment.first_lsn, tail.index, tail.end_at).find(lsn)
+    if lsn == segment.first_lsn:
+        return RECORDS_AT, header.prev_term
+    # From a record before it: the term is read there.
+    place = SegmentIndex(segment.first_lsn, tail.index, tail.end_at).find(lsn - 1)
     scanner = Scanner(header.seed, place.lsn, header.prev_term, lsn - 1)
     at = verify_range(fd, scanner, place.at, tail.end_at, mapped=False)
     return at, scanner.state.term
@@ -61,11 +82,12 @@ def move_unproven(
     tail: Tail,
     from_lsn: int,
     segment_id: int,
+    spares: tuple[str, ...],
     now_ns: int,
     entropy: Callable[[int], bytes],
 ) -> Moved:
-    """Moves the records from `from_lsn` on, at the end of the log's last segment, into a new one.
-    Durable at return."""
+    """Moves the records from `from_lsn` on, at the end of the log's last segment, into a new one,
+    for which a spare is taken if one is large enough. Durable at return."""
     header = segment.header
     source_fd = files.open_file(segment.path)
     try:
@@ -74,21 +96,20 @@ def move_unproven(
     finally:
         files.close(source_fd)
     keeps_some = from_lsn > segment.first_lsn
+    spare, limit_at = _find_spare(path, spares, segment_id, header.limit_at, len(records))
     moved_header = SegmentHeader(
         log_id=meta.log_id,
         segment_id=segment_id,
         prev_segment_id=header.segment_id if keeps_some else header.prev_segment_id,
         first_lsn=from_lsn,
         term=header.term,
-        prev_term=prev_term if keeps_some else header.prev_term,
+        prev_term=prev_term,
         created_ns=now_ns,
-        limit_at=header.limit_at,
+        limit_at=limit_at,
         salt=new_salt(entropy),
         moved=True,
     )
-    spare = os.path.join(path, moved_name(segment_id))
-    make_reserved(spare, file_bytes(header.limit_at))
-    made, fd = activate(path, spare, moved_header, records)
+    made, fd = activate(path, os.path.join(path, spare), moved_header, records)
     try:
         found = check_whole(fd, made.path, made.header, tail.next_lsn - 1)
         meta = replace(meta, generation=meta.generation + 1, tail_segment_id=segment_id)
@@ -99,4 +120,4 @@ def move_unproven(
         raise
     kept = (replace(segment, last_lsn=from_lsn - 1),) if keeps_some else ()
     index = cut_index(tail.index, from_lsn - segment.first_lsn) if keeps_some else None
-    return Moved(meta, (*kept, made), found, fd, index)
+    return Moved(meta, (*kept, made), found, fd, index, spare)

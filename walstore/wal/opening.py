@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from walstore.errors import CorruptLogError, LogAccessError, LogLockedError, NotALogError
-from walstore.limits import BLOCK_BYTES
+from walstore.limits import BLOCK_BYTES, LSN_MAX
 from walstore.wal import files
 from walstore.wal.layout import CUT_PREFIX, SPARE_PREFIX, Layout, Segment, load_layout
 from walstore.wal.meta import (
@@ -25,10 +25,11 @@ from walstore.wal.meta import (
     weaker_copy,
     write_meta,
 )
-from walstore.wal.moving import Moved, move_unproven, moved_name
-from walstore.wal.recovery import Cut, Tail, examine_tail
+from walstore.wal.moving import Moved, move_unproven
+from walstore.wal.recovery import Cut, Tail, check_whole, examine_tail
 from walstore.wal.segment import SegmentHeader, file_bytes, limit_for, new_salt, parse_name
 from walstore.wal.space import activate, make_zeroed
+from walstore.wal.stale import refuse_stale
 
 __all__ = [
     "Opened",
@@ -53,8 +54,8 @@ class Opened:
     layout: Layout
     tail: Tail
     watermark: Watermark | None
-    moved_index: bytes | None = None
-    """After a move of unproven records: the index of the segment that they were moved out of."""
+    unsealed: tuple[tuple[Segment, bytes], ...] = ()
+    """After `recover_tail`: segments that are to be sealed, with their indexes."""
 
     @property
     def last_lsn(self) -> int:
@@ -211,6 +212,10 @@ def read_log(path: str, meta_fd: int, *, live: bool = False) -> Opened | None:
         raise CorruptLogError(
             segment.path, tail.end_at, tail.next_lsn, f"the log starts at {meta.first_lsn}"
         )
+    if tail.last_term > LSN_MAX:
+        raise CorruptLogError(segment.path, 0, tail.next_lsn - 1, "its term makes no sense")
+    if not live:
+        refuse_stale(path, meta, layout)
     return Opened(meta, layout, tail, watermark)
 
 
@@ -249,6 +254,21 @@ def _write_cut(path: str, segment: Segment, cut: Cut, data: bytes) -> str:
         number += 1
 
 
+def _find_unsealed(layout: Layout) -> tuple[tuple[Segment, bytes], ...]:
+    """The segments that a crash kept from being sealed, checked, with their indexes."""
+    unsealed = []
+    for segment in layout.segments[:-1]:
+        if segment.seal is None:
+            assert segment.last_lsn is not None
+            fd = files.open_file(segment.path)
+            try:
+                found = check_whole(fd, segment.path, segment.header, segment.last_lsn)
+            finally:
+                files.close(fd)
+            unsealed.append((segment, found.index))
+    return tuple(unsealed)
+
+
 def _first_unproven(opened: Opened) -> int | None:
     """The first entry at the end of the log that nothing shows to have been durable."""
     if opened.meta.clean:
@@ -265,7 +285,12 @@ def recover_tail(
 ) -> tuple[int, Opened, str | None]:
     """Makes the end of the log fit to be written to: a torn tail kept aside, every good record
     durable. Returns a descriptor of the last segment open for writing, the log as it is now, and
-    the file that holds what was cut."""
+    the file that holds what was cut.
+
+    Raises:
+        CorruptLogError: a segment that a crash kept from being sealed is damaged; nothing changed.
+    """
+    opened = replace(opened, unsealed=_find_unsealed(opened.layout))
     segment, cut = opened.layout.segments[-1], opened.tail.cut
     kept = None
     fd = files.open_file(segment.path, write=True)
@@ -282,7 +307,16 @@ def recover_tail(
     files.close(fd)
     segment_id = opened.layout.segment_id_max + 1
     moved = move_unproven(
-        path, meta_fd, opened.meta, segment, opened.tail, unproven_lsn, segment_id, now_ns, entropy
+        path,
+        meta_fd,
+        opened.meta,
+        segment,
+        opened.tail,
+        unproven_lsn,
+        segment_id,
+        opened.layout.spares,
+        now_ns,
+        entropy,
     )
     return moved.fd, _after_move(opened, moved, segment_id), kept
 
@@ -303,6 +337,9 @@ def _clear_tail(fd: int, segment: Segment, tail: Tail) -> None:
 
 def _after_move(opened: Opened, moved: Moved, segment_id: int) -> Opened:
     layout = opened.layout
+    unsealed = opened.unsealed
+    if moved.index is not None:
+        unsealed = (*unsealed, (moved.segments[0], moved.index))
     old = os.path.basename(layout.segments[-1].path)
     leftovers = layout.leftovers if len(moved.segments) > 1 else (*layout.leftovers, old)
     return Opened(
@@ -311,12 +348,12 @@ def _after_move(opened: Opened, moved: Moved, segment_id: int) -> Opened:
             layout,
             segments=(*layout.segments[:-1], *moved.segments),
             leftovers=leftovers,
-            spares=tuple(name for name in layout.spares if name != moved_name(segment_id)),
+            spares=tuple(name for name in layout.spares if name != moved.spare),
             segment_id_max=segment_id,
         ),
         tail=moved.tail,
         watermark=opened.watermark,
-        moved_index=moved.index,
+        unsealed=unsealed,
     )
 
 

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import bisect
+import os
 import threading
 from array import array
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from operator import lt
 from typing import Protocol
 
 import xxhash
 
 from walstore._native import lib
-from walstore.errors import CorruptLogError, LogAccessError, LSNOutOfRangeError, WALStoreError
+from walstore.errors import (
+    ClosedLogError,
+    CorruptLogError,
+    LogAccessError,
+    LSNOutOfRangeError,
+    WALStoreError,
+)
 from walstore.wal import files
 from walstore.wal.layout import Segment
 from walstore.wal.record import STOP_REASONS, Scanner, WALEntry, crc32c, entries_of
 from walstore.wal.recovery import check_whole
-from walstore.wal.scan import scan_rows, verify_range
+from walstore.wal.scan import READ_WINDOW_BYTES, scan_rows, verify_range
 from walstore.wal.segment import RECORDS_AT, encode_header
 
 __all__ = [
@@ -58,6 +66,23 @@ class SegmentIndex:
         self._first_lsn = first_lsn
         self._end_at = end_at
 
+    def is_plausible(self, last_lsn: int) -> bool:
+        """Whether it can be that of a segment with these records: both columns rise, and lead
+        nowhere else."""
+        lsns, places = self._lsns, self._places
+        return (
+            all(map(lt, lsns, lsns[1:]))
+            and all(map(lt, places, places[1:]))
+            and (
+                not lsns
+                or (
+                    self._first_lsn + lsns[-1] <= last_lsn
+                    and places[0] * lib.WALCORE_RECORD_ALIGN_BYTES >= RECORDS_AT
+                    and places[-1] * lib.WALCORE_RECORD_ALIGN_BYTES < self._end_at
+                )
+            )
+        )
+
     def find(self, lsn: int) -> Place:
         """Where to start looking for an lsn."""
         i = bisect.bisect_right(self._lsns, lsn - self._first_lsn) - 1
@@ -80,6 +105,7 @@ class _Handle:
         self.users = 0
         self.retired = False
         self._index: SegmentIndex | None = None
+        self._is_built = False
 
     def is_recycled(self) -> bool:
         """Whether the file has become another segment's meanwhile. Its header is written before
@@ -89,19 +115,36 @@ class _Handle:
     def index(self) -> SegmentIndex:
         """From the seal, or from the records where that is missing or damaged."""
         if self._index is None:
-            self._index = self._load_index()
+            self._index = self._load_index() or self._build_index()
         return self._index
 
-    def _load_index(self) -> SegmentIndex:
-        segment = self.segment
-        first_lsn, seal, last_lsn = segment.first_lsn, segment.seal, segment.last_lsn
+    def rebuild_index(self) -> bool:
+        """After a failed look where the seal's index led: builds it from the records. False where
+        it has been, or where records are damaged, so that it was not the index's fault."""
+        if self.segment.last_lsn is None or self._is_built:
+            return False
+        try:
+            self._index = self._build_index()
+        except CorruptLogError:
+            return False
+        return True
+
+    def _load_index(self) -> SegmentIndex | None:
+        seal = self.segment.seal
+        if seal is None:
+            return None
+        pairs = files.read_at(self.fd, seal.index_bytes, seal.end_at)
+        if len(pairs) != seal.index_bytes or crc32c(pairs) != seal.index_crc:
+            return None
+        index = SegmentIndex(self.segment.first_lsn, pairs, seal.end_at)
+        return index if index.is_plausible(seal.last_lsn) else None
+
+    def _build_index(self) -> SegmentIndex:
+        segment, last_lsn = self.segment, self.segment.last_lsn
         assert last_lsn is not None
-        if seal:
-            pairs = files.read_at(self.fd, seal.index_bytes, seal.end_at)
-            if crc32c(pairs) == seal.index_crc:
-                return SegmentIndex(first_lsn, pairs, seal.end_at)
+        self._is_built = True
         tail = check_whole(self.fd, segment.path, segment.header, last_lsn)
-        return SegmentIndex(first_lsn, tail.index, tail.end_at)
+        return SegmentIndex(segment.first_lsn, tail.index, tail.end_at)
 
 
 class SegmentCache:
@@ -110,6 +153,7 @@ class SegmentCache:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._handles: OrderedDict[int, _Handle] = OrderedDict()
+        self._closed = False
 
     @contextmanager
     def open(self, segment: Segment) -> Iterator[_Handle]:
@@ -117,6 +161,7 @@ class SegmentCache:
 
         Raises:
             FileNotFoundError: the segment was truncated away.
+            ClosedLogError
         """
         handle = self.acquire(segment)
         try:
@@ -127,6 +172,8 @@ class SegmentCache:
     def acquire(self, segment: Segment) -> _Handle:
         """As `open`; the caller releases it."""
         with self._lock:
+            if self._closed:
+                raise ClosedLogError(f"{os.path.dirname(segment.path)} is closed")
             handle = self._handles.get(segment.header.segment_id)
             if handle is None or handle.segment is not segment:
                 if handle is not None:  # out first: the file may be gone by now
@@ -168,6 +215,7 @@ class SegmentCache:
     def close(self) -> None:
         """Closes all that nobody is reading; the rest closes when its reader is done."""
         with self._lock:
+            self._closed = True
             for handle in self._handles.values():
                 self._retire(handle)
             self._handles.clear()
@@ -222,7 +270,23 @@ def explain_in(
 def _place(view: View, handle: _Handle, lsn: int) -> Place:
     if handle.segment.last_lsn is None:
         return view.locate_in_tail(handle.segment, lsn)
-    return handle.index().find(lsn)
+    try:
+        return handle.index().find(lsn)
+    except CorruptLogError as error:
+        raise view.explain(error) from error
+
+
+def _start_of(view: View, handle: _Handle, lsn: int) -> Place:
+    """As `_place`, and a record is there, if the index is to blame where none is."""
+    place = _place(view, handle, lsn)
+    if place.at == RECORDS_AT:
+        return place
+    try:
+        _read_from(view, handle, place, place.lsn)
+    except CorruptLogError:
+        if handle.rebuild_index():
+            return _place(view, handle, lsn)
+    return place
 
 
 def _bad(view: View, segment: Segment, scanner: Scanner) -> Exception:
@@ -255,6 +319,10 @@ def read_entry(view: View, segments: tuple[Segment, ...], lsn: int) -> WALEntry:
         handle = view.cache.acquire(segment)
         try:
             return _read_from(view, handle, _place(view, handle, lsn), lsn)
+        except CorruptLogError:
+            if not handle.rebuild_index():
+                raise
+            return _read_from(view, handle, _place(view, handle, lsn), lsn)
         finally:
             view.cache.release(handle)
     except OSError as error:
@@ -263,9 +331,10 @@ def read_entry(view: View, segments: tuple[Segment, ...], lsn: int) -> WALEntry:
 
 def _read_from(view: View, handle: _Handle, place: Place, lsn: int) -> WALEntry:
     scanner = Scanner(handle.seed, place.lsn, handle.segment.header.prev_term)
-    size = max(place.to_at - place.at, lib.WALCORE_RECORD_HEADER_BYTES)
-    at = place.at
+    need, at = lib.WALCORE_RECORD_HEADER_BYTES, place.at
     while True:
+        # A record that starts before the next indexed one and ends behind it is read by itself.
+        size = max(min(place.to_at - at, READ_WINDOW_BYTES), need)
         data = files.read_at(handle.fd, size, at)
         entry = scanner.find(data, lsn)
         if entry is not None:
@@ -275,8 +344,7 @@ def _read_from(view: View, handle: _Handle, place: Place, lsn: int) -> WALEntry:
         if state.stop != lib.WALCORE_SCAN_SHORT or (state.consumed == 0 and size >= state.need):
             state.base_at, state.consumed = at, 0
             raise _bad(view, handle.segment, scanner)
-        # It starts before the next indexed record and ends behind it: read it by itself.
-        size = state.need
+        need = state.need
 
 
 def replay(
@@ -304,7 +372,7 @@ def _replay_segment(
     view: View, handle: _Handle, from_lsn: int, last_lsn: int
 ) -> Iterator[list[WALEntry]]:
     segment, header = handle.segment, handle.segment.header
-    place = _place(view, handle, from_lsn)
+    place = _start_of(view, handle, from_lsn)
     mapped = segment.last_lsn is not None
     end_at = segment.scan_end
     scanner = Scanner(handle.seed, place.lsn, header.prev_term, from_lsn - 1)

@@ -114,9 +114,8 @@ class Scanner:
     def verify(self, data: Buffer, start: int, base_at: int) -> int:
         """Checks records from `data[start:]` on and decodes none. Returns how many were good."""
         self.state.base_at = base_at
-        view = ffi.from_buffer("uint8_t[]", data)
-        count = lib.walcore_scan(view + start, len(view) - start, self.state, ffi.NULL, 0)
-        ffi.release(view)
+        with ffi.from_buffer("uint8_t[]", data) as view:
+            count = lib.walcore_scan(view + start, len(view) - start, self.state, ffi.NULL, 0)
         return count
 
     def decode(self, data: Buffer, start: int, base_at: int) -> memoryview:
@@ -126,9 +125,10 @@ class Scanner:
             self._rows = ffi.new("walcore_entry[]", _ROWS_MAX)
             self._rows_buffer = memoryview(ffi.buffer(self._rows))
         self.state.base_at = base_at
-        view = ffi.from_buffer("uint8_t[]", data)
-        count = lib.walcore_scan(view + start, len(view) - start, self.state, self._rows, _ROWS_MAX)
-        ffi.release(view)
+        with ffi.from_buffer("uint8_t[]", data) as view:
+            count = lib.walcore_scan(
+                view + start, len(view) - start, self.state, self._rows, _ROWS_MAX
+            )
         rows: memoryview = self._rows_buffer[: count * _ROW.size]
         return rows
 

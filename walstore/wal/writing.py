@@ -24,7 +24,6 @@ from walstore.errors import (
     LSNOutOfRangeError,
     WALStoreError,
 )
-from walstore.limits import BLOCK_BYTES
 from walstore.wal import files
 from walstore.wal.commit import GroupCommit
 from walstore.wal.housekeeper import Housekeeper
@@ -38,15 +37,8 @@ from walstore.wal.meta import (
 )
 from walstore.wal.opening import Opened, mark_open, recover_tail
 from walstore.wal.reading import Place, SegmentCache, explain_in, find_segment, read_entry
-from walstore.wal.recovery import check_whole, cut_index
-from walstore.wal.segment import (
-    RECORDS_AT,
-    SegmentHeader,
-    decode_header,
-    limit_for,
-    new_salt,
-    parse_name,
-)
+from walstore.wal.recovery import cut_index
+from walstore.wal.segment import RECORDS_AT, SegmentHeader, limit_for, new_salt
 from walstore.wal.space import activate, seal_segment
 from walstore.wal.spares import Spares
 
@@ -54,7 +46,7 @@ __all__ = ["LogWriter"]
 
 logger = logging.getLogger("walstore")
 
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_SPACE = files.NO_SPACE
 _PREFER_NS = 100_000_000
 """How long smaller entries wait for the large one that a segment was made for."""
 _NO_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
@@ -95,21 +87,16 @@ class LogWriter:
         self._lock = threading.Lock()  # for what the housekeeper changes and readers look at too
         self._closed = False
         self.released = False  # whether `close` got as far as giving the log away
-        self._segments = opened.layout.segments
-        self._refuse_later(opened)
-        unsealed = self._find_unsealed()
         fd, opened, _ = recover_tail(path, meta_fd, opened, clock(), entropy)
         self._segments = opened.layout.segments
         self._next_id = opened.layout.segment_id_max + 1
-        if opened.moved_index is not None:
-            unsealed.append((self._segments[-2], opened.moved_index))
         self._fds = [fd]  # the last segment's is the last
         try:
             self._start(opened, durable, interval_ns)
         except BaseException:
             files.close(fd)
             raise
-        for segment, index in unsealed:
+        for segment, index in opened.unsealed:
             self._seal_later(segment, index)
 
     def _start(self, opened: Opened, durable: bool, interval_ns: int) -> None:
@@ -130,39 +117,6 @@ class LogWriter:
         self._attach(tail.next_lsn, tail.last_term, tail.end_at, tail.index, zeroed=False)
         self.group.start()
         self.group.thaw()
-
-    def _refuse_later(self, opened: Opened) -> None:
-        """A segment is filled only once `meta` names it. One that is later than the last and not
-        empty shows that `meta` is older than the log, which happens to restored backups."""
-        for name in opened.layout.leftovers:
-            named = parse_name(name)
-            if named is None or named[1] < opened.meta.tail_segment_id:
-                continue
-            fd = files.open_file(os.path.join(self.path, name))
-            try:
-                block = files.read_at(fd, BLOCK_BYTES, 0)
-                used = any(files.read_at(fd, lib.WALCORE_RECORD_HEADER_BYTES, RECORDS_AT))
-            finally:
-                files.close(fd)
-            # A recovery that was cut short left copies, which the last segment still has.
-            if used and not decode_header(block, name, named[0]).moved:
-                meta_path = os.path.join(self.path, META_NAME)
-                raise CorruptLogError(meta_path, 0, named[0], f"it is older than segment {name}")
-
-    def _find_unsealed(self) -> list[tuple[Segment, bytes]]:
-        """The segments that a crash kept from being sealed, with their indexes; checked before
-        anything is changed."""
-        unsealed = []
-        for segment in self._segments[:-1]:
-            if segment.seal is None:
-                assert segment.last_lsn is not None
-                fd = files.open_file(segment.path)
-                try:
-                    found = check_whole(fd, segment.path, segment.header, segment.last_lsn)
-                finally:
-                    files.close(fd)
-                unsealed.append((segment, found.index))
-        return unsealed
 
     # ---- what reading needs (reading.View) ----
 
