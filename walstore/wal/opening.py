@@ -69,17 +69,12 @@ def open_meta(path: str, *, write: bool) -> int:
     try:
         if write and not os.path.isdir(path):
             _make_log_directory(path)
-        gone = os.path.isdir(path) and not os.path.exists(meta_path)
-        if gone:
-            _refuse_orphans(path)
-        create = write and gone
+        create = write and not os.path.exists(meta_path)
         if create:
             _refuse_foreign(path)
         fd = files.open_file(meta_path, write=write, create=create)
     except FileNotFoundError:
-        if os.path.isdir(path):
-            raise NotALogError(path, "the directory holds no log") from None
-        raise NotALogError(path, "there is no such directory") from None
+        raise _no_meta(path) from None
     except NotADirectoryError:
         raise NotALogError(path, "it is a file; a log is a directory") from None
     except LogAccessError:
@@ -106,16 +101,29 @@ def _make_log_directory(path: str) -> None:
     files.make_directory(path)
 
 
-def _refuse_orphans(path: str) -> None:
-    """`meta` is the first file of a log, so segments without it are a damaged one."""
-    if any(parse_name(name) for name in files.list_directory(path)):
-        raise CorruptLogError(
-            os.path.join(path, META_NAME), 0, 0, "segments are here, but the log's metadata is gone"
-        )
+def _no_meta(path: str) -> Exception:
+    """Why there is no `meta` to read. It is the first file of a log: segments without it are what
+    is left of one."""
+    if not os.path.isdir(path):
+        return NotALogError(path, "there is no such directory")
+    try:
+        return _gone(path) or NotALogError(path, "the directory holds no log")
+    except OSError as error:
+        return access_error(error, path, "cannot open")
+
+
+def _gone(path: str) -> CorruptLogError | None:
+    if not any(parse_name(name) for name in files.list_directory(path)):
+        return None
+    reason = "segments are here, but the log's metadata is gone"
+    return CorruptLogError(os.path.join(path, META_NAME), 0, 0, reason)
 
 
 def _refuse_foreign(path: str) -> None:
     """A new log wants a directory of its own."""
+    gone = _gone(path)
+    if gone:
+        raise gone
     names = files.list_directory(path)
     foreign = [name for name in names if not name.startswith((".", "lost+found", SPARE_PREFIX))]
     if foreign:
