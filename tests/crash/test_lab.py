@@ -287,6 +287,22 @@ def test_ledger_lets_the_front_be_cut_where_that_was_asked_for() -> None:
     assert ledger.problems(recovered(b"a", b"b", b"c"))
 
 
+def test_ledger_lets_a_batch_be_cut_at_both_ends() -> None:
+    ledger = Ledger.of(
+        [
+            *appended(1, 1, b"a", b"b", b"c"),
+            {"t": "cut_before", "lsn": 2},
+            {"t": "cut_before_done", "first": 2},
+            {"t": "cut_after", "lsn": 2},
+        ]
+    )
+    assert not ledger.problems(recovered(b"b", b"c", first=2))
+    assert not ledger.problems(recovered(b"b", first=2))
+    ledger.apply({"t": "cut_after_done", "lsn": 2})
+    assert not ledger.problems(recovered(b"b", first=2))
+    assert ledger.problems(recovered(b"b", b"c", first=2))
+
+
 def test_ledger_holds_the_log_to_what_it_showed() -> None:
     ledger = Ledger.of([appended(1, 1, b"a", b"b")[0], {"t": "crash"}])
     ledger.apply(recovered(b"a", b"b").to_mark())
