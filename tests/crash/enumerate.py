@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
+import xxhash
+
 from .disk import Choice, Disk, Garbage, Image, Inode, Plan, read_image, write_image
 from .ledger import Ledger, Mark, Recovered
 from .session import Target, recover
@@ -92,7 +94,8 @@ class BadState:
 class Report:
     """What an exploration covered."""
 
-    states: int = 0
+    states: int = 0  # that no trace had led to before
+    again: int = 0  # the others
     points: int = 0
     second_order: int = 0
     bad: list[BadState] = field(default_factory=list)
@@ -274,8 +277,10 @@ class Explorer:
         states_per_point: int,
         states_max: int,
         follow: Follow | None = None,
+        seen: set[int] | None = None,
     ) -> None:
         self.recording, self.scratch, self.rng = recording, scratch, rng
+        self.seen = set[int]() if seen is None else seen  # states of all traces: counted once
         self.states_per_point, self.states_max = states_per_point, states_max
         self.follow = follow  # called for some states: second-order crashes start from here
         self.report = Report()
@@ -326,14 +331,23 @@ class Explorer:
             key = image_key(image)
             state = self._known.get(key)
             if state is None:
-                if self.report.states >= share:
+                if len(self._known) >= share:
                     break
                 state = self._known[key] = State(image, plan.note, self._recover(image))
-                self.report.states += 1
+                self._count(image)
                 if self.follow and not self.ledger.problems(state.recovered):
                     self.follow(self.recording, state, self.ledger)
             states[key] = state
         return states
+
+    def _count(self, image: Image) -> None:
+        """A state that another trace led to, too, was recovered again, but counts once."""
+        one = fingerprint(image)
+        if one in self.seen:
+            self.report.again += 1
+        else:
+            self.seen.add(one)
+            self.report.states += 1
 
     def _recover(self, image: Image) -> Recovered:
         probe = b"probe" + self.rng.randbytes(8) if self.rng.random() < 0.5 else None
@@ -361,7 +375,19 @@ class Explorer:
 
 
 def image_key(image: Image) -> int:
+    """Tells the states of one trace apart, in this process only."""
     return hash(tuple(sorted((path, hash(content)) for path, content in image.items())))
+
+
+def fingerprint(image: Image) -> int:
+    """A hash of every name and byte of a state, the same in every process."""
+    hasher = xxhash.xxh3_64()
+    for path in sorted(image):
+        content = image[path]
+        size = -1 if content is None else len(content)
+        hasher.update(f"{path}\0{size}\0".encode())
+        hasher.update(content or b"")
+    return hasher.intdigest()
 
 
 def remove_tree(path: str) -> None:

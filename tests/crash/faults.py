@@ -28,7 +28,7 @@ from .ledger import Ledger, Mark
 from .session import Session, StopWorkload, Target
 from .shim import CHANGES, READS, Action, Shim
 from .trace import SYNCS, Event, Kind, parse
-from .workers import finish_all, now, scratch_folder, start
+from .workers import disk_folder, finish_all, hush, now, scratch_folder, start
 from .workloads import Workload, target_named, workload_named
 
 HANG_S = 30
@@ -37,6 +37,7 @@ CLEAN_RUNS = (
 )
 K_MAX = 2000
 REPORTS_PER_PROBLEM = 2
+ON_DISK = 0.1  # share of the runs that are made on a real filesystem, where syncs take their time
 THREADS_MAX = 8  # in a worker, after all logs are closed
 
 
@@ -81,7 +82,8 @@ class Spec:
     explore: float = (
         0.05  # share of the runs that are explored for power cuts, besides failed syncs
     )
-    scratch: str = ""
+    scratch: str = ""  # in memory, where possible
+    disk: str = ""  # on a real filesystem
 
 
 @dataclass
@@ -90,6 +92,7 @@ class Outcome:
 
     runs: int = 0
     hits: int = 0
+    on_disk: int = 0
     errors: int = 0  # calls that raised
     states: int = 0
     bad: int = 0
@@ -101,7 +104,7 @@ class Outcome:
     reports: list[str] = field(default_factory=list)
 
     def add(self, other: Outcome) -> None:
-        for name in ("runs", "hits", "errors", "states", "bad"):
+        for name in ("runs", "hits", "on_disk", "errors", "states", "bad"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.seconds = max(self.seconds, other.seconds)
         for mine, theirs in (
@@ -119,8 +122,9 @@ class Outcome:
             return " ".join(f"{name}={count}" for name, count in sorted(counts.items()))
 
         return (
-            f"fault runs={self.runs} hit={self.hits} bad={self.bad} crash states={self.states} "
-            f"seconds={self.seconds:.1f}\n  {table(self.by_fault)}\n  {table(self.by_workload)}\n"
+            f"fault runs={self.runs} hit={self.hits} on disk={self.on_disk} bad={self.bad} "
+            f"crash states={self.states} seconds={self.seconds:.1f}\n"
+            f"  {table(self.by_fault)}\n  {table(self.by_workload)}\n"
             f"  calls that raised={self.errors}: {table(self.error_types)}"
             + "".join(f"\n  {count} x {what}" for what, count in sorted(self.by_problem.items()))
         )
@@ -151,7 +155,7 @@ class FaultLoop:
 
     def __init__(self, spec: Spec) -> None:
         self.spec, self.shim, self.outcome = spec, Shim(), Outcome()
-        self.root = os.path.join(spec.scratch, "log-under-fault")
+        self.root = ""
         self.rng = random.Random(f"faults {spec.seed}")
         self._starts: dict[str, tuple[Image, tuple[Mark, ...]]] = {}
 
@@ -175,6 +179,10 @@ class FaultLoop:
         target = target_named(workload.target)
         before = open_files()
         initial, marks = self._start_of(workload)
+        on_disk = self.rng.random() < ON_DISK
+        self.outcome.on_disk += on_disk
+        place = self.spec.disk if on_disk else self.spec.scratch
+        self.root = os.path.join(place, "log-under-fault")
         write_image(initial, self.root)
         rng = random.Random(f"{workload.name} {self.spec.seed}")
         run = Run(Session(target, self.root, rng, self.shim.mark, tolerant=True))
@@ -194,7 +202,7 @@ class FaultLoop:
         run.trace = self.shim.stop()
         seed = self.spec.seed
         recording = Recording(target, self.root, run.trace, workload.name, seed, initial, marks)
-        self._judge(recording, fault, run)
+        self._judge(workload, recording, fault, run)
         leaked = {name: fd for name, fd in open_files().items() if name not in before}
         if leaked:
             run.problems.append(f"left open: {', '.join(sorted(leaked))}")
@@ -206,7 +214,8 @@ class FaultLoop:
 
     def _start_of(self, workload: Workload) -> tuple[Image, tuple[Mark, ...]]:
         if workload.name not in self._starts:
-            self._starts[workload.name] = Lab(self.spec.scratch).start_of(workload, self.spec.seed)
+            lab = Lab(self.spec.scratch, self.spec.disk)
+            self._starts[workload.name] = lab.start_of(workload, self.spec.seed)
         return self._starts[workload.name]
 
     def _with_fault(self, workload: Workload, fault: Fault, k: int, session: Session) -> None:
@@ -248,7 +257,7 @@ class FaultLoop:
             raise RuntimeError(f"the child that was to be killed ended with status {status}")
         return status
 
-    def _judge(self, recording: Recording, fault: Fault, run: Run) -> None:
+    def _judge(self, workload: Workload, recording: Recording, fault: Fault, run: Run) -> None:
         events = recording.events
         ledger = Ledger.of(recording.marks)
         disk = Disk(self.root, recording.initial)
@@ -259,7 +268,7 @@ class FaultLoop:
         disk.compare(self.root)
         run.problems += ledger.faults
         run.problems += failed_sync_problems(events)
-        run.problems += error_problems(recording.target, fault, run)
+        run.problems += error_problems(workload, recording.target, fault, run)
         failed_sync = run.hit_kind in SYNCS and fault.error == errno.EIO
         if failed_sync or self.rng.random() < self.spec.explore:
             explorer = Explorer(
@@ -328,7 +337,7 @@ def failed_sync_problems(events: Sequence[Event]) -> list[str]:
     return found
 
 
-def error_problems(target: Target, fault: Fault, run: Run) -> list[str]:
+def error_problems(workload: Workload, target: Target, fault: Fault, run: Run) -> list[str]:
     """Whether the calls of the workload failed as they should."""
     found = []
     failures = run.session.failures
@@ -338,12 +347,17 @@ def error_problems(target: Target, fault: Fault, run: Run) -> list[str]:
     if not run.hits and failures:
         found.append(f"failed without a fault: {failures[0]}")
     full = fault.name in ("enospc-once", "edquot-once", "short-full-once")
+    in_order = failures  # what other threads began before the log was latched may fail behind it
     # What was submitted together is refused together.
     alone = [failure for failure in failures if failure.call not in ("submit", "wait")]
+    if workload.concurrent:
+        alone, in_order = [], []
     if full and target.full and run.hit_kind not in SYNCS and len(alone) > 1:
         found.append(f"one call met a full disk, but {len(alone)} failed")
-    latched = False
-    for failure in failures:
+    latched, life = False, 0
+    for failure in in_order:
+        if failure.life != life:
+            latched, life = False, failure.life
         if failure.call in ("open", "close", "abandon"):
             latched = latched and failure.call != "open"
         elif isinstance(failure.error, target.poisoned):
@@ -379,18 +393,20 @@ def run_workers(
     count = workers or min(os.cpu_count() or 1, 8)
     total, running = Outcome(), []
     for index in range(count):
-        spec = Spec([*pairs[index::count]], seed, k, scratch=scratch_folder())
-        running.append((spec.scratch, start("faults", json.dumps(asdict(spec)), spec.scratch)))
-    for result in finish_all(running, timeout_s):
+        spec = Spec([*pairs[index::count]], seed, k, scratch=scratch_folder(), disk=disk_folder())
+        running.append((spec, start("faults", json.dumps(asdict(spec)), spec.scratch)))
+    for result in finish_all([(spec.scratch, process) for spec, process in running], timeout_s):
         total.add(Outcome(**result))
-    for scratch, _ in running:
-        remove_tree(scratch)
+    for spec, _ in running:
+        remove_tree(spec.scratch)
+        remove_tree(spec.disk)
     return total
 
 
 def main(argument: str) -> None:
     options = json.loads(argument)
     if Shim.loaded():
+        hush()
         print(json.dumps(asdict(work(Spec(**options)))))
         return
     names = options.get("faults", list(FAULTS))

@@ -72,7 +72,7 @@ def open_meta(path: str, *, write: bool) -> int:
     """Opens the log's `meta` file and, to write, takes the lock. Returns the descriptor.
 
     Raises:
-        NotALogError, LogLockedError, LogAccessError
+        NotALogError, CorruptLogError, LogLockedError, LogAccessError
     """
     meta_path = os.path.join(path, META_NAME)
     try:
@@ -83,9 +83,7 @@ def open_meta(path: str, *, write: bool) -> int:
             _refuse_foreign(path)
         fd = files.open_file(meta_path, write=write, create=create)
     except FileNotFoundError:
-        if os.path.isdir(path):
-            raise NotALogError(path, "the directory holds no log") from None
-        raise NotALogError(path, "there is no such directory") from None
+        raise _no_meta(path) from None
     except NotADirectoryError:
         raise NotALogError(path, "it is a file; a log is a directory") from None
     except LogAccessError:
@@ -112,14 +110,30 @@ def _make_log_directory(path: str) -> None:
     files.make_directory(path)
 
 
+def _no_meta(path: str) -> Exception:
+    """Why there is no `meta` to read. It is the first file of a log: segments without it are what
+    is left of one."""
+    if not os.path.isdir(path):
+        return NotALogError(path, "there is no such directory")
+    try:
+        return _gone(path) or NotALogError(path, "the directory holds no log")
+    except OSError as error:
+        return access_error(error, path, "cannot open")
+
+
+def _gone(path: str) -> CorruptLogError | None:
+    if not any(parse_name(name) for name in files.list_directory(path)):
+        return None
+    reason = "segments are here, but the log's metadata is gone"
+    return CorruptLogError(os.path.join(path, META_NAME), 0, 0, reason)
+
+
 def _refuse_foreign(path: str) -> None:
     """A new log wants a directory of its own."""
+    gone = _gone(path)
+    if gone:
+        raise gone
     names = files.list_directory(path)
-    segments = [name for name in names if parse_name(name)]
-    if segments:
-        raise CorruptLogError(
-            os.path.join(path, META_NAME), 0, 0, "segments are here, but the log's metadata is gone"
-        )
     foreign = [name for name in names if not name.startswith((".", "lost+found", SPARE_PREFIX))]
     if foreign:
         raise NotALogError(
@@ -147,12 +161,6 @@ def create_log(
     """Makes an empty log; durable, with its name, at return. Until then there is none."""
     log_id = entropy(16)
     limit_at = limit_for(segment_bytes)
-    for name in files.list_directory(path):
-        parsed = parse_name(name)
-        if parsed and (parsed != (1, 1) or _holds_records(os.path.join(path, name))):
-            raise CorruptLogError(
-                os.path.join(path, META_NAME), 0, 0, "segments are here, but the metadata is empty"
-            )
     # What an earlier try left in `meta` must not come to life beside the new segment.
     files.zero_fill(meta_fd, 0, COPY_BYTES, path)
     files.sync_data(meta_fd, path)
@@ -188,6 +196,16 @@ def create_log(
     write_meta(meta_fd, meta, os.path.join(path, META_NAME))
 
 
+def _refuse_without_meta(path: str) -> None:
+    """A making that was cut short leaves no more than an empty first segment."""
+    for name in files.list_directory(path):
+        parsed = parse_name(name)
+        if parsed and (parsed != (1, 1) or _holds_records(os.path.join(path, name))):
+            raise CorruptLogError(
+                os.path.join(path, META_NAME), 0, 0, "segments are here, but the metadata is empty"
+            )
+
+
 def read_log(path: str, meta_fd: int, *, live: bool = False) -> Opened | None:
     """Reads a log without changing it; None when its making was cut short. `live`: a writer other
     than the caller is at work.
@@ -198,6 +216,7 @@ def read_log(path: str, meta_fd: int, *, live: bool = False) -> Opened | None:
     meta_path = os.path.join(path, META_NAME)
     meta = read_meta(meta_fd, meta_path)
     if meta is None:
+        _refuse_without_meta(path)
         return None
     # Read before the records: a running writer moves it on only behind them.
     watermark = read_watermark(meta_fd, meta.log_id)
