@@ -114,7 +114,7 @@ typedef struct {
     uint64_t syncs;
     uint64_t sync_ns;
     uint64_t watermark_failures;
-    uint64_t sync_histogram[WALCORE_HISTOGRAM_BUCKETS]; /* bucket i counts syncs of 2^i to 2^(i+1) ns */
+    uint64_t sync_histogram[WALCORE_HISTOGRAM_BUCKETS]; /* i counts syncs of 2^i to 2^(i+1) ns */
     int32_t state;         /* WALCORE_OK, WALCORE_POISONED or WALCORE_STOPPED */
     int32_t error;         /* errno of the last failure */
 } walcore_status;
