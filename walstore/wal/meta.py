@@ -1,7 +1,7 @@
 """The file `meta`: what is true of the whole log, its lock, and the published watermark.
 
     0        copy A   one sector of 512 bytes
-    4096     copy B   one sector, the same
+    4096     copy B   one sector, the same but for its generation
     8192     watermark, 24 bytes, written by the C writer after each sync, never synced itself
 
     0         8      12       16      20      24        40           48
@@ -14,13 +14,15 @@
     +------+-----------+-------------+-----------------+-------------+
 
 The crc covers the whole sector but itself. A change writes copy A, syncs, writes copy B, syncs:
-at every moment one copy is whole, and when both are, the higher generation holds.
+at every moment one copy is whole, and when both are, the higher generation holds. Each copy written
+has a generation of its own, so that the one written last is known by it.
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from walstore.errors import CorruptLogError, NotALogError, UnsupportedFormatError
 from walstore.limits import BLOCK_BYTES, LSN_MAX
@@ -64,7 +66,7 @@ class Meta:
 
     Attributes:
         log_id: names this log's history; 16 random bytes.
-        generation: counts the changes of this record.
+        generation: counts the copies written of this record; no two have the same.
         epoch: counts the truncations of the suffix; binds the watermark to a history.
         term: the current term, durable before anything is written under it.
         first_lsn: entries before this one are gone.
@@ -83,6 +85,10 @@ class Meta:
     tail_segment_id: int
     clean: bool
     clean_lsn: int
+
+    def next(self, **changes: Any) -> Meta:
+        """The same with changes, and the next generation."""
+        return replace(self, generation=self.generation + 1, **changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +208,8 @@ def read_meta(fd: int, path: str) -> Meta | None:
 def weaker_copy(fd: int, path: str) -> int:
     """Which copy, 0 or 1, to write first after an opening.
 
-    Never the only whole one. Of two whole ones the newer: a crash came between the two, or a sync
-    failed, and then only the older one is known to be on the disk.
+    Never the only whole one. Of two whole ones the newer, which was written last: its sync may
+    have failed, and then only the older one is known to be on the disk.
     """
     first, second = (decode_copy(block, path) for block in _read_copies(fd))
     if first is None or second is None:
@@ -221,8 +227,15 @@ def write_copy(fd: int, meta: Meta, path: str, which: int) -> None:
     files.write_at(fd, encode_copy(meta), which * BLOCK_BYTES, path)
 
 
-def write_meta(fd: int, meta: Meta, path: str, first: int = 0) -> None:
-    """Makes `meta` durable, copy by copy, before it returns; `first` as `weaker_copy` says."""
+def write_meta(fd: int, meta: Meta, path: str, first: int = 0) -> Meta:
+    """Makes `meta` durable, copy by copy, before it returns; `first` as `weaker_copy` says.
+
+    Returns it as the second copy has it, with a generation of its own: should the sync of that one
+    fail, it is the newer, and the next opening begins with it.
+    """
     for which in (first, 1 - first):
         write_copy(fd, meta, path, which)
         files.sync_data(fd, path)
+        if which == first:
+            meta = meta.next()
+    return meta

@@ -378,13 +378,10 @@ def _after_move(opened: Opened, moved: Moved, segment_id: int) -> Opened:
 
 def mark_open(meta_fd: int, path: str, opened: Opened) -> Meta:
     """Takes the mark of a clean close away, before anything is appended."""
-    meta = replace(
-        opened.meta,
-        generation=opened.meta.generation + 1,
+    meta = opened.meta.next(
         term=max(opened.meta.term, opened.tail.last_term),
         clean=False,
         clean_lsn=0,
     )
     meta_path = os.path.join(path, META_NAME)
-    write_meta(meta_fd, meta, meta_path, weaker_copy(meta_fd, meta_path))
-    return meta
+    return write_meta(meta_fd, meta, meta_path, weaker_copy(meta_fd, meta_path))

@@ -160,7 +160,7 @@ class LogWriter:
             LogFullError: no space, and nothing changed.
             LogPoisonedError
         """
-        meta = replace(meta, generation=self.meta.generation + 1)
+        meta = meta.next()
         fd, path = self._meta_fd, os.path.join(self.path, META_NAME)
         with self._all_or_poisoned():
             try:
@@ -173,7 +173,7 @@ class LogWriter:
                 files.sync_data(fd, path)
                 raise LogFullError(error.errno, self.path) from error
             files.sync_data(fd, path)
-            self.meta = meta
+            self.meta = meta = meta.next()
             try:
                 write_copy(fd, meta, path, 1)
             except OSError as error:
