@@ -26,10 +26,13 @@ class Spec:
     """What a worker shall do."""
 
     kind: str  # of filesystem, or of fault
-    rounds: int
+    rounds: int  # at least
     seed: int
     scratch: str = ""
     target: str = "walstore"
+    workloads: list[str] = field(default_factory=list)  # for the faults
+    worker: int = 0
+    workers: int = 1
 
 
 @dataclass
@@ -39,6 +42,7 @@ class Outcome:
     seed: int = 0
     rounds: int = 0  # power cuts, each recovered from
     acks: int = 0  # that came before a cut
+    failed_syncs: int = 0
     recoveries: int = 0  # power cuts in the middle of an opening
     torn: int = 0  # power cuts that left a torn tail
     unacked: int = 0  # entries that were there without having been acked
@@ -48,7 +52,7 @@ class Outcome:
     reports: list[str] = field(default_factory=list)
 
     def add(self, other: Outcome) -> None:
-        for name in ("rounds", "acks", "recoveries", "torn", "unacked", "bad"):
+        for name in ("rounds", "acks", "failed_syncs", "recoveries", "torn", "unacked", "bad"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.seconds = max(self.seconds, other.seconds)
         self.unavailable = self.unavailable or other.unavailable
@@ -57,7 +61,8 @@ class Outcome:
     def __str__(self) -> str:
         return (
             f"cuts={self.rounds} bad={self.bad} seed={self.seed} acks={self.acks} "
-            f"in openings={self.recoveries} torn={self.torn} un-acked={self.unacked} "
+            f"failed syncs={self.failed_syncs} in openings={self.recoveries} torn={self.torn} "
+            f"un-acked={self.unacked} "
             f"seconds={self.seconds:.1f}"
         )
 
@@ -120,13 +125,11 @@ def cut_files(path: str) -> list[str]:
     return [name for name in os.listdir(path) if name.startswith("cut-")]
 
 
-def work(argument: str, one_log: Callable[[Spec, int, Outcome], None]) -> None:
-    """A worker: one log after another, until its share of rounds is done."""
-    spec, outcome, started, number = Spec(**json.loads(argument)), Outcome(), time.monotonic(), 0
+def work(argument: str, run: Callable[[Spec, Outcome], None]) -> None:
+    """A worker's main."""
+    spec, outcome, started = Spec(**json.loads(argument)), Outcome(), time.monotonic()
     try:
-        while outcome.rounds < spec.rounds and not outcome.bad:
-            one_log(spec, number, outcome)
-            number += 1
+        run(spec, outcome)
     except UnavailableError as error:
         outcome.unavailable = str(error)
     outcome.seconds = time.monotonic() - started
@@ -140,8 +143,8 @@ def run_workers(module: str, spec: Spec, *, workers: int | None = None) -> Outco
     total, running = Outcome(spec.seed), []
     for index in range(count):
         part = Spec(**asdict(spec))
-        part.rounds, part.seed = -(-spec.rounds // count), spec.seed + index
-        part.scratch = scratch_folder()
+        part.rounds, part.scratch = -(-spec.rounds // count), scratch_folder()
+        part.worker, part.workers = index, count
         argument = json.dumps(asdict(part))
         worker = start(module, argument, part.scratch, preload=False, mounts=True)
         running.append((part.scratch, worker))

@@ -123,15 +123,19 @@ class Machine:
         self.outcome.acks += sum(b'"acked"' in mark for mark in marks)
 
 
-def one_log(spec: Spec, number: int, outcome: Outcome) -> None:
-    host = os.path.join(spec.scratch, "host")
-    make_filesystem("ext4", host, 2 * IMAGE_BYTES[spec.kind])
-    with mounted(spec.scratch, "-o", "loop,noatime", host, name="outer") as place:
-        machine = Machine(spec, number, place, outcome)
-        for writer in range(WRITERS_PER_LOG):
-            if outcome.rounds < spec.rounds and not outcome.bad:
-                machine.run_writer(writer)
+def run(spec: Spec, outcome: Outcome) -> None:
+    """One log after another."""
+    number = spec.worker
+    while outcome.rounds < spec.rounds and not outcome.bad:
+        host = os.path.join(spec.scratch, "host")
+        make_filesystem("ext4", host, 2 * IMAGE_BYTES[spec.kind])
+        with mounted(spec.scratch, "-o", "loop,noatime", host, name="outer") as place:
+            machine = Machine(spec, number, place, outcome)
+            for writer in range(WRITERS_PER_LOG):
+                if outcome.rounds < spec.rounds and not outcome.bad:
+                    machine.run_writer(writer)
+        number += spec.workers
 
 
 if __name__ == "__main__":
-    work(sys.argv[1], one_log)
+    work(sys.argv[1], run)
