@@ -107,23 +107,26 @@ def apply(ledger: Ledger, marks: Iterable[bytes], outcome: Outcome) -> None:
 
 
 def fail_syncs(spec: Spec, outcome: Outcome) -> None:
-    """Every workload of this worker's share, for every k, cut at once and after going on."""
+    """Every workload of this worker's share, for every k, cut at once and after going on; again
+    with other payloads, until its share of failures is done."""
     pairs = [(name, go_on) for name in spec.workloads for go_on in (False, True)]
-    for name, go_on in pairs[spec.worker :: spec.workers]:
-        k = 1
-        while not outcome.bad and fail_sync(spec, name, go_on, k, outcome):
-            k += 1
-            assert k < K_MAX, f"{name} is still failing at k={k}"
+    mine, number = pairs[spec.worker :: spec.workers], 0
+    while mine and (number == 0 or outcome.failed_syncs < spec.rounds) and not outcome.bad:
+        for name, go_on in mine:
+            k, seed = 1, f"{name} {spec.seed} {number}"
+            while not outcome.bad and fail_sync(spec, name, go_on, k, seed, outcome):
+                k += 1
+                assert k < K_MAX, f"{name} is still failing at k={k}"
+        number += 1
 
 
-def fail_sync(spec: Spec, name: str, go_on: bool, k: int, outcome: Outcome) -> bool:
+def fail_sync(spec: Spec, name: str, go_on: bool, k: int, seed: str, outcome: Outcome) -> bool:
     """One run; returns whether it came to a k-th sync."""
     note = f"{name}, sync {k} fails{', reopened' if go_on else ''}"
     now(spec.scratch, f"{note}, seed {spec.seed}")
     folders, ledger = Folders(spec.scratch), Ledger()
     with mounted_cache(folders.store, folders.place, k) as daemon:
         story = partial(use, name, go_on)
-        seed = f"{name} {spec.seed}"
         child = Forked(story, spec.target, folders.place, seed, tolerant=True)
         marks = child.end()
         daemon.lose_power()

@@ -17,8 +17,11 @@ from .lab import SAVED
 from .ledger import Ledger
 from .mounts import UnavailableError, need
 from .session import Session, recover
+from .settings import scaled
 from .workers import finish_all, scratch_folder, start
 from .workloads import target_named
+
+TIMEOUT_S = 240  # of the usual run
 
 
 @dataclass
@@ -26,7 +29,7 @@ class Spec:
     """What a worker shall do."""
 
     kind: str  # of filesystem, or of fault
-    rounds: int  # at least
+    rounds: int  # power cuts, or failed syncs, at least
     seed: int
     scratch: str = ""
     target: str = "walstore"
@@ -151,7 +154,7 @@ def run_workers(module: str, spec: Spec, *, workers: int | None = None) -> Outco
     with ExitStack() as scratches:
         for scratch, _ in running:
             scratches.callback(remove_tree, scratch)
-        for result in finish_all(running, 60 + 2 * spec.rounds):
+        for result in finish_all(running, max(TIMEOUT_S, scaled(TIMEOUT_S))):
             total.add(Outcome(**result))
     if total.unavailable:
         raise UnavailableError(total.unavailable)

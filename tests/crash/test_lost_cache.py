@@ -23,7 +23,7 @@ FAILED_SYNCS_MIN = 200
 
 
 def work(
-    kind: str, rounds: int = 0, target: str = "walstore", names: tuple[str, ...] = ()
+    kind: str, rounds: int, target: str = "walstore", names: tuple[str, ...] = ()
 ) -> cuts.Outcome:
     spec = cuts.Spec(kind, rounds, seed(), target=target, workloads=[*names])
     try:
@@ -49,11 +49,11 @@ def test_no_ack_rests_on_a_failed_sync(capsys: pytest.CaptureFixture[str]) -> No
     if scaled(1) > 1:
         fit = [w for w in workloads("walstore") if w.faults and not w.starts_from]
         names = tuple(w.name for w in fit if w.name != "submit_pipelined")
-    outcome = work("eio", names=names)
+    outcome = work("eio", scaled(FAILED_SYNCS_MIN), names=names)
     with capsys.disabled():
         print(f"\nfailed syncs: {outcome}")
     assert outcome.bad == 0, "\n".join(outcome.reports)
-    assert outcome.failed_syncs >= FAILED_SYNCS_MIN
+    assert outcome.failed_syncs >= scaled(FAILED_SYNCS_MIN)
 
 
 @pytest.mark.parametrize(
