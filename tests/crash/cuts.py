@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 
 from . import kill9
@@ -151,11 +150,10 @@ def run_workers(module: str, spec: Spec, *, workers: int | None = None) -> Outco
         argument = json.dumps(asdict(part))
         worker = start(module, argument, part.scratch, preload=False, mounts=True)
         running.append((part.scratch, worker))
-    with ExitStack() as scratches:
-        for scratch, _ in running:
-            scratches.callback(remove_tree, scratch)
-        for result in finish_all(running, max(TIMEOUT_S, scaled(TIMEOUT_S))):
-            total.add(Outcome(**result))
+    for result in finish_all(running, max(TIMEOUT_S, scaled(TIMEOUT_S))):
+        total.add(Outcome(**result))
+    for scratch, _ in running:
+        remove_tree(scratch)
     if total.unavailable:
         raise UnavailableError(total.unavailable)
     return total

@@ -47,15 +47,28 @@ MOUNT_OPTIONS = {"ext4": "loop", "xfs": "loop,nouuid", "btrfs": "loop"}
 
 @contextmanager
 def frozen(place: str) -> Iterator[None]:
-    """No write gets through to the filesystem that is mounted here."""
+    """No write gets through to the filesystem that is mounted here.
+
+    A child thaws it when its pipe is closed, so also when this process is killed meanwhile: what
+    waits for a frozen filesystem cannot be killed.
+    """
     fd = os.open(place, os.O_RDONLY)
-    try:
-        fcntl.ioctl(fd, FIFREEZE, 0)
+    reading, writing = os.pipe()
+    guard = os.fork()
+    if guard == 0:
         try:
-            yield
+            os.close(writing)
+            os.read(reading, 1)
         finally:
             fcntl.ioctl(fd, FITHAW, 0)
+            os._exit(0)
+    os.close(reading)
+    try:
+        fcntl.ioctl(fd, FIFREEZE, 0)
+        yield
     finally:
+        os.close(writing)
+        os.waitpid(guard, 0)
         os.close(fd)
 
 
