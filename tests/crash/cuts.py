@@ -111,7 +111,7 @@ def judge(root: str, ledger: Ledger, spec: Spec, note: str, outcome: Outcome) ->
     if problems:
         outcome.bad += 1
         about = {
-            "target": spec.target, "workload": f"power-cut-{spec.kind}", "seed": spec.seed,
+            "target": spec.target, "workload": f"{spec.kind}-cut", "seed": spec.seed,
             "note": note, "problems": problems, "marks": ledger.marks,
         }  # fmt: skip
         place = save_case(SAVED, image, about)

@@ -72,7 +72,10 @@ def mounted_in_pieces(folder: str, image: str, request_bytes: int) -> Iterator[s
         device = run("losetup", "--find", "--show", "--direct-io=on", image).strip()
         try:
             queue = Path("/sys/block", os.path.basename(device), "queue/max_sectors_kb")
-            queue.write_text(str(request_bytes >> 10))
+            try:
+                queue.write_text(str(request_bytes >> 10))
+            except OSError as error:  # a container's /sys cannot be written to
+                raise UnavailableError(f"{queue}: {error}") from None
             place = mounts.enter_context(mounted(folder, device, name="live"))
         finally:
             run("losetup", "--detach", device)  # takes effect with the umount

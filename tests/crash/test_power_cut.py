@@ -11,6 +11,7 @@ from .settings import scaled, seed
 
 CUTS_MIN = {"ext4": 60, "xfs": 30, "btrfs": 20}
 ACKS_PER_CUT_MIN = 5
+SYNCS_CUT_FROM = 300  # of so many cuts about ten tear a group of entries
 
 
 def cut(kind: str, count: int, target: str = "walstore") -> cuts.Outcome:
@@ -29,6 +30,8 @@ def test_acked_entries_survive_a_power_cut(kind: str, capsys: pytest.CaptureFixt
     assert outcome.bad == 0, "\n".join(outcome.reports)
     assert outcome.rounds >= count
     assert outcome.acks >= ACKS_PER_CUT_MIN * count, "the writers hardly got to write"
+    if kind == "ext4" and count >= SYNCS_CUT_FROM:
+        assert outcome.torn, "no cut came into the middle of a sync"
 
 
 def test_power_cut_is_good_to_a_log_that_syncs_and_finds_one_that_does_not() -> None:
