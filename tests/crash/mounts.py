@@ -16,6 +16,7 @@ MKFS = {
     "xfs": "mkfs.xfs -q",
     "btrfs": "mkfs.btrfs -q -m single -d single",
 }
+PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 IMAGE_BYTES = {"ext4": 64 << 20, "xfs": 300 << 20, "btrfs": 110 << 20}
 
 
@@ -27,13 +28,15 @@ def need(*programs: str) -> None:
     if os.geteuid() != 0:
         raise UnavailableError("needs root")
     for program in programs:
-        if not shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"):
+        if not shutil.which(program, path=PATH):
             raise UnavailableError(f"needs {program}")
 
 
 def run(*command: str) -> str:
     """Runs a program of the system; what it prints. Where it fails, the machine is not made so."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env={**os.environ, "PATH": PATH}, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise UnavailableError(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout

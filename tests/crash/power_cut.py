@@ -29,7 +29,7 @@ from contextlib import contextmanager
 from .cuts import Outcome, Spec, judge, work, writer_of
 from .forked import Forked
 from .ledger import Ledger
-from .mounts import IMAGE_BYTES, make_filesystem, mounted, mounted_in_pieces
+from .mounts import IMAGE_BYTES, UnavailableError, make_filesystem, mounted, mounted_in_pieces
 from .workers import now
 
 WRITERS_PER_LOG = 4
@@ -109,8 +109,11 @@ class Machine:
         self.ledger = cuts[-1][1]
         copy(cuts[-1][0], self.disk)
         for image, ledger in cuts:
-            with mounted(spec.scratch, "-o", MOUNT_OPTIONS[spec.kind], image) as place:
-                judge(os.path.join(place, "root"), ledger, spec, self.name, self.outcome)
+            try:
+                with mounted(spec.scratch, "-o", MOUNT_OPTIONS[spec.kind], image) as place:
+                    judge(os.path.join(place, "root"), ledger, spec, self.name, self.outcome)
+            except UnavailableError as error:
+                raise AssertionError(f"{self.name}: a copy cannot be mounted: {error}") from None
             os.unlink(image)
 
     def _cut(self, child: Forked, image: str) -> Ledger:
