@@ -14,13 +14,14 @@
     +------+-----------+-------------+-----------------+-------------+
 
 The crc covers the whole sector but itself. A change writes copy A, syncs, writes copy B, syncs:
-at every moment one copy is whole, and when both are, the higher generation holds.
+at every moment one copy is whole, and when both are, the higher generation holds. After an opening
+copy B may have to go first: then copy A gets the generation after it.
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from walstore.errors import CorruptLogError, NotALogError, UnsupportedFormatError
 from walstore.limits import BLOCK_BYTES
@@ -195,13 +196,13 @@ def read_meta(fd: int, path: str) -> Meta | None:
 def weaker_copy(fd: int, path: str) -> int:
     """Which copy, 0 or 1, to write first after an opening.
 
-    Never the only whole one. Of two whole ones the newer: a crash came between the two, or a sync
-    failed, and then only the older one is known to be on the disk.
+    Never the only whole one. Of two whole ones that which was written last: its sync may have
+    failed, and then only the other one is known to be on the disk. It is the newer one, or B.
     """
     first, second = (decode_copy(block, path) for block in _read_copies(fd))
     if first is None or second is None:
         return 0 if first is None else 1
-    return 1 if second.generation > first.generation else 0
+    return 0 if first.generation > second.generation else 1
 
 
 def read_watermark(fd: int, log_id: bytes) -> Watermark | None:
@@ -214,8 +215,16 @@ def write_copy(fd: int, meta: Meta, path: str, which: int) -> None:
     files.write_at(fd, encode_copy(meta), which * BLOCK_BYTES, path)
 
 
-def write_meta(fd: int, meta: Meta, path: str, first: int = 0) -> None:
-    """Makes `meta` durable, copy by copy, before it returns; `first` as `weaker_copy` says."""
-    for which in (first, 1 - first):
-        write_copy(fd, meta, path, which)
-        files.sync_data(fd, path)
+def write_meta(fd: int, meta: Meta, path: str, first: int = 0) -> Meta:
+    """Makes `meta` durable, copy by copy, before it returns; `first` as `weaker_copy` says.
+
+    Returns it with the generation that holds: when B goes first, A is one ahead, so that it can be
+    seen that A was written last.
+    """
+    write_copy(fd, meta, path, first)
+    files.sync_data(fd, path)
+    if first == 1:
+        meta = replace(meta, generation=meta.generation + 1)
+    write_copy(fd, meta, path, 1 - first)
+    files.sync_data(fd, path)
+    return meta

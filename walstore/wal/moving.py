@@ -93,7 +93,7 @@ def move_unproven(
         found = check_whole(fd, made.path, made.header, tail.next_lsn - 1)
         meta = replace(meta, generation=meta.generation + 1, tail_segment_id=segment_id)
         meta_path = os.path.join(path, META_NAME)
-        write_meta(meta_fd, meta, meta_path, weaker_copy(meta_fd, meta_path))
+        meta = write_meta(meta_fd, meta, meta_path, weaker_copy(meta_fd, meta_path))
     except BaseException:
         files.close(fd)
         raise

@@ -307,5 +307,4 @@ def mark_open(meta_fd: int, path: str, opened: Opened) -> Meta:
         clean_lsn=0,
     )
     meta_path = os.path.join(path, META_NAME)
-    write_meta(meta_fd, meta, meta_path, weaker_copy(meta_fd, meta_path))
-    return meta
+    return write_meta(meta_fd, meta, meta_path, weaker_copy(meta_fd, meta_path))
