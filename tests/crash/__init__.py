@@ -10,6 +10,15 @@
     toy.py            a tiny correct log with bugs to switch on: proves that the lab finds them
     lab.py            runs workloads and checks in worker processes under the shim
     faults.py         k-loops: the k-th storage call fails, for every k
+    kill9.py          writers that are killed at random moments
+    full_disk.py      disks that are really full
+    power_cut.py      power cuts on ext4, XFS and btrfs: the disk's contents in the middle of a sync
+    lost_cache.py     a filesystem, in FUSE, that keeps nothing but what was synced
+    cache_cuts.py     power cuts, and failed syncs, on that one
+    cuts.py           what these power cuts share: who writes, who judges
+    forked.py         a workload in a child process, whose marks come through a pipe
+    mounts.py         filesystems made for a test
+    methods.py        what may be skipped where a machine does not allow it
 
 A failing state is saved as a directory; `python -m <this package>.enumerate DIR` replays it.
 """

@@ -18,10 +18,11 @@ import random
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import xxhash
 
@@ -51,6 +52,15 @@ class Recording:
         return tuple(parse(self.trace))
 
 
+def save_case(folder: Path, image: Image, about: Mapping[str, Any]) -> Path:
+    """Writes a bad state, and what is known about it, as a directory for `replay`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix=f"{about['workload']}-", dir=folder))
+    write_image(image, str(place / "image"))
+    (place / "case.json").write_text(json.dumps(about, indent=1))
+    return place
+
+
 @dataclass(frozen=True)
 class BadState:
     """A legal state of the disk that the log does not survive."""
@@ -64,20 +74,19 @@ class BadState:
 
     def save(self, folder: Path) -> Path:
         """Writes the state as a directory that replays with one command."""
-        folder.mkdir(parents=True, exist_ok=True)
-        place = Path(tempfile.mkdtemp(prefix=f"{self.recording.workload}-", dir=folder))
-        write_image(self.image, str(place / "image"))
-        about = {
-            "target": self.recording.target.name,
-            "workload": self.recording.workload,
-            "seed": self.recording.seed,
-            "note": self.note,
-            "problems": self.problems,
-            "history": self.history,
-            "marks": self.marks,
-        }
-        (place / "case.json").write_text(json.dumps(about, indent=1))
-        return place
+        return save_case(
+            folder,
+            self.image,
+            {
+                "target": self.recording.target.name,
+                "workload": self.recording.workload,
+                "seed": self.recording.seed,
+                "note": self.note,
+                "problems": self.problems,
+                "history": self.history,
+                "marks": self.marks,
+            },
+        )
 
     def describe(self, place: Path) -> str:
         recording = self.recording

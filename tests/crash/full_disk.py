@@ -10,15 +10,14 @@ import json
 import os
 import random
 import resource
-import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from .ledger import Ledger
+from .mounts import UnavailableError, make_filesystem, mounted, need
 from .session import MarkedLog, Session, look
 from .workloads import target_named
 
@@ -28,44 +27,15 @@ SEGMENT_BYTES = 64 << 10
 APPENDS_MAX = 20_000
 
 
-class UnavailableError(Exception):
-    """This machine does not allow the method."""
-
-
-@contextmanager
-def mounted(folder: str, *options: str) -> Iterator[str]:
-    place = os.path.join(folder, "disk")
-    os.mkdir(place)
-    done = subprocess.run(["mount", *options, place], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise UnavailableError(done.stderr.strip())
-    try:
-        yield place
-    finally:
-        # Lazily: when the story failed, its log may still be open.
-        subprocess.run(["umount", "--lazy", place], check=True)
-
-
 def tmpfs(folder: str) -> AbstractContextManager[str]:
     need("mount")
     return mounted(folder, "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none")
 
 
 def ext4(folder: str) -> AbstractContextManager[str]:
-    need("mount", "mkfs.ext4")
     image = os.path.join(folder, "image")
-    with open(image, "wb") as file:
-        file.truncate(2 * DISK_BYTES)  # some of it goes to the filesystem itself
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True, capture_output=True)
+    make_filesystem("ext4", image, 2 * DISK_BYTES)  # some of it goes to the filesystem itself
     return mounted(folder, "-t", "ext4", "-o", "loop", image)
-
-
-def need(*programs: str) -> None:
-    if os.geteuid() != 0:
-        raise UnavailableError("needs root")
-    for program in programs:
-        if not shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"):
-            raise UnavailableError(f"needs {program}")
 
 
 class Story:

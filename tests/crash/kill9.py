@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 import sys
 import threading
 import time
-import traceback
 from dataclasses import asdict, dataclass, field
 
+from .forked import Forked
 from .ledger import Ledger
 from .session import MarkedLog, Session, recover
 from .workers import now
@@ -24,7 +23,6 @@ from .workloads import target_named
 
 ROUNDS_PER_LOG = 12
 ENTRIES_KEPT = 60  # the writer truncates what is older, now and then
-HANG_S = 30
 
 
 @dataclass
@@ -104,44 +102,15 @@ def several_threads(session: Session, log: MarkedLog) -> None:
 
 def run_round(spec: Spec, path: str, number: int, rng: random.Random) -> tuple[list[bytes], str]:
     """One writer, killed after a random number of acks; returns its marks, and what went wrong."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
-        run_writer(spec, path, number, writing)
-    os.close(writing)
-    acks_wanted, data, killed = rng.randrange(1, 60), b"", False
-    while chunk := os.read(reading, 1 << 16):
-        data += chunk
-        if not killed and data.count(b'"acked"') >= acks_wanted:
-            os.kill(child, signal.SIGKILL)
+    child = Forked(writer, spec.target, path, f"writer {spec.seed} {number}")
+    acks_wanted, marks, killed = rng.randrange(1, 60), list[bytes](), False
+    while more := child.read():
+        marks += more
+        if not killed and sum(b'"acked"' in mark for mark in marks) >= acks_wanted:
+            child.kill()
             killed = True
-    os.close(reading)
-    _, status = os.waitpid(child, 0)
-    trouble = ""
-    if not (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL):
-        trouble = f"the writer ended by itself, with status {status}"
-    return data.split(b"\n")[:-1], trouble
-
-
-def run_writer(spec: Spec, path: str, number: int, pipe: int) -> None:
-    """The child: never returns."""
-    signal.alarm(HANG_S)
-    lock = threading.Lock()
-
-    def emit(mark: bytes) -> None:
-        with lock:
-            data = mark + b"\n"
-            while data:
-                data = data[os.write(pipe, data) :]
-
-    try:
-        rng = random.Random(f"writer {spec.seed} {number}")
-        writer(Session(target_named(spec.target), path, rng, emit))
-    except BaseException:
-        emit(json.dumps({"t": "note", "error": traceback.format_exc()[-1500:]}).encode())
-    finally:
-        os._exit(1)
+    child.end()
+    return marks, child.trouble
 
 
 def work(spec: Spec) -> Outcome:

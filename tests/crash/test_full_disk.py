@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from .full_disk import METHODS
+from .methods import required
 from .shim import environment
 
 
@@ -33,3 +34,5 @@ def test_log_on_a_full_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         print()
     assert not problems, "\n".join(problems)
     assert used, "no method to fill a disk worked on this machine"
+    if "ext4" in required():
+        assert "ext4 on a loop device" in used

@@ -33,11 +33,25 @@ def disk_folder() -> str:
 
 
 def start(
-    module: str, argument: str, scratch: str, *, preload: bool = True
+    module: str,
+    argument: str,
+    scratch: str,
+    *,
+    preload: bool = True,
+    mounts: bool = False,
 ) -> subprocess.Popen[str]:
     """A module of this package in a process of its own, under the shim. Files take its output: a
-    pipe that nobody reads yet would stop it."""
-    command = [sys.executable, "-X", "faulthandler", "-m", f"{__package__}.{module}", argument]
+    pipe that nobody reads yet would stop it. Its `mounts` are its own, and end with it."""
+    apart = ["unshare", "--mount", "--propagation", "private"] if mounts else []
+    command = [
+        *apart,
+        sys.executable,
+        "-X",
+        "faulthandler",
+        "-m",
+        f"{__package__}.{module}",
+        argument,
+    ]
     with open(Path(scratch, OUTPUT), "w") as output, open(Path(scratch, ERRORS), "w") as errors:
         return subprocess.Popen(
             command, env=environment(preload=preload), stdout=output, stderr=errors, text=True

@@ -21,6 +21,9 @@ WRITING_PY = "walstore/wal/writing.py"
 
 CRASH = "tests/crash/test_crash_states.py"
 FAULTS = "tests/crash/test_fault_loops.py"
+POWER_CUT = "tests/crash/test_power_cut.py::test_acked_entries_survive_a_power_cut"
+LOST_CACHE = "tests/crash/test_lost_cache.py::test_acked_entries_survive_the_loss_of_the_page_cache"
+FAILED_SYNC = "tests/crash/test_lost_cache.py::test_no_ack_rests_on_a_failed_sync"
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,39 @@ class Bug:
     tests: tuple[str, ...]
 
 
+NO_FDATASYNC = Edit(FILES_C, "return fdatasync(fd) ? -errno : 0;", "return fd < 0;")
+NO_DIRECTORY_FSYNC = Edit(
+    SPACE_PY, "            files.sync_directory(directory)\n", "            pass\n"
+)
+RETRY_AFTER_SYNC_ERROR = Edit(
+    WRITER_C,
+    "    int rc = walcore_sync_data(fd);\n    uint64_t took_ns",
+    "    int rc = walcore_sync_data(fd);\n"
+    "    if (rc) rc = walcore_sync_data(fd);\n"
+    "    uint64_t took_ns",
+)
+UNPROVEN_TAIL_TRUSTED = Edit(
+    OPENING_PY,
+    "    if opened.meta.clean:\n        return None\n",
+    "    if opened.meta:\n        return None\n",
+)
+
 BUGS = (
+    Bug("no-fdatasync", "an acked entry is on the disk", (NO_FDATASYNC,), (CRASH,)),
+    *(
+        Bug(
+            f"no-fdatasync-on-{kind}",
+            "an acked entry is on the disk",
+            (NO_FDATASYNC,),
+            (f"{POWER_CUT}[{kind}]",),
+        )
+        for kind in ("ext4", "xfs", "btrfs")
+    ),
     Bug(
-        "no-fdatasync",
+        "no-fdatasync-and-lost-cache",
         "an acked entry is on the disk",
-        (Edit(FILES_C, "return fdatasync(fd) ? -errno : 0;", "return fd < 0;"),),
-        (CRASH,),
+        (NO_FDATASYNC,),
+        (LOST_CACHE,),
     ),
     Bug(
         "sync-before-write",
@@ -70,22 +100,26 @@ BUGS = (
     Bug(
         "no-directory-fsync",
         "a segment's name is on the disk before the log counts on it",
-        (Edit(SPACE_PY, "            files.sync_directory(directory)\n", "            pass\n"),),
+        (NO_DIRECTORY_FSYNC,),
         (CRASH,),
+    ),
+    Bug(
+        "no-directory-fsync-and-lost-cache",
+        "a segment's name is on the disk before the log counts on it",
+        (NO_DIRECTORY_FSYNC,),
+        (LOST_CACHE,),
     ),
     Bug(
         "retry-after-sync-error",
         "after a failed sync nothing is acked and no sync is tried again",
-        (
-            Edit(
-                WRITER_C,
-                "    int rc = walcore_sync_data(fd);\n    uint64_t took_ns",
-                "    int rc = walcore_sync_data(fd);\n"
-                "    if (rc) rc = walcore_sync_data(fd);\n"
-                "    uint64_t took_ns",
-            ),
-        ),
+        (RETRY_AFTER_SYNC_ERROR,),
         (FAULTS, CRASH),
+    ),
+    Bug(
+        "retry-after-sync-error-and-lost-cache",
+        "after a failed sync nothing is acked and no sync is tried again",
+        (RETRY_AFTER_SYNC_ERROR,),
+        (FAILED_SYNC,),
     ),
     Bug(
         "poison-forgotten",
@@ -183,8 +217,8 @@ BUGS = (
         (
             Edit(
                 WRITING_PY,
-                "            files.sync_data(fd, path)\n            self.meta = meta\n",
-                "            self.meta = meta\n",
+                "            files.sync_data(fd, path)\n            self.meta = meta = meta.next()\n",
+                "            self.meta = meta = meta.next()\n",
             ),
             Edit(
                 WRITING_PY,
@@ -200,11 +234,17 @@ BUGS = (
         (
             Edit(
                 WRITING_PY,
-                "            files.sync_data(fd, path)\n            self.meta = meta\n",
-                "            self.meta = meta\n",
+                "            files.sync_data(fd, path)\n            self.meta = meta = meta.next()\n",
+                "            self.meta = meta = meta.next()\n",
             ),
         ),
         (CRASH,),
+    ),
+    Bug(
+        "copies-of-one-generation",
+        "an opening never writes over the only copy of the metadata that is on the disk",
+        (Edit(META_PY, "        if which == first:\n            meta = meta.next()\n", ""),),
+        ("tests/wal/test_meta.py",),
     ),
     Bug(
         "term-not-persisted",
@@ -257,14 +297,14 @@ BUGS = (
     Bug(
         "unproven-tail-trusted",
         "after a failed sync the page cache is not believed",
-        (
-            Edit(
-                OPENING_PY,
-                "    if opened.meta.clean:\n        return None\n",
-                "    if opened.meta:\n        return None\n",
-            ),
-        ),
+        (UNPROVEN_TAIL_TRUSTED,),
         ("tests/wal/test_opening.py", "tests/wal/test_moving.py", FAULTS),
+    ),
+    Bug(
+        "unproven-tail-trusted-and-lost-cache",
+        "after a failed sync the page cache is not believed",
+        (UNPROVEN_TAIL_TRUSTED,),
+        (FAILED_SYNC,),
     ),
     Bug(
         "refused-group-left-behind",

@@ -159,7 +159,7 @@ def test_copy_a_torn_at_every_byte(meta: MetaFile) -> None:
         meta.hold(mixed, old)
         expected = NEW if mixed == new else OLD
         assert meta.read() == expected, at
-        assert meta.weaker() == 0, "torn, or newer"
+        assert meta.weaker() == (1 if mixed == old else 0), "torn, or newer"
         told.add((mixed == new, mixed == old))
     assert told == {(True, False), (False, True), (False, False)}
 
@@ -170,8 +170,7 @@ def test_copy_b_torn_at_every_byte(meta: MetaFile) -> None:
         mixed = new[:at] + old[at:]
         meta.hold(new, mixed)
         assert meta.read() == NEW, at
-        whole = mixed in (old, new)
-        assert meta.weaker() == (0 if whole else 1), at
+        assert meta.weaker() == (0 if mixed == old else 1), "torn, or last"
 
 
 def test_the_making_cut_short_at_every_byte_is_no_log_yet(meta: MetaFile) -> None:
@@ -228,7 +227,7 @@ def test_a_newer_version_is_refused_even_beside_a_known_copy(meta: MetaFile) -> 
 @pytest.mark.parametrize(
     ("a", "b", "weaker"),
     [
-        ("old", "old", 0),
+        ("old", "old", 1),
         ("new", "old", 0),
         ("old", "new", 1),
         ("torn", "old", 0),
@@ -236,7 +235,7 @@ def test_a_newer_version_is_refused_even_beside_a_known_copy(meta: MetaFile) -> 
         ("torn", "torn", 0),
     ],
 )
-def test_the_weaker_copy_is_the_damaged_or_else_the_newer_one(
+def test_the_weaker_copy_is_the_damaged_or_else_the_one_written_last(
     meta: MetaFile, a: str, b: str, weaker: int
 ) -> None:
     blocks = {"old": meta_block(OLD), "new": meta_block(NEW), "torn": torn(meta_block(OLD))}
@@ -304,6 +303,20 @@ def test_one_copy_is_written_and_not_synced(
     assert recorder.calls == [("write", which * BLOCK)]
     assert meta.bytes()[which * BLOCK :][:SECTOR] == meta_block(NEW)
     assert meta.bytes()[(1 - which) * BLOCK :][:SECTOR] == meta_block(OLD)
+
+
+@pytest.mark.parametrize("fail_at", [1, 3])
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_copy_whose_sync_failed_is_the_weaker_one(
+    meta: MetaFile, monkeypatch: pytest.MonkeyPatch, first: int, fail_at: int
+) -> None:
+    """The page cache shows both whole, and only the other one may be on the disk."""
+    meta.hold(meta_block(OLD), meta_block(OLD))
+    recorder = Recorder(meta, monkeypatch, fail_at)
+    with pytest.raises(OSError, match="no"):
+        write_meta(meta.fd, NEW, meta.path, first)
+    unsynced_at = recorder.calls[-1][1]
+    assert meta.weaker() == unsynced_at // BLOCK
 
 
 @pytest.mark.parametrize("fail_at", range(4))

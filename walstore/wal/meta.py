@@ -214,7 +214,7 @@ def weaker_copy(fd: int, path: str) -> int:
     first, second = (decode_copy(block, path) for block in _read_copies(fd))
     if first is None or second is None:
         return 0 if first is None else 1
-    return 1 if second.generation > first.generation else 0
+    return 0 if first.generation > second.generation else 1
 
 
 def read_watermark(fd: int, log_id: bytes) -> Watermark | None:

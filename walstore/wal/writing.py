@@ -169,6 +169,7 @@ class LogWriter:
                 if error.errno not in _NO_SPACE:
                     raise
                 # Enough of it may have been written to count.
+                self.meta = self.meta.next()
                 write_copy(fd, self.meta, path, 0)
                 files.sync_data(fd, path)
                 raise LogFullError(error.errno, self.path) from error
