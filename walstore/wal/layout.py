@@ -31,6 +31,7 @@ __all__ = ["Layout", "Segment", "is_spare", "load_layout"]
 
 SPARE_PREFIX = "spare-"
 CUT_PREFIX = "cut-"
+_FOREIGN_ID_MAX = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,11 +193,13 @@ def load_layout(path: str, meta: Meta) -> Layout:
     unused = [name for name in ids.values() if name not in used]
     leftovers = tuple(name for name in unused if _is_ours(path, name, meta))
     known = {META_NAME, *used, *spares, *cuts, *leftovers}
+    # A file that is not ours is not written over either; but its name must not use up all ids.
+    taken = [i for i, name in ids.items() if name in known or i <= _FOREIGN_ID_MAX]
     return Layout(
         segments=tuple(found),
         leftovers=leftovers,
         spares=spares,
         cuts=cuts,
         strays=tuple(name for name in names if name not in known),
-        segment_id_max=max(ids),
+        segment_id_max=max(taken),
     )
