@@ -371,11 +371,14 @@ static int advance_to(walcore_writer *w, uint64_t generation, uint64_t lsn, int 
         if (w->durable_lsn >= lsn) return WALCORE_OK;
         if (level == WALCORE_LEVEL_WRITTEN && w->written_lsn >= lsn) return WALCORE_OK;
         if (w->poisoned) return WALCORE_POISONED;
+        /* The descriptor may be closed by now, and its number be that of another file. */
+        if (w->stopping) return WALCORE_STOPPED;
         if (w->written_lsn < lsn && !w->writing) {
             write_staged(w);
             /* Whoever found `writing` set must look again. A leader that wants it durable need not
-             * say so: it syncs next, or waits for a sync under way, and its end wakes everyone. */
-            if (level == WALCORE_LEVEL_WRITTEN) pthread_cond_broadcast(&w->changed);
+             * say so: it syncs next, or waits for a sync under way, and its end wakes everyone.
+             * Unless the writer was stopped meanwhile: then it goes, and the stop waits for it. */
+            if (level == WALCORE_LEVEL_WRITTEN || w->stopping) pthread_cond_broadcast(&w->changed);
             continue;
         }
         if (w->written_lsn >= lsn && !w->syncing) {
