@@ -924,7 +924,7 @@ int walcore_notify_arm(walcore_writer *w, int slot, uint64_t generation, uint64_
 size_t walcore_index_copy(walcore_writer *w, uint32_t *pairs, size_t count_max) {
     pthread_mutex_lock(&w->mutex);
     size_t count = w->index_count;
-    if (count <= count_max) memcpy(pairs, w->index, count * WALCORE_INDEX_ENTRY_BYTES);
+    if (count && count <= count_max) memcpy(pairs, w->index, count * WALCORE_INDEX_ENTRY_BYTES);
     pthread_mutex_unlock(&w->mutex);
     return count;
 }
