@@ -17,7 +17,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.helpers import contents, open_descriptors
-from walstore import FileWALManager, LogFullError, LogPoisonedError
+from walstore import (
+    Commit,
+    EntryTruncatedError,
+    FileWALManager,
+    LogFullError,
+    LogPoisonedError,
+)
 from walstore._native import _walcore
 
 SEGMENT_BYTES = 1 << 20
@@ -100,12 +106,29 @@ class Run:
             assert log.last_lsn == before, "a call that fails for want of memory fails whole"
 
     def truncate(self) -> None:
-        """Drops two entries."""
+        """Drops the last two entries, and gives their lsns to others: who waits for one that is
+        gone must not be told that it is there."""
         if self.log is None:
             return
-        log, last_lsn = self.log, self.log.last_lsn - 2
+        log, last_lsn = self.log, self.log.last_lsn - 1
+        dropped: list[Commit] = []
+
+        def submit() -> None:
+            dropped.append(log.submit(b"dropped"))
+            dropped[0].wait()
+
+        if not self.attempt("submit", submit, b"dropped"):
+            return
         if self.attempt("truncate", lambda: log.truncate_after(last_lsn)):
             self.acked = {lsn: data for lsn, data in self.acked.items() if lsn <= last_lsn}
+        for number in range(3):
+            self.append("append", b"after %d" % number)
+        try:
+            dropped[0].wait()
+        except EntryTruncatedError:
+            self.outcomes["dropped: EntryTruncatedError"] += 1
+        else:
+            raise AssertionError("an entry that was truncated is said to be there")
 
     def refused(self) -> None:
         """An append to a full disk."""
@@ -149,7 +172,6 @@ def workload(run: Run) -> None:
     run.append("append", b"behind")
     run.append("batch", *(b"%d" % i for i in range(MANY)))
     run.truncate()
-    run.append("append", b"after")
     run.refused()
     run.append("append", b"space again")
     run.close()

@@ -23,6 +23,7 @@ EXPECTED = [
     "full: LogFullError",
     "full: LogPoisonedError",  # no memory to note what was refused
     "append: LogPoisonedError",  # ... or what was truncated
+    "dropped: EntryTruncatedError",
 ]
 FAILED_MIN = 30
 
