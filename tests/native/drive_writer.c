@@ -1,11 +1,12 @@
 /* Many threads on one writer, without an interpreter: for the thread sanitizer.
  *
- *   drive_writer DIRECTORY SECONDS SEED
+ *   drive_writer DIRECTORY ROUNDS SEED
  *
  * Threads append, submit and wait, write batches, roll to a new segment, truncate, run out of space,
- * watch, locate and are notified. A round ends in one of three ways: everyone is done, the writer
- * is poisoned, or it is stopped under them. Then the segments are scanned: what was acked is there,
- * as it was written, and nothing that nobody wrote. Prints what was done; exits 1 when it is not so. */
+ * watch, locate and are notified. After so many acks a round ends, in one of three ways: everyone
+ * is done, the writer is poisoned, or it is stopped under them. Then the segments are scanned: what
+ * was acked is there, as it was written, and nothing that nobody wrote. Prints what was done; exits
+ * 1 when it is not so. */
 #define _GNU_SOURCE
 #include "walcore.h"
 
@@ -13,13 +14,13 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -32,7 +33,7 @@ enum {
     BATCH_MAX = 6,
     ACKS_MAX = 1 << 20,
     SEGMENTS_MAX = 1 << 14,
-    ROUND_MS = 250,
+    ROUND_ACKS = 1500,
     WAIT_NS = 2000000,
 };
 
@@ -62,6 +63,8 @@ static pthread_mutex_t changes = PTHREAD_MUTEX_INITIALIZER; /* of the segment, a
 static segment chain[SEGMENTS_MAX];
 static size_t chain_count;
 static int segment_number, tail_fd, ended;
+static uint64_t round_acks;
+static sem_t enough; /* of them */
 static appender appenders[APPENDERS];
 
 static struct {
@@ -82,12 +85,6 @@ static uint64_t next_random(uint64_t *state) { /* xorshift64* */
     *state ^= *state << 25;
     *state ^= *state >> 27;
     return *state * 0x2545F4914F6CDD1Du;
-}
-
-static uint64_t now_ms(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 static int is_over(void) { return __atomic_load_n(&ended, __ATOMIC_ACQUIRE); }
@@ -172,6 +169,7 @@ static void note(appender *self, uint64_t generation, uint64_t lsn, uint64_t tag
     check(self->count < ACKS_MAX, "there is room for the acks");
     self->acks[self->count++] = (ack){generation, lsn, tag};
     COUNT(appends);
+    if (__atomic_add_fetch(&round_acks, 1, __ATOMIC_RELAXED) == ROUND_ACKS) sem_post(&enough);
 }
 
 /* An ack of a call that does not say its generation counts when no generation ended meanwhile. */
@@ -330,6 +328,8 @@ static void begin(void) {
     segment_number = 0;
     tail_fd = -1;
     ended = 0;
+    round_acks = 0;
+    check(sem_init(&enough, 0, 0) == 0, "a semaphore");
     writer = walcore_writer_new(WALCORE_LEVEL_DURABLE, 0, -1, 0, 0);
     check(writer != NULL, "a writer is made");
     next_segment(1, 0);
@@ -357,7 +357,7 @@ static void run_threads(enum ending how) {
         check(!pthread_create(&threads[i], NULL, append_until_over, &appenders[i]), "a thread");
     check(!pthread_create(&threads[APPENDERS], NULL, look_on, NULL), "a thread");
     check(!pthread_create(&threads[APPENDERS + 1], NULL, be_notified, NULL), "a thread");
-    usleep(ROUND_MS * 1000);
+    while (sem_wait(&enough)) check(errno == EINTR, "it is waited for");
     if (how == POISON) walcore_poison(writer, EIO);
     uint64_t before = how == STOP ? stop_under_load() : 0;
     __atomic_store_n(&ended, 1, __ATOMIC_RELEASE);
@@ -420,9 +420,9 @@ static void show(const char *name, uint64_t count) {
 }
 
 int main(int argc, char **argv) {
-    check(argc == 4, "usage: drive_writer DIRECTORY SECONDS SEED");
+    check(argc == 4, "usage: drive_writer DIRECTORY ROUNDS SEED");
     directory = argv[1];
-    uint64_t until_ms = now_ms() + strtoull(argv[2], NULL, 10) * 1000;
+    uint64_t rounds = strtoull(argv[2], NULL, 10);
     uint64_t random = strtoull(argv[3], NULL, 10) | 1;
     signal(SIGXFSZ, SIG_IGN);
     walcore_crc32c_init();
@@ -431,7 +431,7 @@ int main(int argc, char **argv) {
         appenders[i].acks = malloc(ACKS_MAX * sizeof(ack));
         check(appenders[i].acks != NULL, "there is memory");
     }
-    for (int round = 0; round < ENDINGS || now_ms() < until_ms; round++) {
+    for (uint64_t round = 0; round < rounds; round++) {
         enum ending how = round % ENDINGS;
         begin();
         run_threads(how);
@@ -441,6 +441,7 @@ int main(int argc, char **argv) {
         total.rounds[how]++;
         compare(how);
         walcore_writer_free(writer);
+        sem_destroy(&enough);
         close(tail_fd);
     }
     for (int i = 0; i < APPENDERS; i++) free(appenders[i].acks);

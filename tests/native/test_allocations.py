@@ -13,7 +13,7 @@ from tests.native.extension import build_copy, environment
 
 HERE = Path(__file__).parent
 WRAP = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc")]
-TIMEOUT_S = 120
+TIMEOUT_S = 240
 EXPECTED = [
     "open: MemoryError",
     "open again: MemoryError",

@@ -8,7 +8,7 @@ import pytest
 
 from tests.native import sanitized
 
-TIMEOUT_S = 240
+TIMEOUT_S = 400
 PASSED_MIN = 190
 OVER_READ = """
 from walstore._native import ffi, lib

@@ -14,24 +14,24 @@ NATIVE = ROOT / "walstore" / "_native"
 SOURCES = [ROOT / "tests" / "native" / "drive_writer.c"]
 SOURCES += [NATIVE / name for name in ("writer.c", "record.c", "crc32c.c", "files.c")]
 FLAGS = ["-g", "-O1", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-UNDEBUG", "-pthread"]
-SECONDS = 4
-TIMEOUT_S = 60
+ROUNDS = 12
+TIMEOUT_S = 150
 COUNTS_MIN = {
-    "appends": 2000,
-    "batches": 100,
-    "submits": 500,
-    "copies": 20,
-    "rolls": 30,
-    "truncations": 20,
-    "full": 5,
-    "watches": 100,
-    "looks": 100,
-    "wakeups": 100,
-    "syncs": 500,
-    "checked": 1500,
-    "done": 2,
-    "poisoned": 2,
-    "stopped": 2,
+    "appends": 1500 * ROUNDS,
+    "batches": 500,
+    "submits": 3000,
+    "copies": 200,
+    "rolls": 50,
+    "truncations": 50,
+    "full": 10,
+    "watches": 200,
+    "looks": 200,
+    "wakeups": 200,
+    "syncs": 1000,
+    "checked": 1200 * ROUNDS,
+    "done": 4,
+    "poisoned": 4,
+    "stopped": 4,
 }
 
 
@@ -47,7 +47,7 @@ def test_threads_on_one_writer(tmp_path: Path, sanitizers: str) -> None:
     where.mkdir()
     build(driver, sanitizers)
     done = subprocess.run(
-        [str(driver), str(where), str(SECONDS), str(seed_of("threads"))],
+        [str(driver), str(where), str(ROUNDS), str(seed_of("threads"))],
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
