@@ -2,11 +2,11 @@
  *
  *   drive_writer DIRECTORY ROUNDS SEED
  *
- * Threads append, submit and wait, write batches, roll to a new segment, truncate, run out of space,
- * watch, locate and are notified. After so many acks a round ends, in one of three ways: everyone
- * is done, the writer is poisoned, or it is stopped under them. Then the segments are scanned: what
- * was acked is there, as it was written, and nothing that nobody wrote. Prints what was done; exits
- * 1 when it is not so. */
+ * Threads append, submit and wait, write batches, roll to a new segment, truncate, run out of
+ * space, watch, locate and are notified. After so many acks a round ends, in one of three ways:
+ * everyone is done, the writer is poisoned, or it is stopped under them. Then the segments are
+ * scanned: what was acked is there, as it was written, and nothing that nobody wrote. Prints what
+ * was done; exits 1 when it is not so. */
 #define _GNU_SOURCE
 #include "walcore.h"
 

@@ -41,4 +41,6 @@ void *__wrap_calloc(size_t count, size_t bytes) {
     return is_due() ? NULL : __real_calloc(count, bytes);
 }
 
-void *__wrap_realloc(void *old, size_t bytes) { return is_due() ? NULL : __real_realloc(old, bytes); }
+void *__wrap_realloc(void *old, size_t bytes) {
+    return is_due() ? NULL : __real_realloc(old, bytes);
+}

@@ -52,7 +52,7 @@ def run_python(
     `bytes` is seen too."""
     settings = {
         "LD_PRELOAD": f"{_runtime('asan')} {_runtime('ubsan')}",
-        "ASAN_OPTIONS": "detect_leaks=0",
+        "ASAN_OPTIONS": "detect_leaks=0:quarantine_size_mb=32",
         "UBSAN_OPTIONS": "print_stacktrace=1",
         "PYTHONMALLOC": "malloc",
     }
