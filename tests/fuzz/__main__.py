@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -20,6 +21,7 @@ def main(limit: str) -> None:
         executions = fuzz(name, where, seed, runs=runs, seconds=seconds)
         print(f"{name}: executions={executions}", flush=True)
         assert executions >= max(runs, 1), name
+    shutil.rmtree(where)  # it stays, with the input, when one is broken
 
 
 if __name__ == "__main__":
