@@ -31,7 +31,7 @@ def fuzz(name: str, where: Path, seed: int, *, runs: int = 0, seconds: int = 0) 
     found.mkdir()
     limits = [f"-runs={runs}"] if runs else [f"-max_total_time={seconds}"]
     command = [sys.executable, "-m", "tests.fuzz.one", name, *limits, f"-seed={seed or 1}"]
-    command += [f"-max_len={INPUT_BYTES_MAX}", f"-artifact_prefix={where}/", "-timeout=20"]
+    command += [f"-max_len={INPUT_BYTES_MAX}", f"-artifact_prefix={where}/", "-timeout=120"]
     command += [str(found), str(CORPUS / name)]
     timeout_s = START_S + seconds + runs / EXECUTIONS_PER_S_MIN
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s)
