@@ -10,7 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HEADER_BYTES = WALCORE_RECORD_HEADER_BYTES, SEED = 7, INDEX_MAX = 8, OUT_MAX = 16 };
+enum {
+    HEADER_BYTES = WALCORE_RECORD_HEADER_BYTES,
+    SEED = 7,
+    OTHER_SEED = 11,
+    INDEX_MAX = 8,
+    OUT_MAX = 16,
+};
 
 static void check(int truth, const char *what) {
     if (truth) return;
@@ -58,6 +64,45 @@ static void scan_both_ways(const uint8_t *data, size_t bytes, const walcore_scan
     }
 }
 
+/* What was decoded, bound to another segment, is the same there, and nowhere else. */
+static void reseal(const uint8_t *data, size_t bytes, const walcore_scan_state *start) {
+    walcore_scan_state here = *start;
+    size_t count = walcore_scan(data, bytes, &here, NULL, 0);
+    size_t good = (size_t)here.consumed;
+    uint8_t *copy = malloc(good ? good : 1);
+    if (!copy) return;
+    memcpy(copy, data, good);
+    walcore_reseal(copy, good, OTHER_SEED);
+    walcore_scan_state there = *start;
+    there.seed = OTHER_SEED;
+    check(walcore_scan(copy, good, &there, NULL, 0) == count, "resealed records are all there");
+    check(there.consumed == good && there.next_lsn == here.next_lsn, "resealed records end there");
+    walcore_reseal(copy, good, SEED);
+    check(memcmp(copy, data, good) == 0, "sealed back they are as they were");
+    free(copy);
+}
+
+static void find(const uint8_t *data, size_t bytes, const walcore_scan_state *start, int ahead) {
+    walcore_scan_state scanning = *start, finding = *start;
+    size_t good = walcore_scan(data, bytes, &scanning, NULL, 0);
+    walcore_entry entry;
+    int found = walcore_find(data, bytes, &finding, start->next_lsn + (unsigned)ahead, &entry);
+    if (found) check(entry.payload_at + entry.payload_bytes <= bytes, "what is found lies inside");
+    check(found || (size_t)ahead >= good, "what is good is found");
+    check(found == (finding.stop == WALCORE_SCAN_LIMIT), "it says why it found nothing");
+}
+
+static void look_ahead(const uint8_t *data, size_t bytes, const walcore_scan_state *start) {
+    walcore_ahead found;
+    memset(&found, 0, sizeof found);
+    found.bad_lsn = start->next_lsn;
+    found.lsn_max = start->next_lsn + 1000;
+    walcore_look_ahead(data, bytes, start->base_at, SEED, &found);
+    if (!found.proof_lsn) return;
+    check(found.proof_at < start->base_at + bytes, "the proof lies inside");
+    check(found.proof_lsn > found.bad_lsn && found.valid_end > found.proof_at, "and behind");
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t bytes) {
     static int ready;
     if (!ready) walcore_crc32c_init();
@@ -79,16 +124,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t bytes) {
     start.base_at = 8192;
     if (bytes >= 16 && first & 0x40) memcpy(&start.next_lsn, data + 8, 8); /* pass the lsn check */
     scan_both_ways(data, bytes, &start);
-    walcore_ahead found;
-    memset(&found, 0, sizeof found);
-    found.bad_lsn = start.next_lsn;
-    found.lsn_max = start.next_lsn + 1000;
-    walcore_look_ahead(data, bytes, start.base_at, SEED, &found);
-    if (found.proof_lsn) check(found.proof_at < start.base_at + bytes, "the proof lies inside");
-    walcore_scan_state finding = start;
-    walcore_entry entry;
-    if (walcore_find(data, bytes, &finding, start.next_lsn + (first & 3), &entry))
-        check(entry.payload_at + entry.payload_bytes <= bytes, "what is found lies inside");
+    look_ahead(data, bytes, &start);
+    find(data, bytes, &start, first & 3);
+    reseal(data, bytes, &start);
     free(data);
     return 0;
 }

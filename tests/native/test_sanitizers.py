@@ -14,6 +14,7 @@ from tests.helpers import ROOT, seed_of
 
 NATIVE = ROOT / "walstore" / "_native"
 SOURCES = [ROOT / "tests" / "native" / "fuzz_scan.c", NATIVE / "record.c", NATIVE / "crc32c.c"]
+CORPUS = ROOT / "tests" / "native" / "corpus" / "fuzz_scan"
 RUNS_MIN = int(os.environ.get("WALSTORE_FUZZ_RUNS", "1000000"))
 TIMEOUT_S = 200 + RUNS_MIN // 50_000
 FLAGS = ["-g", "-O1", "-std=gnu11", f"-I{NATIVE}", "-fno-sanitize-recover=all"]
@@ -44,12 +45,11 @@ def test_libfuzzer_finds_nothing(tmp_path: Path) -> None:
     fuzzer = tmp_path / "fuzz_scan"
     if not compile_with("clang", fuzzer, "-fsanitize=fuzzer,address,undefined"):
         pytest.skip("clang with libFuzzer is not here; the driver below does the work alone")
-    corpus = tmp_path / "corpus"
-    corpus.mkdir()
+    found = tmp_path / "corpus"  # what it finds goes into the first directory
+    found.mkdir()
     seed = seed_of("libFuzzer") or 1
-    runs = run(
-        [str(fuzzer), f"-runs={RUNS_MIN}", f"-seed={seed}", "-max_len=400", "corpus"], tmp_path
-    )
+    command = [str(fuzzer), f"-runs={RUNS_MIN}", f"-seed={seed}", "-max_len=400"]
+    runs = run([*command, str(found), str(CORPUS)], tmp_path)
     print(f"executions={runs}")
     assert runs >= RUNS_MIN
 

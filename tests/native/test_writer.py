@@ -25,11 +25,13 @@ SECOND_NS = 1_000_000_000
 class Native:
     """A C writer on a file of its own."""
 
-    def __init__(self, path: Path, level: int = lib.WALCORE_LEVEL_DURABLE) -> None:
+    def __init__(
+        self, path: Path, level: int = lib.WALCORE_LEVEL_DURABLE, *, flusher: bool = True
+    ) -> None:
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT)
         self.raw = ffi.gc(lib.walcore_writer_new(level, 0, self.fd, 0, 7), lib.walcore_writer_free)
         self.attach(1)
-        assert lib.walcore_writer_start(self.raw) == 0
+        assert not flusher or lib.walcore_writer_start(self.raw) == 0
         lib.walcore_thaw(self.raw)
 
     def attach(self, next_lsn: int, *, term: int = 1, zeroed: bool = True) -> None:
@@ -129,6 +131,17 @@ def test_stopped_writer_takes_nothing(native: Native) -> None:
     lib.walcore_writer_stop(native.raw)
     assert native.append(b"x") == lib.WALCORE_STOPPED
     assert lib.walcore_watch(native.raw, 1, 30 * SECOND_NS) == lib.WALCORE_STOPPED
+
+
+def test_nothing_is_written_after_a_stop(tmp_path: Path) -> None:
+    """The descriptor may be closed by then, and its number be that of another file."""
+    native = Native(tmp_path / "file", flusher=False)
+    assert native.submit(b"staged") == 1
+    lib.walcore_writer_stop(native.raw)
+    assert native.wait(1) == lib.WALCORE_STOPPED
+    assert lib.walcore_freeze(native.raw) == lib.WALCORE_STOPPED
+    assert native.payloads() == []
+    os.close(native.fd)
 
 
 def test_term_never_goes_back(native: Native) -> None:

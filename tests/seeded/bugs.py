@@ -217,8 +217,8 @@ BUGS = (
         (
             Edit(
                 WRITING_PY,
-                "            files.sync_data(fd, path)\n            self.meta = meta = meta.next()\n",
-                "            self.meta = meta = meta.next()\n",
+                "files.sync_data(fd, path)\n            self.meta = meta = meta.next()\n",
+                "self.meta = meta = meta.next()\n",
             ),
             Edit(
                 WRITING_PY,
@@ -234,8 +234,8 @@ BUGS = (
         (
             Edit(
                 WRITING_PY,
-                "            files.sync_data(fd, path)\n            self.meta = meta = meta.next()\n",
-                "            self.meta = meta = meta.next()\n",
+                "files.sync_data(fd, path)\n            self.meta = meta = meta.next()\n",
+                "self.meta = meta = meta.next()\n",
             ),
         ),
         (CRASH,),

@@ -196,7 +196,8 @@ def test_a_timeout_says_nothing_of_the_entry(
     monkeypatch.setenv("SLOW_ENTERED", str(entered))
     monkeypatch.setenv("SLOW_FLAG", str(flag))
     monkeypatch.setenv("SLOW_FIFO", str(fifo))
-    monkeypatch.setenv("LD_PRELOAD", str(shim))
+    # Behind what is preloaded already: a sanitizer wants to be the first.
+    monkeypatch.setenv("LD_PRELOAD", f"{os.environ.get('LD_PRELOAD', '')} {shim}".strip())
     assert run_child(SLOW, tmp_path / "log", flag, fifo, entered, timeout_s=20).strip() == "good"
     monkeypatch.delenv("LD_PRELOAD")
     assert payloads(contents(tmp_path / "log")) == [b"fast", b"slow"]

@@ -257,6 +257,12 @@ def test_what_is_not_surely_ours_is_a_stray_and_never_a_leftover(log: Path, data
     assert len(layout.segments) == 3
 
 
+@pytest.mark.parametrize(("name_id", "id_max"), [("0000000d", 13), ("f" * 16, 9)])
+def test_a_foreign_name_cannot_use_up_the_ids(log: Path, name_id: str, id_max: int) -> None:
+    (log / f"00000000000000000031-{name_id}.wal").write_bytes(b"not ours")
+    assert load_layout(str(log), META).segment_id_max == id_max
+
+
 def test_other_files_are_told_apart(log: Path) -> None:
     names = ["spare-0000000a.wal", "cut-00000009-000000008192-0.bin", "notes.txt", NAMES[0] + "~"]
     for name in names:

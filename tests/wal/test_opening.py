@@ -353,7 +353,7 @@ def test_fork_leaves_the_log_to_the_parent(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("read_only", [False, True])
-@pytest.mark.parametrize("what", ["meta", "record", "name"])
+@pytest.mark.parametrize("what", ["meta", "record"])
 def test_count_that_no_writer_gets_to_is_refused(
     tmp_path: Path, what: str, read_only: bool
 ) -> None:
@@ -363,8 +363,6 @@ def test_count_that_no_writer_gets_to_is_refused(
     record = Record(1, term=absurd if what == "record" else 1, payload=b"x")
     meta = raw.meta_block(raw.meta_of(term=absurd if what == "meta" else 1))
     raw.write_segment(tmp_path, header, raw.encode_all([record], raw.seed_of(header)))
-    if what == "name":
-        (tmp_path / f"{9:020d}-{absurd:08x}.wal").write_bytes(b"")
     (tmp_path / META_NAME).write_bytes(meta.ljust(BLOCK_BYTES, b"\0") * 2 + bytes(24))
     before = snapshot(tmp_path)
     with pytest.raises(CorruptLogError, match="makes no sense"):

@@ -361,7 +361,7 @@ static int advance_to(walcore_writer *w, uint64_t generation, uint64_t lsn, int 
         if (w->durable_lsn >= lsn) return WALCORE_OK;
         if (level == WALCORE_LEVEL_WRITTEN && w->written_lsn >= lsn) return WALCORE_OK;
         if (w->poisoned) return WALCORE_POISONED;
-        if (w->stopping) return WALCORE_STOPPED; /* the descriptors may be closed by now */
+        if (w->stopping) return WALCORE_STOPPED; /* the descriptor may be another file's by now */
         if (w->written_lsn < lsn && !w->writing) {
             write_staged(w);
             /* Whoever found `writing` set must look again. A leader that wants it durable need not
@@ -917,7 +917,7 @@ int walcore_notify_arm(walcore_writer *w, int slot, uint64_t generation, uint64_
 size_t walcore_index_copy(walcore_writer *w, uint32_t *pairs, size_t count_max) {
     pthread_mutex_lock(&w->mutex);
     size_t count = w->index_count;
-    if (count <= count_max) memcpy(pairs, w->index, count * WALCORE_INDEX_ENTRY_BYTES);
+    if (count && count <= count_max) memcpy(pairs, w->index, count * WALCORE_INDEX_ENTRY_BYTES);
     pthread_mutex_unlock(&w->mutex);
     return count;
 }

@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 
 from walstore.errors import CorruptLogError, UnsupportedFormatError
-from walstore.limits import BLOCK_BYTES, LSN_MAX
+from walstore.limits import BLOCK_BYTES
 from walstore.wal import files
 from walstore.wal.meta import META_NAME, Meta
 from walstore.wal.recovery import check_whole
@@ -39,6 +39,7 @@ __all__ = [
 
 SPARE_PREFIX = "spare-"
 CUT_PREFIX = "cut-"
+_FOREIGN_ID_MAX = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,9 +195,6 @@ def load_layout(path: str, meta: Meta) -> Layout:
         # A copy under another name has the id of the real one, and a header that betrays it.
         if parsed and (parsed[1] not in ids or _is_ours(path, name, meta)):
             ids[parsed[1]] = name
-    id_max = max(ids, default=0)
-    if id_max > LSN_MAX:
-        raise CorruptLogError(os.path.join(path, ids[id_max]), 0, 0, "its id makes no sense")
     chain = _Chain(path, meta, ids)
     found = [chain.load(meta.tail_segment_id, None)]
     while found[-1].first_lsn > meta.first_lsn:
@@ -208,11 +206,13 @@ def load_layout(path: str, meta: Meta) -> Layout:
     unused = [name for name in ids.values() if name not in used]
     leftovers = tuple(name for name in unused if _is_ours(path, name, meta))
     known = {META_NAME, *used, *spares, *cuts, *leftovers}
+    # A file that is not ours is not written over either; but its name must not use up all ids.
+    taken = [i for i, name in ids.items() if name in known or i <= _FOREIGN_ID_MAX]
     return Layout(
         segments=tuple(found),
         leftovers=leftovers,
         spares=spares,
         cuts=cuts,
         strays=tuple(name for name in names if name not in known),
-        segment_id_max=id_max,
+        segment_id_max=max(taken),
     )

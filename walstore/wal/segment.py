@@ -74,7 +74,8 @@ _BINDING = struct.Struct("<Q16sQQ")
 assert _HEADER.size == 104
 assert _SEAL.size == 112
 
-_NAME = re.compile(r"([0-9]{20})-([0-9a-f]{8,16})\.wal")
+# One name for each segment: a file with more zeros in its name is some other file.
+_NAME = re.compile(r"([0-9]{20})-([0-9a-f]{8}|[1-9a-f][0-9a-f]{8,15})\.wal")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,55 @@
+"""Records: the scanner agrees with its specification, and what it decodes is what was encoded."""
+
+from __future__ import annotations
+
+from tests.fuzz.fix import fix_records
+from tests.native import twin
+from tests.native.test_record import compare
+from walstore._native import ffi, lib
+from walstore.wal.record import Scanner, entries_of, pack_entries, reseal
+
+__all__ = ["one_input"]
+
+SEED, OTHER_SEED = 7, 0xFFFFFFF1
+BASE_AT = 8192
+
+
+def one_input(data: bytes) -> None:
+    """Scans the input as records."""
+    if not data:
+        return
+    choice, data = data[0], data[1:]
+    next_lsn, term = choice & 7, choice >> 3 & 1
+    if choice & 0x80:
+        data = fix_records(data, SEED, next_lsn)
+    stop_lsn = next_lsn + 2 if choice & 16 else twin.FOREVER
+    scan = compare(data, SEED, next_lsn, term, stop_lsn=stop_lsn, base_at=BASE_AT)
+    _check_encoded(data[: scan.consumed], next_lsn, term)
+    _check_find(data, next_lsn, term, scan.consumed)
+
+
+def _check_encoded(good: bytes, next_lsn: int, term: int) -> None:
+    """What was decoded encodes to the same bytes, also by way of another segment."""
+    records = twin.Scan(SEED, next_lsn, term).run(good)
+    assert b"".join(twin.encode(record, SEED) for record in records) == good
+    elsewhere = reseal(good, OTHER_SEED)
+    assert elsewhere == b"".join(twin.encode(record, OTHER_SEED) for record in records)
+    assert reseal(elsewhere, SEED) == good
+    entries = entries_of(good, 0, Scanner(SEED, next_lsn, term).decode(good, 0, BASE_AT))
+    packed = pack_entries(entries)
+    assert len(packed) == len(records) * ffi.sizeof("walcore_entry")
+
+
+def _check_find(data: bytes, next_lsn: int, term: int, good_bytes: int) -> None:
+    """Each good record is found, and what is found behind the good ones is sound too."""
+    good = Scanner(SEED, next_lsn, term)
+    entries = entries_of(data, 0, good.decode(data[:good_bytes], 0, BASE_AT))
+    for entry in entries:
+        assert Scanner(SEED, next_lsn, term).find(data, entry.lsn) == entry
+    wanted_lsn = next_lsn + len(entries) + 1
+    scanner = Scanner(SEED, next_lsn, term)
+    found = scanner.find(data, wanted_lsn)
+    if found is None:
+        assert scanner.state.stop != lib.WALCORE_SCAN_LIMIT
+    else:
+        assert (found.lsn, found.kind > 0, found.term >= term) == (wanted_lsn, True, True)
