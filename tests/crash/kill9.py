@@ -17,9 +17,10 @@ import time
 import traceback
 from dataclasses import asdict, dataclass, field
 
+from walstore.testing.workers import now
+
 from .ledger import Ledger
 from .session import MarkedLog, Session, recover
-from .workers import now
 from .workloads import target_named
 
 ROUNDS_PER_LOG = 12

@@ -18,13 +18,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from .disk import Disk, Image, write_image
-from .enumerate import Explorer, Planner, Recording, Report, State, remove_tree, signature
-from .ledger import Ledger, Mark
+from walstore.testing.disk import Disk, Image, write_image
+from walstore.testing.explore import Planner, Report, State, remove_tree
+from walstore.testing.shim import CHANGES, READS, Action, Shim
+from walstore.testing.trace import SYNCS, Kind
+from walstore.testing.workers import finish_all, now, scratch_folder, start
+
+from .ledger import Ledger, Mark, Recovered
 from .session import Session, StopWorkload, Target
-from .shim import CHANGES, READS, Action, Shim
-from .trace import SYNCS, Kind
-from .workers import finish_all, now, scratch_folder, start
+from .states import LogRecording, describe, explorer, save, signature
 from .workloads import Workload, target_named, workload_named
 
 SAVED = Path(tempfile.gettempdir()) / "walstore-crash-states"
@@ -102,7 +104,7 @@ class Lab:
         *,
         initial: Image | None = None,
         marks: Sequence[Mark] = (),
-    ) -> Recording:
+    ) -> LogRecording:
         """Runs a workload on a fresh directory (or a copy of `initial`), recorded."""
         rng = random.Random(f"{workload.name} {seed}")
         if workload.starts_from:
@@ -128,7 +130,7 @@ class Lab:
         initial: Image,
         marks: Sequence[Mark],
         arm: Callable[[], None] | None = None,
-    ) -> Recording:
+    ) -> LogRecording:
         target = target_named(workload.target)
         root = os.path.join(self.scratch, "recording")
         write_image(initial, root)
@@ -144,7 +146,9 @@ class Lab:
         finally:
             trace = self.shim.stop()
             self.shim.sync_delay(0)
-        recording = Recording(target, root, trace, workload.name, seed, initial, tuple(marks))
+        recording = LogRecording(
+            root, trace, workload.name, seed, initial, tuple(marks), target=target
+        )
         disk = Disk(root, initial)
         for event in recording.events:
             disk.apply(event)
@@ -180,23 +184,22 @@ class Lab:
         rng = random.Random(f"explore {workload.name} {seed}")
         second = Report()
 
-        def follow(_: Recording, state: State, ledger: Ledger) -> None:
+        def follow(state: State[Recovered], ledger: Ledger) -> None:
             if rng.random() < spec.second_order:
                 report = self._second_order(recording, state, ledger, rng)
                 second.states += report.states
                 second.bad += report.bad
 
-        explorer = Explorer(
+        report = explorer(
             recording, self.scratch, rng,
             states_per_point=spec.states_per_point, states_max=states_max, follow=follow,
-        )  # fmt: skip
-        report = explorer.run()
+        ).run()  # fmt: skip
         report.second_order = second.states
         report.bad += second.bad
         return report
 
     def _second_order(
-        self, first: Recording, state: State, ledger: Ledger, rng: random.Random
+        self, first: LogRecording, state: State[Recovered], ledger: Ledger, rng: random.Random
     ) -> Report:
         """Crashes the recovery of a crash; half of the time a call of it fails, too."""
         marks = (*ledger.marks, {"t": "crash"})
@@ -210,8 +213,7 @@ class Lab:
 
         workload = Workload(f"{first.workload}-recovery", reopen, target=first.target.name)
         recording = self._record(workload, first.seed, rng, state.image, marks, arm)
-        explorer = Explorer(recording, self.scratch, rng, states_per_point=4, states_max=24)
-        return explorer.run()
+        return explorer(recording, self.scratch, rng, states_per_point=4, states_max=24).run()
 
 
 def reopen(session: Session) -> None:
@@ -262,7 +264,7 @@ def work(spec: Spec) -> Outcome:
                 name = order + signature(bad.problems[0])
                 count = outcome.by_problem[name] = outcome.by_problem.get(name, 0) + 1
                 if count == 1 and len(outcome.reports) < SAVED_MAX:
-                    outcome.reports.append(bad.describe(bad.save(SAVED)))
+                    outcome.reports.append(describe(bad, save(bad, SAVED)))
         seed += spec.workers
     outcome.seconds = time.monotonic() - started
     return outcome
@@ -296,7 +298,7 @@ def run_workers(spec: Spec, *, workers: int | None = None, timeout_s: float = 60
         part["states"] = -(-spec.states // count)
         part["states_each"] = -(-spec.states_each // count)
         scratch = str(part["scratch"])
-        running.append((scratch, start("lab", json.dumps(part), scratch)))
+        running.append((scratch, start(f"{__package__}.lab", json.dumps(part), scratch)))
     for result in finish_all(running, timeout_s):
         total.add(Outcome(**result))
     for scratch, _ in running:

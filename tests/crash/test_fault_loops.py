@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from walstore.testing.faults import FAULTS
+
 from . import faults
 from .settings import scaled, seed
 from .workloads import workloads
@@ -18,9 +20,7 @@ WORKLOADS: tuple[str, ...] = (
     "begin_term",
     "torn_tail",
 )
-FAULT_NAMES: tuple[str, ...] = tuple(
-    name for name in faults.FAULTS if not name.startswith("edquot")
-)
+FAULT_NAMES: tuple[str, ...] = tuple(name for name in FAULTS if not name.startswith("edquot"))
 HITS_MIN = 6_000
 
 
@@ -28,7 +28,7 @@ def test_every_storage_call_failing(capsys: pytest.CaptureFixture[str]) -> None:
     names, kinds = WORKLOADS, FAULT_NAMES
     if scaled(1) > 1:
         names = tuple(w.name for w in workloads("walstore") if w.faults)
-        kinds = tuple(faults.FAULTS)
+        kinds = tuple(FAULTS)
     pairs = [(name, fault) for fault in kinds for name in names]
     first_seed = seed()
     outcome = faults.run_workers(pairs, first_seed)

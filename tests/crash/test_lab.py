@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 
+from walstore.testing.disk import SECTOR, Choice, Disk, Garbage, Image, Plan
+from walstore.testing.faults import FAULTS
+from walstore.testing.shim import environment
+from walstore.testing.trace import Event, Kind
+
 from . import faults, lab
 from .checks import CHECKS
-from .disk import SECTOR, Choice, Disk, Garbage, Image, Plan
 from .ledger import Entry, Ledger, Recovered, digest
 from .settings import scaled, seed
-from .shim import environment
 from .toy import BUGS
-from .trace import Event, Kind
 
 
 @pytest.mark.parametrize("name", CHECKS)
@@ -54,10 +56,10 @@ def test_toy_with_a_bug_is_found(bug: str, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_fault_loops_pass_the_correct_toy() -> None:
-    outcome = faults.run_workers([("toy", fault) for fault in faults.FAULTS], seed())
+    outcome = faults.run_workers([("toy", fault) for fault in FAULTS], seed())
     assert outcome.bad == 0, "\n".join(outcome.reports)
     assert outcome.hits >= 400, outcome
-    assert all(outcome.by_fault.get(fault) for fault in faults.FAULTS), outcome
+    assert all(outcome.by_fault.get(fault) for fault in FAULTS), outcome
 
 
 def test_fault_loops_find_the_toy_that_tries_a_sync_again() -> None:

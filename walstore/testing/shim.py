@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from .trace import Kind
+from walstore.testing.trace import Kind
 
 SOURCE = Path(__file__).with_name("shim.c")
 FLAGS = ("-std=gnu11", "-O2", "-g", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror")

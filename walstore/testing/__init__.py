@@ -1,0 +1,1 @@
+"""The crash lab, for any store that must survive a crash."""
