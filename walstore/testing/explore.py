@@ -111,7 +111,8 @@ class Planner:
             count = sum(1 for change in inode.pending if change.seq <= cut)
             files[number] = Choice(count, count)
         names = frozenset(seq for seq in self.names if seq <= cut)
-        return Plan(names, files, f"kept only what came up to event {cut}")
+        note = f"kept only what came up to event {cut}" if cut else "lost all that was not synced"
+        return Plan(names, files, note)
 
     def without(self, seq: int, number: int, index: int) -> Plan:
         """One change of one file is lost."""

@@ -39,3 +39,20 @@ def _faults() -> Iterator[Fault]:
 
 
 FAULTS = {fault.name: fault for fault in _faults()}
+
+# What a store of somebody else is tried with. Calls that need no space do not fail for want of it.
+_SPACE = frozenset({Kind.WRITE, Kind.TRUNCATE, Kind.ALLOCATE, Kind.MKDIR, Kind.RENAME})
+FAILING_CALLS = (
+    FAULTS["eio-once"],
+    FAULTS["eio-forever"],
+    FAULTS["short-once"],
+    FAULTS["eintr-once"],
+    FAULTS["read-eio-once"],
+    FAULTS["kill-torn"],
+)
+FULL_DISK = (
+    Fault("enospc-once", Action.ERRNO, errno.ENOSPC, False, _SPACE),
+    Fault("enospc-forever", Action.ERRNO, errno.ENOSPC, True, _SPACE),
+    FAULTS["short-full-once"],
+    FAULTS["short-full-forever"],
+)
