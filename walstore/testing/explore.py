@@ -314,7 +314,7 @@ class Explorer(Generic[R]):
                 self.report.states += 1
                 if self.follow and not self.ledger.problems(state.recovered):
                     self.follow(state)
-            states[key] = state
+            states[key] = State(image, plan.note, state.recovered)
         return states
 
     def _judge(self, states: dict[int, State[R]], disk: Disk) -> None:

@@ -57,7 +57,7 @@ def _child(call: Callable[[], object], note: str, timeout_s: float) -> NoReturn:
         except BaseException as error:  # whatever it raises is the result
             json.dump(
                 {
-                    "problem": f"{type(error).__name__}: {error}".strip()[:DETAILS_MAX],
+                    "problem": f"raised {type(error).__name__}: {error}"[:DETAILS_MAX],
                     "details": story_of(error)[-DETAILS_MAX:],
                     "raised": type(error).__name__,
                 },

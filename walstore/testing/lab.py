@@ -132,7 +132,7 @@ class CrashLab:
                 except BaseException as error:  # whatever the check raises is what the test shows
                     error.add_note(story)
                     raise
-        raise AssertionError(f"{case.problem}\n{case.details}\n{story}")
+        raise AssertionError("\n".join(filter(None, (case.problem, case.details, story))))
 
 
 def ask(check: Check, case: Case, place: Path, folder: Path) -> None:

@@ -26,6 +26,7 @@ def send(*functions: Function) -> dict[str, Any]:
     Raises:
         CrashLabError: one of them is local to another function, a lambda, or otherwise nameless.
     """
+    __tracebackhide__ = True  # of pytest: the sentence is all there is to see
     for function in functions:
         try:
             pickle.dumps(function)

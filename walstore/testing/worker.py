@@ -92,7 +92,7 @@ class Marks:
 
     def problems(self, image: Image) -> list[str]:
         ending = self._worker.verdict(image, self.marks)
-        return [ending.problem, ending.details, ending.raised] if ending.problem else []
+        return list(failure(ending)) if ending.problem else []
 
 
 class Worker:
@@ -301,11 +301,11 @@ class Worker:
         if not ending.problem or raised or killed:
             ending = self.verdict(live, marks)
             what = f"the check fails after {what}"
-            problems = (ending.problem, ending.details, ending.raised)
+            problems = failure(ending)
         else:
             self.outcome.bad += 1
             what = f"the workload fails with {what}"
-            problems = (f"the workload: {ending.problem}", ending.details, "")
+            problems = (f"the workload {ending.problem}", ending.details, "")
         if ending.problem:
             at = len(recording.events) - 1
             self.save(BadState(recording, at, live, live, tuple(marks), "", problems, ()), what)
@@ -364,6 +364,11 @@ class Worker:
             lost=differences(bad.live, bad.image),
         )
         self.outcome.place = str(case.save(bad.image, Path(self.spec.save)))
+
+
+def failure(ending: Ending) -> tuple[str, str, str]:
+    """The problems of a bad state: what `Worker.save` makes a case of."""
+    return f"the check {ending.problem}", ending.details, ending.raised
 
 
 def changes(recording: Recording) -> int:
