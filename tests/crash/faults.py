@@ -26,7 +26,7 @@ from walstore.testing.explore import remove_tree
 from walstore.testing.faults import FAULTS, Fault
 from walstore.testing.shim import Shim
 from walstore.testing.trace import SYNCS, Event, Kind, parse
-from walstore.testing.workers import finish_all, now, scratch_folder, start
+from walstore.testing.workers import disk_folder, finish_all, hush, now, scratch_folder, start
 
 from .lab import SAVED, Lab
 from .ledger import Ledger, Mark
@@ -53,7 +53,8 @@ class Spec:
     explore: float = (
         0.05  # share of the runs that are explored for power cuts, besides failed syncs
     )
-    scratch: str = ""
+    scratch: str = ""  # in memory, where possible
+    disk: str = ""  # on a real filesystem
 
 
 @dataclass
@@ -180,7 +181,8 @@ class FaultLoop:
 
     def _start_of(self, workload: Workload) -> tuple[Image, tuple[Mark, ...]]:
         if workload.name not in self._starts:
-            self._starts[workload.name] = Lab(self.spec.scratch).start_of(workload, self.spec.seed)
+            lab = Lab(self.spec.scratch, self.spec.disk)
+            self._starts[workload.name] = lab.start_of(workload, self.spec.seed)
         return self._starts[workload.name]
 
     def _with_fault(self, workload: Workload, fault: Fault, k: int, session: Session) -> None:
@@ -352,20 +354,22 @@ def run_workers(
     count = workers or min(os.cpu_count() or 1, 8)
     total, running = Outcome(), []
     for index in range(count):
-        spec = Spec([*pairs[index::count]], seed, k, scratch=scratch_folder())
+        spec = Spec([*pairs[index::count]], seed, k, scratch=scratch_folder(), disk=disk_folder())
         running.append(
-            (spec.scratch, start(f"{__package__}.faults", json.dumps(asdict(spec)), spec.scratch))
+            (spec, start(f"{__package__}.faults", json.dumps(asdict(spec)), spec.scratch))
         )
-    for result in finish_all(running, timeout_s):
+    for result in finish_all([(spec.scratch, process) for spec, process in running], timeout_s):
         total.add(Outcome(**result))
-    for scratch, _ in running:
-        remove_tree(scratch)
+    for spec, _ in running:
+        remove_tree(spec.scratch)
+        remove_tree(spec.disk)
     return total
 
 
 def main(argument: str) -> None:
     options = json.loads(argument)
     if Shim.loaded():
+        hush()
         print(json.dumps(asdict(work(Spec(**options)))))
         return
     names = options.get("faults", list(FAULTS))

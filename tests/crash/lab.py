@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import traceback
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from walstore.testing.disk import Disk, Image, write_image
 from walstore.testing.explore import Planner, Report, State, remove_tree
 from walstore.testing.shim import CHANGES, READS, Action, Shim
 from walstore.testing.trace import SYNCS, Kind
-from walstore.testing.workers import finish_all, now, scratch_folder, start
+from walstore.testing.workers import disk_folder, finish_all, hush, now, scratch_folder, start
 
 from .ledger import Ledger, Mark, Recovered
 from .session import Session, StopWorkload, Target
@@ -31,6 +32,8 @@ from .workloads import Workload, target_named, workload_named
 
 SAVED = Path(tempfile.gettempdir()) / "walstore-crash-states"
 BAD_ENOUGH = 200
+SEEN = "seen"  # a worker's file of the hashes of its states
+STATES_PER_TRACE_MIN = 60  # the first few of a trace are those of every trace: no new ones
 SAVED_MAX = 30  # bad states that a worker saves and describes
 
 
@@ -52,7 +55,8 @@ class Spec:
     second_order: float = 0.03  # share of states whose recovery is crashed again
     worker: int = 0
     workers: int = 1
-    scratch: str = ""
+    scratch: str = ""  # in memory, where possible: for states
+    disk: str = ""  # on a real filesystem: what is recorded runs here
 
 
 @dataclass
@@ -60,9 +64,10 @@ class Outcome:
     """What workers covered."""
 
     seed: int = 0
-    states: int = 0
+    states: int = 0  # unique, of all traces and workers
+    again: int = 0  # recovered again, in another trace or by another worker
     points: int = 0
-    second_order: int = 0
+    second_order: int = 0  # unique, too
     bad: int = 0
     rounds: int = 0
     seconds: float = 0.0
@@ -71,7 +76,7 @@ class Outcome:
     reports: list[str] = field(default_factory=list)
 
     def add(self, other: Outcome) -> None:
-        for name in ("states", "points", "second_order", "bad", "rounds"):
+        for name in ("states", "again", "points", "second_order", "bad", "rounds"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.seconds = max(self.seconds, other.seconds)
         for name, count in other.by_workload.items():
@@ -84,9 +89,9 @@ class Outcome:
         each = " ".join(f"{name}={states}" for name, states in sorted(self.by_workload.items()))
         speed = self.states / self.seconds if self.seconds else 0
         return (
-            f"states={self.states} bad={self.bad} seed={self.seed} "
-            f"second-order={self.second_order} points={self.points} traces={self.rounds} "
-            f"seconds={self.seconds:.1f} ({speed:.0f} states/s)\n  {each}"
+            f"unique states={self.states} bad={self.bad} seed={self.seed} "
+            f"second-order={self.second_order} again={self.again} points={self.points} "
+            f"traces={self.rounds} seconds={self.seconds:.1f} ({speed:.0f} states/s)\n  {each}"
             + "".join(f"\n  {count} x {name}" for name, count in sorted(self.by_problem.items()))
         )
 
@@ -94,8 +99,9 @@ class Outcome:
 class Lab:
     """Records and explores, in a process that runs under the shim."""
 
-    def __init__(self, scratch: str) -> None:
-        self.scratch, self.shim = scratch, Shim()
+    def __init__(self, scratch: str, disk: str) -> None:
+        self.scratch, self.disk, self.shim = scratch, disk, Shim()
+        self.seen = set[int]()
 
     def record(
         self,
@@ -132,7 +138,7 @@ class Lab:
         arm: Callable[[], None] | None = None,
     ) -> LogRecording:
         target = target_named(workload.target)
-        root = os.path.join(self.scratch, "recording")
+        root = os.path.join(self.disk, "recording")
         write_image(initial, root)
         session = Session(target, root, rng, self.shim.mark, tolerant=arm is not None)
         self.shim.sync_delay(workload.sync_delay_us)
@@ -188,13 +194,16 @@ class Lab:
             if rng.random() < spec.second_order:
                 report = self._second_order(recording, state, ledger, rng)
                 second.states += report.states
+                second.again += report.again
                 second.bad += report.bad
 
         report = explorer(
             recording, self.scratch, rng,
             states_per_point=spec.states_per_point, states_max=states_max, follow=follow,
+            seen=self.seen,
         ).run()  # fmt: skip
         report.second_order = second.states
+        report.again += second.again
         report.bad += second.bad
         return report
 
@@ -213,7 +222,9 @@ class Lab:
 
         workload = Workload(f"{first.workload}-recovery", reopen, target=first.target.name)
         recording = self._record(workload, first.seed, rng, state.image, marks, arm)
-        return explorer(recording, self.scratch, rng, states_per_point=4, states_max=24).run()
+        return explorer(
+            recording, self.scratch, rng, states_per_point=4, states_max=24, seen=self.seen
+        ).run()
 
 
 def reopen(session: Session) -> None:
@@ -238,7 +249,7 @@ def work(spec: Spec) -> Outcome:
 
     How many states a trace has depends on which calls met in a group commit, so on the machine.
     """
-    lab = Lab(spec.scratch)
+    lab = Lab(spec.scratch, spec.disk)
     outcome, started = Outcome(seed=spec.seed), time.monotonic()
     outcome.by_workload = dict.fromkeys(spec.workloads, 0)
     seed = spec.seed * 1000 + spec.worker
@@ -254,6 +265,7 @@ def work(spec: Spec) -> Outcome:
                 break
             report = explore_one(lab, workload_named(name), seed, spec, left, outcome)
             outcome.states += report.states
+            outcome.again += report.again
             outcome.points += report.points
             outcome.second_order += report.second_order
             outcome.bad += len(report.bad)
@@ -267,6 +279,7 @@ def work(spec: Spec) -> Outcome:
                     outcome.reports.append(describe(bad, save(bad, SAVED)))
         seed += spec.workers
     outcome.seconds = time.monotonic() - started
+    Path(spec.scratch, SEEN).write_bytes(array("Q", lab.seen).tobytes())
     return outcome
 
 
@@ -276,7 +289,9 @@ def explore_one(
     """One trace; a workload that fails without a crash counts as bad."""
     now(lab.scratch, f"{workload.name} seed={seed}")
     try:
-        return lab.explore(workload, seed, spec, min(left, spec.states_per_trace))
+        return lab.explore(
+            workload, seed, spec, min(max(left, STATES_PER_TRACE_MIN), spec.states_per_trace)
+        )
     except Exception:
         lab.shim.stop()
         lab.shim.sync_delay(0)
@@ -284,8 +299,8 @@ def explore_one(
         outcome.reports.append(
             f"workload {workload.name} (seed {seed}) raised:\n{traceback.format_exc()[-2000:]}"
         )
-        for name in ("recording", "state"):
-            shutil.rmtree(os.path.join(lab.scratch, name), ignore_errors=True)
+        shutil.rmtree(os.path.join(lab.disk, "recording"), ignore_errors=True)
+        shutil.rmtree(os.path.join(lab.scratch, "state"), ignore_errors=True)
         return Report()
 
 
@@ -294,16 +309,32 @@ def run_workers(spec: Spec, *, workers: int | None = None, timeout_s: float = 60
     count = workers or min(os.cpu_count() or 1, 8)
     total, running = Outcome(seed=spec.seed), []
     for index in range(count):
-        part = {**asdict(spec), "worker": index, "workers": count, "scratch": scratch_folder()}
+        scratch, disk = scratch_folder(), disk_folder()
+        part = {**asdict(spec), "worker": index, "workers": count}
+        part |= {"scratch": scratch, "disk": disk}
         part["states"] = -(-spec.states // count)
         part["states_each"] = -(-spec.states_each // count)
-        scratch = str(part["scratch"])
-        running.append((scratch, start(f"{__package__}.lab", json.dumps(part), scratch)))
-    for result in finish_all(running, timeout_s):
+        running.append((scratch, disk, start(f"{__package__}.lab", json.dumps(part), scratch)))
+    results = finish_all([(scratch, process) for scratch, _, process in running], timeout_s)
+    for result in results:
         total.add(Outcome(**result))
-    for scratch, _ in running:
+    shared = count_shared([scratch for scratch, _, _ in running])
+    total.states, total.again = total.states - shared, total.again + shared
+    for scratch, disk, _ in running:
         remove_tree(scratch)
+        remove_tree(disk)
     return total
+
+
+def count_shared(folders: Sequence[str]) -> int:
+    """How many states more than one worker counted."""
+    together, counted = set[int](), 0
+    for folder in folders:
+        mine = array("Q")
+        mine.frombytes(Path(folder, SEEN).read_bytes())
+        together.update(mine)
+        counted += len(mine)
+    return counted - len(together)
 
 
 def main(argument: str) -> None:
@@ -312,6 +343,7 @@ def main(argument: str) -> None:
         outcome = run_workers(spec, workers=1)
         print(*outcome.reports, outcome, sep="\n")
         return
+    hush()
     print(json.dumps(asdict(work(spec))))
 
 

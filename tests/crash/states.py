@@ -37,6 +37,7 @@ def explorer(
     states_per_point: int,
     states_max: int,
     follow: Callable[[State[Recovered], Ledger], None] | None = None,
+    seen: set[int] | None = None,
 ) -> Explorer[Recovered]:
     """Explores the crashes of a log."""
     ledger = Ledger.of(recording.marks)
@@ -57,6 +58,7 @@ def explorer(
         recording, ledger, recover_image, rng,
         states_per_point=states_per_point, states_max=states_max,
         follow=go_on if follow else None, opens=lambda mark: json.loads(mark)["t"] == "opened",
+        seen=seen,
     )  # fmt: skip
 
 

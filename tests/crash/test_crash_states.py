@@ -8,8 +8,8 @@ from . import lab
 from .settings import scaled, seed
 from .workloads import workloads
 
-STATES_MIN = 20_000
-SECOND_ORDER_MIN = 3_000
+STATES_MIN = 50_000
+SECOND_ORDER_MIN = 5_000
 STATES_PER_WORKLOAD_MIN = 300
 
 

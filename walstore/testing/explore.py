@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Generic, Protocol, TypeVar
 
+import xxhash
+
 from walstore.testing.disk import Choice, Disk, Garbage, Image, Inode, Plan
 from walstore.testing.trace import Event, Kind, parse
 
@@ -61,7 +63,8 @@ class BadState:
 class Report:
     """What an exploration covered."""
 
-    states: int = 0
+    states: int = 0  # that no trace had led to before
+    again: int = 0  # the others
     points: int = 0
     second_order: int = 0
     bad: list[BadState] = field(default_factory=list)
@@ -256,8 +259,10 @@ class Explorer(Generic[R]):
         states_max: int,
         follow: Callable[[State[R]], None] | None = None,
         opens: Callable[[bytes], bool] = lambda mark: False,
+        seen: set[int] | None = None,
     ) -> None:
         self.recording, self.ledger, self.recover, self.rng = recording, ledger, recover, rng
+        self.seen = set[int]() if seen is None else seen  # states of all traces: counted once
         self.states_per_point, self.states_max = states_per_point, states_max
         self.follow = follow  # called for good states: second-order crashes start from here
         self.opens = opens  # whether a mark says that the store is open
@@ -308,14 +313,23 @@ class Explorer(Generic[R]):
             key = image_key(image)
             state = self._known.get(key)
             if state is None:
-                if self.report.states >= share:
+                if len(self._known) >= share:
                     break
                 state = self._known[key] = State(image, plan.note, self.recover(image))
-                self.report.states += 1
+                self._count(image)
                 if self.follow and not self.ledger.problems(state.recovered):
                     self.follow(state)
             states[key] = State(image, plan.note, state.recovered)
         return states
+
+    def _count(self, image: Image) -> None:
+        """A state that another trace led to, too, was recovered again, but counts once."""
+        one = fingerprint(image)
+        if one in self.seen:
+            self.report.again += 1
+        else:
+            self.seen.add(one)
+            self.report.states += 1
 
     def _judge(self, states: dict[int, State[R]], disk: Disk) -> None:
         for key, state in states.items():
@@ -344,7 +358,19 @@ class Explorer(Generic[R]):
 
 
 def image_key(image: Image) -> int:
+    """Tells the states of one trace apart, in this process only."""
     return hash(tuple(sorted((path, hash(content)) for path, content in image.items())))
+
+
+def fingerprint(image: Image) -> int:
+    """A hash of every name and byte of a state, the same in every process."""
+    hasher = xxhash.xxh3_64()
+    for path in sorted(image):
+        content = image[path]
+        size = -1 if content is None else len(content)
+        hasher.update(f"{path}\0{size}\0".encode())
+        hasher.update(content or b"")
+    return hasher.intdigest()
 
 
 def remove_tree(path: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -24,6 +25,11 @@ def scratch_folder() -> str:
     return tempfile.mkdtemp(
         prefix="walstore-lab-", dir=memory if os.access(memory, os.W_OK) else None
     )
+
+
+def disk_folder() -> str:
+    """A place for what is recorded: on a real filesystem, whose calls take their time and fail."""
+    return tempfile.mkdtemp(prefix="walstore-recorded-")
 
 
 def start(
@@ -71,6 +77,11 @@ def doing(scratch: str) -> str:
     errors = Path(scratch, ERRORS).read_text(errors="replace")
     at = current.read_text() if current.exists() else "its start"
     return f"at {at}; see {scratch}):\n{errors[-4000:]}"
+
+
+def hush() -> None:
+    """Thousands of torn tails are cut in a worker: each would be told on stderr."""
+    logging.getLogger("walstore").addHandler(logging.NullHandler())
 
 
 def now(scratch: str, what: str) -> None:
