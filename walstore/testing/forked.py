@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
+import resource
 import select
 import signal
 import sys
@@ -17,6 +18,7 @@ from typing import Any, NoReturn
 
 FOLDER = str(Path(__file__).parent)
 DETAILS_MAX = 6000  # characters of a traceback
+ABORT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -34,24 +36,42 @@ def run(call: Callable[[], object], note: str, timeout_s: float) -> Ending:
     sys.stderr.flush()
     child = os.fork()
     if child == 0:
-        _child(call, note, timeout_s)
+        _child(call, note)
+    hung = not ends(child, timeout_s)
+    if hung:
+        os.kill(child, signal.SIGABRT)  # faulthandler shows where it hangs
+        if not ends(child, ABORT_S):
+            os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
-    if status == 0:
-        return Ending()
     text = Path(note).read_text()
-    if text.startswith("{"):
-        return Ending(**json.loads(text))
-    if text:
+    if hung:
         return Ending(f"did not end within {timeout_s:g} s", text[:DETAILS_MAX])
     if os.WIFSIGNALED(status):
-        return Ending(f"was killed by {signal.Signals(os.WTERMSIG(status)).name}")
-    return Ending(f"ended its process with status {os.waitstatus_to_exitcode(status)}")
+        name = signal.Signals(os.WTERMSIG(status)).name
+        return Ending(f"was killed by {name}", text[:DETAILS_MAX])
+    if text:
+        return Ending(**json.loads(text))
+    if status:
+        return Ending(f"ended its process with status {os.waitstatus_to_exitcode(status)}")
+    return Ending()
 
 
-def _child(call: Callable[[], object], note: str, timeout_s: float) -> NoReturn:
+def ends(child: int, timeout_s: float) -> bool:
+    """Waits for a child to end; whether it did in time."""
+    pidfd = os.pidfd_open(child)
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        return bool(poll.poll(1000 * timeout_s))
+    finally:
+        os.close(pidfd)
+
+
+def _child(call: Callable[[], object], note: str) -> NoReturn:
     status = 1
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it may be meant to die
     with open(note, "w") as file:
-        faulthandler.dump_traceback_later(timeout_s, exit=True, file=file)
+        faulthandler.enable(file)
         try:
             call()
             status = 0
@@ -89,7 +109,8 @@ class Asker:
         try:
             self._questions.write(json.dumps(arguments) + "\n")
             self._questions.flush()
-            answered = any(fd == self._answers for fd, _ in self._poll.poll())
+            events = self._poll.poll(1000 * self._timeout_s)
+            answered = any(fd == self._answers for fd, _ in events)
         except BrokenPipeError:  # what it did before has ended it
             answered = False
         good = answered and os.read(self._answers, 1) == b"+"
@@ -132,11 +153,11 @@ class Asker:
 
     def _answer(self, asked: int, answers: int) -> NoReturn:
         """The child. It ends itself after its first no: the caller asks a fresh one why."""
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        faulthandler.disable()
         try:
             for line in open(asked):
-                faulthandler.dump_traceback_later(self._timeout_s, exit=True, file=2)
                 self._call(*json.loads(line))
-                faulthandler.cancel_dump_traceback_later()
                 os.write(answers, b"+")
         finally:
             os._exit(0)

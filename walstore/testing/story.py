@@ -137,7 +137,9 @@ def difference(live: bytes, there: bytes) -> str:
             f"{len(there)} of {len(live)} bytes" if there else f"empty instead of {len(live)} bytes"
         )
     size = "" if len(there) == len(live) else f"{len(there)} bytes instead of {len(live)}"
-    common = range(0, min(len(live), len(there)), CHUNK)
+    length = min(len(live), len(there))
+    live, there = live[:length], there[:length]
+    common = range(0, length, CHUNK)
     chunks = [at for at in common if live[at : at + CHUNK] != there[at : at + CHUNK]]
     if not chunks:
         return size
@@ -148,5 +150,5 @@ def difference(live: bytes, there: bytes) -> str:
 
 
 def other_bytes(live: bytes, there: bytes, at: int) -> list[int]:
-    pairs = zip(live[at : at + CHUNK], there[at : at + CHUNK], strict=False)
+    pairs = zip(live[at : at + CHUNK], there[at : at + CHUNK], strict=True)
     return [i for i, (mine, theirs) in enumerate(pairs) if mine != theirs]
