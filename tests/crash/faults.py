@@ -40,6 +40,7 @@ CLEAN_RUNS = (
 )
 K_MAX = 2000
 REPORTS_PER_PROBLEM = 2
+ON_DISK = 0.1  # share of the runs that are made on a real filesystem, where syncs take their time
 THREADS_MAX = 8  # in a worker, after all logs are closed
 
 
@@ -63,6 +64,7 @@ class Outcome:
 
     runs: int = 0
     hits: int = 0
+    on_disk: int = 0
     errors: int = 0  # calls that raised
     states: int = 0
     bad: int = 0
@@ -74,7 +76,7 @@ class Outcome:
     reports: list[str] = field(default_factory=list)
 
     def add(self, other: Outcome) -> None:
-        for name in ("runs", "hits", "errors", "states", "bad"):
+        for name in ("runs", "hits", "on_disk", "errors", "states", "bad"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.seconds = max(self.seconds, other.seconds)
         for mine, theirs in (
@@ -92,8 +94,9 @@ class Outcome:
             return " ".join(f"{name}={count}" for name, count in sorted(counts.items()))
 
         return (
-            f"fault runs={self.runs} hit={self.hits} bad={self.bad} crash states={self.states} "
-            f"seconds={self.seconds:.1f}\n  {table(self.by_fault)}\n  {table(self.by_workload)}\n"
+            f"fault runs={self.runs} hit={self.hits} on disk={self.on_disk} bad={self.bad} "
+            f"crash states={self.states} seconds={self.seconds:.1f}\n"
+            f"  {table(self.by_fault)}\n  {table(self.by_workload)}\n"
             f"  calls that raised={self.errors}: {table(self.error_types)}"
             + "".join(f"\n  {count} x {what}" for what, count in sorted(self.by_problem.items()))
         )
@@ -124,7 +127,7 @@ class FaultLoop:
 
     def __init__(self, spec: Spec) -> None:
         self.spec, self.shim, self.outcome = spec, Shim(), Outcome()
-        self.root = os.path.join(spec.scratch, "log-under-fault")
+        self.root = ""
         self.rng = random.Random(f"faults {spec.seed}")
         self._starts: dict[str, tuple[Image, tuple[Mark, ...]]] = {}
 
@@ -148,6 +151,10 @@ class FaultLoop:
         target = target_named(workload.target)
         before = open_files()
         initial, marks = self._start_of(workload)
+        on_disk = self.rng.random() < ON_DISK
+        self.outcome.on_disk += on_disk
+        place = self.spec.disk if on_disk else self.spec.scratch
+        self.root = os.path.join(place, "log-under-fault")
         write_image(initial, self.root)
         rng = random.Random(f"{workload.name} {self.spec.seed}")
         run = Run(Session(target, self.root, rng, self.shim.mark, tolerant=True))
@@ -169,7 +176,7 @@ class FaultLoop:
         recording = LogRecording(
             self.root, run.trace, workload.name, seed, initial, marks, target=target
         )
-        self._judge(recording, fault, run)
+        self._judge(workload, recording, fault, run)
         leaked = {name: fd for name, fd in open_files().items() if name not in before}
         if leaked:
             run.problems.append(f"left open: {', '.join(sorted(leaked))}")
@@ -224,7 +231,7 @@ class FaultLoop:
             raise RuntimeError(f"the child that was to be killed ended with status {status}")
         return status
 
-    def _judge(self, recording: LogRecording, fault: Fault, run: Run) -> None:
+    def _judge(self, workload: Workload, recording: LogRecording, fault: Fault, run: Run) -> None:
         events = recording.events
         ledger = Ledger.of(recording.marks)
         disk = Disk(self.root, recording.initial)
@@ -235,7 +242,7 @@ class FaultLoop:
         disk.compare(self.root)
         run.problems += ledger.faults
         run.problems += failed_sync_problems(events)
-        run.problems += error_problems(recording.target, fault, run)
+        run.problems += error_problems(workload, recording.target, fault, run)
         failed_sync = run.hit_kind in SYNCS and fault.error == errno.EIO
         if failed_sync or self.rng.random() < self.spec.explore:
             report = explorer(
@@ -303,7 +310,7 @@ def failed_sync_problems(events: Sequence[Event]) -> list[str]:
     return found
 
 
-def error_problems(target: Target, fault: Fault, run: Run) -> list[str]:
+def error_problems(workload: Workload, target: Target, fault: Fault, run: Run) -> list[str]:
     """Whether the calls of the workload failed as they should."""
     found = []
     failures = run.session.failures
@@ -315,10 +322,14 @@ def error_problems(target: Target, fault: Fault, run: Run) -> list[str]:
     full = fault.name in ("enospc-once", "edquot-once", "short-full-once")
     # What was submitted together is refused together.
     alone = [failure for failure in failures if failure.call not in ("submit", "wait")]
+    if workload.concurrent:
+        alone = []
     if full and target.full and run.hit_kind not in SYNCS and len(alone) > 1:
         found.append(f"one call met a full disk, but {len(alone)} failed")
-    latched = False
+    latched, life = False, 0
     for failure in failures:
+        if failure.life != life:
+            latched, life = False, failure.life
         if failure.call in ("open", "close", "abandon"):
             latched = latched and failure.call != "open"
         elif isinstance(failure.error, target.poisoned):

@@ -228,10 +228,12 @@ class Ledger:
         """A truncation through a batch ends its atomicity: what stays and what goes are two."""
         where = {entry.digest: entry.lsn for entry in self.slots.values()}
         for batch in list(self.batches):
-            kept = tuple(one for one in batch if where.get(one, lsn + 1) <= lsn)
-            if kept and len(kept) < len(batch):
+            there = [one for one in batch if one in where]  # its front may have been truncated
+            kept = tuple(one for one in there if where[one] <= lsn)
+            gone = tuple(one for one in there if where[one] > lsn)
+            if kept and gone:
                 self.batches.remove(batch)
-                self.batches += [kept, batch[len(kept) :]]
+                self.batches += [kept, gone]
 
     def _cut_after(self, lsn: int) -> None:
         for at in [at for at in self.slots if at > lsn]:

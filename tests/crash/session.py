@@ -70,6 +70,7 @@ class Target:
     poisoned: tuple[type[BaseException], ...] = ()  # nothing is acked until the log is reopened
     never: tuple[type[BaseException], ...] = ()  # a wrong answer to a fault (corruption found)
     options: dict[str, Any] = field(default_factory=dict)
+    repair: Callable[[str], object] | None = None  # mends the tail of a log that nobody has open
 
 
 class StopWorkload(Exception):
@@ -88,6 +89,7 @@ class Failure:
 
     call: str
     error: BaseException
+    life: int  # how many times the log had been opened by then
 
     def __str__(self) -> str:
         return f"{self.call}: {type(self.error).__name__}: {self.error}"
@@ -109,6 +111,7 @@ class Session:
         self.tolerant = tolerant  # go on after errors that a fault explains
         self.failures: list[Failure] = []
         self._opened: Log | None = None
+        self._lives = 0
         self._emit = emit
         self._ops = itertools.count(1)
         self._payloads = itertools.count(1)
@@ -149,6 +152,7 @@ class Session:
         log: Log | None = None
         with self.attempt("open") as ok:
             log = self._opened = self.target.open(self.path, **{**self.target.options, **options})
+            self._lives += 1
             shown = look(log)
         if not ok or log is None:
             if log is not None:
@@ -157,6 +161,13 @@ class Session:
             raise StopWorkload
         self._emit(json.dumps(shown.to_mark()).encode())
         return MarkedLog(self, log, policy)
+
+    def repair(self) -> None:
+        """Mends the torn tail without opening the log; that promises and takes back nothing."""
+        assert self.target.repair is not None
+        self.mark("note", text="repair")
+        with self.attempt("repair"):
+            self.target.repair(self.path)
 
     def abandon(self) -> None:
         """Closes what a workload that raised has left open, with its threads."""
@@ -177,7 +188,7 @@ class Session:
             ok.clear()
             absent = isinstance(error, self.target.full)
             self.mark("failed", call=call, error=type(error).__name__, absent=absent, **values)
-            self.failures.append(Failure(call, error))
+            self.failures.append(Failure(call, error, self._lives))
             if not self.tolerant:
                 raise
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+import random
 import subprocess
 import sys
+from array import array
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from walstore.testing.disk import SECTOR, Choice, Disk, Garbage, Image, Plan
+from walstore.testing.explore import fingerprint
 from walstore.testing.faults import FAULTS
 from walstore.testing.shim import environment
 from walstore.testing.trace import Event, Kind
@@ -17,8 +21,10 @@ from walstore.testing.trace import Event, Kind
 from . import faults, lab
 from .checks import CHECKS
 from .ledger import Entry, Ledger, Recovered, digest
+from .session import Target
 from .settings import scaled, seed
-from .toy import BUGS
+from .states import LogRecording, explorer
+from .toy import BUGS, toy
 
 
 @pytest.mark.parametrize("name", CHECKS)
@@ -65,6 +71,51 @@ def test_fault_loops_pass_the_correct_toy() -> None:
 def test_fault_loops_find_the_toy_that_tries_a_sync_again() -> None:
     outcome = faults.run_workers([("toy-retry-sync", "eio-once")], seed())
     assert outcome.bad > 0
+
+
+# Counting.
+
+
+def test_state_counts_once_in_all_traces(tmp_path: Path) -> None:
+    """Two recordings that start from the same disk lead to the same state."""
+    seen = set[int]()
+    target = Target("toy", toy())
+    initial: Image = {"log": None, "log/x": b"stray"}
+    recording = LogRecording("/p", b"", "toy", 1, initial, target=target)
+    counts = []
+    for seed_ in (1, 2):
+        report = explorer(
+            recording, str(tmp_path), random.Random(seed_),
+            states_per_point=4, states_max=4, seen=seen,
+        ).run()  # fmt: skip
+        counts.append((report.states, report.again))
+    assert counts == [(1, 0), (0, 1)]
+
+
+def test_states_of_several_workers_count_once(tmp_path: Path) -> None:
+    folders = []
+    for name, states in (("a", [1, 2, 3]), ("b", [3, 4]), ("c", [1, 3])):
+        folders.append(str(tmp_path / name))
+        (tmp_path / name).mkdir()
+        (tmp_path / name / lab.SEEN).write_bytes(array("Q", states).tobytes())
+    assert lab.count_shared(folders) == 3
+
+
+def test_fingerprint_tells_every_name_and_byte_apart() -> None:
+    images: list[Image] = [
+        {},
+        {"a": b""},
+        {"a": None},
+        {"b": b""},
+        {"a": b"\0"},
+        {"a": b"\0\0"},
+        {"a": b"b", "b": b"a"},
+        {"a": b"a", "b": b"b"},
+        {"a": b"a\0b"},
+        {"a/b": b"a", "a": None},
+    ]
+    assert len({fingerprint(image) for image in images}) == len(images)
+    assert fingerprint({"a": b"1", "b": b"2"}) == fingerprint({"b": b"2", "a": b"1"})
 
 
 # The disk model.
@@ -237,6 +288,22 @@ def test_ledger_lets_the_front_be_cut_where_that_was_asked_for() -> None:
     assert ledger.problems(recovered(b"c", first=3))
     ledger.apply({"t": "cut_before_done", "first": 2})
     assert ledger.problems(recovered(b"a", b"b", b"c"))
+
+
+def test_ledger_lets_a_batch_be_cut_at_both_ends() -> None:
+    ledger = Ledger.of(
+        [
+            *appended(1, 1, b"a", b"b", b"c"),
+            {"t": "cut_before", "lsn": 2},
+            {"t": "cut_before_done", "first": 2},
+            {"t": "cut_after", "lsn": 2},
+        ]
+    )
+    assert not ledger.problems(recovered(b"b", b"c", first=2))
+    assert not ledger.problems(recovered(b"b", first=2))
+    ledger.apply({"t": "cut_after_done", "lsn": 2})
+    assert not ledger.problems(recovered(b"b", first=2))
+    assert ledger.problems(recovered(b"b", b"c", first=2))
 
 
 def test_ledger_holds_the_log_to_what_it_showed() -> None:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ class Workload:
     starts_from: str = ""  # the workload whose crash, with its last write torn, it starts from
     sync_delay_us: int = 0  # for workloads of several threads: syncs that take time
     failing: str = ""  # "sync": one of its syncs fails; "space": one of its writes finds none
-    faults: bool = True  # fit for k-loops: the same calls in every run
+    concurrent: bool = False  # its appends meet in group commits, and are refused together
 
 
 _workloads: dict[str, Workload] = {}
@@ -113,6 +114,7 @@ for _bug in ("", *BUGS):
 
 def _walstore() -> Target:
     import walstore
+    from walstore.wal.repair import repair_tail
 
     def open_log(path: str, **options: Any) -> Log:
         log: Log = walstore.FileWALManager(path, **options)
@@ -126,6 +128,7 @@ def _walstore() -> Target:
         poisoned=(walstore.LogPoisonedError,),
         never=(walstore.CorruptLogError, walstore.NotALogError, walstore.UnsupportedFormatError),
         options={"segment_bytes": SEGMENT_BYTES},
+        repair=partial(repair_tail, apply=True),
     )
 
 
@@ -312,6 +315,37 @@ def torn_tail(session: Session) -> None:
     log.close()
 
 
+def repair(session: Session) -> None:
+    """Repairs a log whose writer lost power in the middle of a write; twice, since the first may
+    fail. Then goes on in it."""
+    session.repair()
+    session.repair()
+    log = session.open()
+    _appends(session, log, 2)
+    log.close()
+
+
+def mixed(session: Session) -> None:
+    """Everything after everything."""
+    rng, log = session.rng, session.open()
+    for _ in range(16):
+        match rng.randrange(8):
+            case 0 | 1 | 2:
+                log.append(session.payload())
+            case 3:
+                log.append_many(session.payloads(rng.randrange(2, 6), rng.choice((40, 400))))
+            case 4:
+                log.truncate_before(rng.randrange(log.first, log.last + 2))
+            case 5:
+                log.truncate_after(rng.randrange(log.first - 1, log.last + 1))
+            case 6:
+                log.begin_term()
+            case _:
+                log.close()
+                log = session.open(sync=rng.choice(("always", "always", "os")))
+    log.close()
+
+
 def poisoned(session: Session) -> None:
     """A sync fails under way: what was acked stays, also after going on in a reopened log."""
     for _ in range(3):
@@ -352,11 +386,14 @@ for _run in (
     sync_os,
     close_reopen,
     payload_of_records,
+    mixed,
 ):
     register(Workload(_run.__name__, _run))
-register(Workload("sync_interval", sync_interval, faults=False))
+register(Workload("sync_interval", sync_interval))
 register(Workload("submit_pipelined", submit_pipelined, sync_delay_us=200))
-register(Workload("threads", threads, sync_delay_us=300, faults=False))
+register(Workload("threads", threads, sync_delay_us=300, concurrent=True))
 register(Workload("torn_tail", torn_tail, starts_from="append_batches"))
-register(Workload("disk_full", disk_full, failing="space", faults=False))
-register(Workload("poisoned", poisoned, failing="sync", faults=False))
+register(Workload("repair", repair, starts_from="append_batches"))
+register(Workload("repair_rolled", repair, starts_from="roll"))
+register(Workload("disk_full", disk_full, failing="space"))
+register(Workload("poisoned", poisoned, failing="sync"))

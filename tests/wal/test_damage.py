@@ -11,7 +11,6 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,84 +18,31 @@ import pytest
 from tests.helpers import (
     Entropy,
     Ticks,
-    contents,
-    crash_copy,
     restore,
     seeded,
     segment_files,
     snapshot,
 )
 from tests.native import twin
+from tests.wal.rot import (
+    SEGMENT_BYTES,
+    Sample,
+    build,
+    judge,
+    judge_cut,
+    judge_flip,
+    places_of,
+    write_open,
+)
 from walstore import (
     CorruptLogError,
     FileWALManager,
-    LogOpenError,
     NotALogError,
     UnsupportedFormatError,
-    WALEntry,
 )
 from walstore.limits import BLOCK_BYTES
 from walstore.wal.meta import COPY_BYTES, META_NAME
 from walstore.wal.opening import open_meta, read_log
-from walstore.wal.segment import RECORDS_AT
-
-SEGMENT_BYTES = 4096
-BATCH = range(20, 23)
-ACKED = "fine", "refused at open", "refused at read"
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A small log: its files, and where each record is."""
-
-    files: dict[str, bytes]
-    entries: list[WALEntry]
-    clean: bool
-
-    @property
-    def segments(self) -> list[str]:
-        return [name for name in sorted(self.files) if name[:1].isdigit()]
-
-    def records(self, name: str) -> list[tuple[int, int, int]]:
-        """(lsn, start, end) of each record in a segment."""
-        following = [int(other[:20]) for other in self.segments if other > name]
-        first_lsn, end_lsn = int(name[:20]), min(following, default=len(self.entries) + 1)
-        places, at = [], RECORDS_AT
-        for lsn in range(first_lsn, end_lsn):
-            total = twin.padded(48 + len(self.entries[lsn - 1].payload))
-            places.append((lsn, at, at + total))
-            at += total
-        return places
-
-
-def build(path: Path, clean: bool) -> Sample:
-    """A log of two full segments and a begun one, with a batch and terms; closed, or killed."""
-    work = path / ("clean" if clean else "killed")
-    log = FileWALManager(work, segment_bytes=SEGMENT_BYTES, clock=Ticks(), entropy=Entropy())
-    for i in range(19):
-        log.append(b"%d|" % i + bytes([i]) * (40 * i))
-    log.begin_term()
-    assert log.append_many([b"batch-a" * 9, b"", b"batch-c" * 20]) == BATCH
-    log.append(b"last of all")
-    entries = list(log.replay())
-    if clean:
-        log.close()
-        files = snapshot(work)
-    else:
-        assert log._writer is not None
-        log._writer._housekeeper.wait_idle()
-        files = snapshot(crash_copy(work, path / "copy"))
-        log.close()
-    files = {name: data for name, data in files.items() if not name.startswith("spare-")}
-    return Sample(files, entries, clean)
-
-
-def places_of(sample: Sample, name: str) -> Iterator[int]:
-    """Every byte of a file that is ever written, and one in eight of the room behind."""
-    size = len(sample.files[name])
-    used = size if name == META_NAME else sample.records(name)[-1][2] + 200
-    yield from range(min(used, size))
-    yield from range(used, size, 8)
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["closed", "killed"])
@@ -110,61 +56,6 @@ def path() -> Iterator[Path]:
     base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=base) as name:
         yield Path(name) / "log"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a reader of a damaged log is told."""
-
-    kind: str
-    error: CorruptLogError | LogOpenError | None = None
-
-    def says(self, path: Path, lsn: int, offset: int) -> bool:
-        error = self.error
-        return isinstance(error, CorruptLogError) and (error.path, error.lsn, error.offset) == (
-            str(path),
-            lsn,
-            offset,
-        )
-
-
-def judge(path: Path, expected: list[WALEntry]) -> Outcome:
-    """Reads a log that may be damaged, changing nothing."""
-    try:
-        log = FileWALManager(path, read_only=True)
-    except (CorruptLogError, LogOpenError) as error:
-        return Outcome("refused at open", error)
-    got: list[WALEntry] = []
-    with log:
-        try:
-            for entry in log.replay():
-                got.append(entry)
-        except CorruptLogError as error:
-            assert got == expected[: len(got)], "wrong entries before the damage"
-            return Outcome("refused at read", error)
-    if got == expected:
-        return Outcome("fine")
-    return Outcome(f"wrong: {len(got)} of {len(expected)} entries")
-
-
-def judge_flip(sample: Sample, path: Path, name: str, at: int, outcome: Outcome) -> str | None:
-    """Says what is wrong with an outcome of a flipped byte, or None."""
-    if outcome.kind not in ACKED:
-        return outcome.kind
-    if name == META_NAME:
-        return None if outcome.kind == "fine" else "one damaged copy must do no harm"
-    if at < BLOCK_BYTES:
-        ok = outcome.says(path / name, int(name[:20]), 0)
-        return None if ok else f"header: {outcome.error}"
-    record = next((row for row in sample.records(name) if row[1] <= at < row[2]), None)
-    if record is None:
-        # Seal, index and the room behind are derived or never read; in a log that was closed,
-        # nonsense where the next record would stand is told as well.
-        end = sample.records(name)[-1][2]
-        told = sample.clean and end <= at < end + twin.HEADER_BYTES
-        return None if outcome.kind == "fine" or told else f"derived bytes: {outcome.error}"
-    lsn, start, _ = record
-    return None if outcome.says(path / name, lsn, start) else f"record {lsn}: {outcome.error}"
 
 
 def test_every_byte_flipped(sample: Sample, path: Path) -> None:
@@ -192,26 +83,6 @@ def test_every_byte_flipped(sample: Sample, path: Path) -> None:
     assert counts["refused at read"] > 6000
 
 
-def judge_cut(sample: Sample, path: Path, name: str, size: int, outcome: Outcome) -> str | None:
-    """Says what is wrong with an outcome of a shortened file, or None."""
-    if outcome.kind not in ACKED:
-        return outcome.kind
-    if name == META_NAME:
-        whole = size >= COPY_BYTES
-        expected = "fine" if whole else "refused at open"
-        return None if outcome.kind == expected else f"{outcome.kind}: {outcome.error}"
-    if size < BLOCK_BYTES:
-        ok = outcome.says(path / name, int(name[:20]), size)
-        return None if ok else f"header: {outcome.error}"
-    records = sample.records(name)
-    lost = next(((lsn, at) for lsn, at, end in records if size < end), None)
-    if lost and lost[0] in BATCH and name == sample.segments[-1]:
-        lost = next((lsn, at) for lsn, at, _ in records if lsn == BATCH[0])
-    if lost is None:
-        return None if outcome.kind == "fine" else f"only derived bytes are gone: {outcome.error}"
-    return None if outcome.says(path / name, *lost) else f"record {lost}: {outcome.error}"
-
-
 def test_every_length_cut(sample: Sample, path: Path) -> None:
     restore(path, sample.files)
     counts: Counter[str] = Counter()
@@ -233,34 +104,12 @@ def test_every_length_cut(sample: Sample, path: Path) -> None:
     assert counts["refused at open"] > 30_000
 
 
-def write_open(path: Path, expected: list[WALEntry]) -> str:
-    """Opens a damaged log to write. Refused: nothing was changed. Accepted: all is there, and
-    it goes on."""
-    before = snapshot(path)
-    try:
-        log = FileWALManager(path, segment_bytes=SEGMENT_BYTES)
-    except (CorruptLogError, LogOpenError):
-        assert snapshot(path) == before, "a log that was refused was changed"
-        return "refused"
-    with log:
-        got: list[WALEntry] = []
-        try:
-            got.extend(log.replay())
-        except CorruptLogError:
-            return "refused at read"
-        assert got == expected
-        lsn = log.append(b"goes on")
-        assert lsn == len(expected) + 1
-    assert contents(path)[:-1] == expected
-    return "accepted"
-
-
 def test_opening_to_write_never_changes_what_it_refuses(sample: Sample, path: Path) -> None:
     """One byte in each kind of place of each file, and a cut there."""
     counts: Counter[str] = Counter()
     for name, data in sample.files.items():
         places = {0, 9, 13, 17, 21, 30, 50, 70, 90, 4000, 4097, 4110, 5000, 8191, 8192, 8200}
-        if name != META_NAME:
+        if name in sample.segments:
             for _, start, end in sample.records(name):
                 places |= {
                     start,

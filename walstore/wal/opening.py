@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from walstore._native import lib
 from walstore.errors import CorruptLogError, LogAccessError, LogLockedError, NotALogError
 from walstore.limits import BLOCK_BYTES
 from walstore.wal import files
@@ -26,7 +27,7 @@ from walstore.wal.meta import (
 )
 from walstore.wal.moving import Moved, move_unproven, moved_name
 from walstore.wal.recovery import Cut, Tail, examine_tail
-from walstore.wal.segment import file_bytes, limit_for, parse_name
+from walstore.wal.segment import RECORDS_AT, decode_header, file_bytes, limit_for, parse_name
 from walstore.wal.space import SegmentSpec, activate, make_zeroed
 
 __all__ = ["Opened", "create_log", "open_meta", "read_log", "recover_tail"]
@@ -62,7 +63,7 @@ def open_meta(path: str, *, write: bool) -> int:
     """Opens the log's `meta` file and, to write, takes the lock. Returns the descriptor.
 
     Raises:
-        NotALogError, LogLockedError, LogAccessError
+        NotALogError, CorruptLogError, LogLockedError, LogAccessError
     """
     meta_path = os.path.join(path, META_NAME)
     try:
@@ -73,9 +74,7 @@ def open_meta(path: str, *, write: bool) -> int:
             _refuse_foreign(path)
         fd = files.open_file(meta_path, write=write, create=create)
     except FileNotFoundError:
-        if os.path.isdir(path):
-            raise NotALogError(path, "the directory holds no log") from None
-        raise NotALogError(path, "there is no such directory") from None
+        raise _no_meta(path) from None
     except NotADirectoryError:
         raise NotALogError(path, "it is a file; a log is a directory") from None
     except LogAccessError:
@@ -102,14 +101,30 @@ def _make_log_directory(path: str) -> None:
     files.make_directory(path)
 
 
+def _no_meta(path: str) -> Exception:
+    """Why there is no `meta` to read. It is the first file of a log: segments without it are what
+    is left of one."""
+    if not os.path.isdir(path):
+        return NotALogError(path, "there is no such directory")
+    try:
+        return _gone(path) or NotALogError(path, "the directory holds no log")
+    except OSError as error:
+        return access_error(error, path, "cannot open")
+
+
+def _gone(path: str) -> CorruptLogError | None:
+    if not any(parse_name(name) for name in files.list_directory(path)):
+        return None
+    reason = "segments are here, but the log's metadata is gone"
+    return CorruptLogError(os.path.join(path, META_NAME), 0, 0, reason)
+
+
 def _refuse_foreign(path: str) -> None:
     """A new log wants a directory of its own."""
+    gone = _gone(path)
+    if gone:
+        raise gone
     names = files.list_directory(path)
-    segments = [name for name in names if parse_name(name)]
-    if segments:
-        raise CorruptLogError(
-            os.path.join(path, META_NAME), 0, 0, "segments are here, but the log's metadata is gone"
-        )
     foreign = [name for name in names if not name.startswith((".", "lost+found", SPARE_PREFIX))]
     if foreign:
         raise NotALogError(
@@ -137,12 +152,6 @@ def create_log(
     """Makes an empty log; durable, with its name, at return. Until then there is none."""
     log_id = entropy(16)
     limit_at = limit_for(segment_bytes)
-    for name in files.list_directory(path):
-        parsed = parse_name(name)
-        if parsed and (parsed != (1, 1) or _holds_records(os.path.join(path, name))):
-            raise CorruptLogError(
-                os.path.join(path, META_NAME), 0, 0, "segments are here, but the metadata is empty"
-            )
     # What an earlier try left in `meta` must not come to life beside the new segment.
     files.zero_fill(meta_fd, 0, COPY_BYTES, path)
     files.sync_data(meta_fd, path)
@@ -168,6 +177,16 @@ def create_log(
     write_meta(meta_fd, meta, os.path.join(path, META_NAME))
 
 
+def _refuse_without_meta(path: str) -> None:
+    """A making that was cut short leaves no more than an empty first segment."""
+    for name in files.list_directory(path):
+        parsed = parse_name(name)
+        if parsed and (parsed != (1, 1) or _holds_records(os.path.join(path, name))):
+            raise CorruptLogError(
+                os.path.join(path, META_NAME), 0, 0, "segments are here, but the metadata is empty"
+            )
+
+
 def read_log(path: str, meta_fd: int, *, live: bool = False) -> Opened | None:
     """Reads a log without changing it; None when its making was cut short. `live`: a writer other
     than the caller is at work.
@@ -178,6 +197,7 @@ def read_log(path: str, meta_fd: int, *, live: bool = False) -> Opened | None:
     meta_path = os.path.join(path, META_NAME)
     meta = read_meta(meta_fd, meta_path)
     if meta is None:
+        _refuse_without_meta(path)
         return None
     # Read before the records: a running writer moves it on only behind them.
     watermark = read_watermark(meta_fd, meta.log_id)
@@ -192,7 +212,28 @@ def read_log(path: str, meta_fd: int, *, live: bool = False) -> Opened | None:
         raise CorruptLogError(
             segment.path, tail.end_at, tail.next_lsn, f"the log starts at {meta.first_lsn}"
         )
+    if not live:
+        _refuse_later(path, meta, layout)
     return Opened(meta, layout, tail, watermark)
+
+
+def _refuse_later(path: str, meta: Meta, layout: Layout) -> None:
+    """A segment is filled only once `meta` names it. One that is later than the last and not
+    empty shows that `meta` is older than the log, which happens to restored backups."""
+    for name in layout.leftovers:
+        named = parse_name(name)
+        if named is None or named[1] < meta.tail_segment_id:
+            continue
+        fd = files.open_file(os.path.join(path, name))
+        try:
+            block = files.read_at(fd, BLOCK_BYTES, 0)
+            used = any(files.read_at(fd, lib.WALCORE_RECORD_HEADER_BYTES, RECORDS_AT))
+        finally:
+            files.close(fd)
+        # A recovery that was cut short left copies, which the last segment still has.
+        if used and not decode_header(block, name, named[0]).moved:
+            meta_path = os.path.join(path, META_NAME)
+            raise CorruptLogError(meta_path, 0, named[0], f"it is older than segment {name}")
 
 
 def _keep_cut(path: str, segment: Segment, cut: Cut, data: bytes) -> None:

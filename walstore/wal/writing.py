@@ -24,7 +24,6 @@ from walstore.errors import (
     LSNOutOfRangeError,
     WALStoreError,
 )
-from walstore.limits import BLOCK_BYTES
 from walstore.wal import files
 from walstore.wal.commit import GroupCommit
 from walstore.wal.housekeeper import Housekeeper
@@ -39,7 +38,7 @@ from walstore.wal.meta import (
 from walstore.wal.opening import Opened, mark_open, recover_tail
 from walstore.wal.reading import Place, SegmentCache, find_segment, read_entry
 from walstore.wal.recovery import check_whole, cut_index
-from walstore.wal.segment import RECORDS_AT, decode_header, limit_for, parse_name
+from walstore.wal.segment import RECORDS_AT, limit_for
 from walstore.wal.space import SegmentSpec, activate, seal_segment
 from walstore.wal.spares import Spares
 
@@ -87,7 +86,6 @@ class LogWriter:
         self._lock = threading.Lock()  # for what the housekeeper changes and readers look at too
         self._closed = False
         self._segments = opened.layout.segments
-        self._refuse_later(opened)
         unsealed = self._find_unsealed()
         fd, opened = recover_tail(path, meta_fd, opened, clock(), entropy)
         self._segments = opened.layout.segments
@@ -120,24 +118,6 @@ class LogWriter:
         self._attach(tail.next_lsn, tail.last_term, tail.end_at, tail.index, zeroed=False)
         self.group.start()
         self.group.thaw()
-
-    def _refuse_later(self, opened: Opened) -> None:
-        """A segment is filled only once `meta` names it. One that is later than the last and not
-        empty shows that `meta` is older than the log, which happens to restored backups."""
-        for name in opened.layout.leftovers:
-            named = parse_name(name)
-            if named is None or named[1] < opened.meta.tail_segment_id:
-                continue
-            fd = files.open_file(os.path.join(self.path, name))
-            try:
-                block = files.read_at(fd, BLOCK_BYTES, 0)
-                used = any(files.read_at(fd, lib.WALCORE_RECORD_HEADER_BYTES, RECORDS_AT))
-            finally:
-                files.close(fd)
-            # A recovery that was cut short left copies, which the last segment still has.
-            if used and not decode_header(block, name, named[0]).moved:
-                meta_path = os.path.join(self.path, META_NAME)
-                raise CorruptLogError(meta_path, 0, named[0], f"it is older than segment {name}")
 
     def _find_unsealed(self) -> list[tuple[Segment, bytes]]:
         """The segments that a crash kept from being sealed, with their indexes; checked before
