@@ -101,7 +101,7 @@ class CrashLab:
 
     def _in_worker(self, kind: str, functions: dict[str, Any], states_min: int) -> dict[str, Any]:
         self._folder.mkdir(parents=True, exist_ok=True)
-        scratch = scratch_folder()
+        scratch = os.path.realpath(scratch_folder())
         try:
             with tempfile.TemporaryDirectory(dir=self._folder) as recorded:
                 spec = {
@@ -109,7 +109,7 @@ class CrashLab:
                     "functions": functions,
                     "seed": self._seed,
                     "states_min": states_min,
-                    "root": os.path.join(os.path.realpath(recorded), "store"),
+                    "disk": os.path.join(os.path.realpath(recorded), "store"),
                     "scratch": scratch,
                     "save": str(self._folder),
                 }

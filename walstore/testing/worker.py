@@ -44,6 +44,7 @@ BAD_ENOUGH = 20  # failing checks, after which no more are tried
 ATTEMPTS = 3  # explorations of one recording, each of four times as many states a point
 STATES_PER_POINT_MIN = 4
 SECOND_ORDER = 0.03  # share of states during whose check the power is cut again
+ON_DISK = 0.1  # share of the runs with a fault made on a real filesystem, where syncs take time
 SAMPLE = 0.1  # share of failing calls, besides syncs, after which power cuts are tried
 CLEAN_RUNS = 2  # background threads may make a call more or less: so many runs without a hit
 K_MAX = 5000
@@ -58,7 +59,7 @@ class Spec:
     functions: dict[str, Any]  # workload and check: see reference.py
     seed: int
     states_min: int
-    root: str  # on a real filesystem: the workload runs here
+    disk: str  # on a real filesystem: the workload runs here
     scratch: str  # in memory, where possible: states are checked here
     save: str
 
@@ -106,6 +107,7 @@ class Worker:
         self.workload, self.check = receive(spec.functions)
         self.rng = random.Random(f"{spec.kind} {spec.seed}")
         self.note = os.path.join(spec.scratch, "ending")
+        self.root = spec.disk  # where what is recorded runs
         self.asker = Asker(self.run_check, HANG_S)
         self._numbers = itertools.count()
         self._verdicts: dict[tuple[int, str], Ending] = {}
@@ -114,7 +116,7 @@ class Worker:
     # The user's functions.
 
     def run_workload(self) -> None:
-        self.workload(Path(self.spec.root), self._mark)
+        self.workload(Path(self.root), self._mark)
 
     def run_check(self, place: str, marks: Sequence[Any]) -> None:
         self.check(Path(place), list(marks))
@@ -159,7 +161,7 @@ class Worker:
         arm: Callable[[], None] | None = None,
     ) -> tuple[Recording, Disk, Ending]:
         """Runs a function in the recorded directory; returns also the disk as it is at the end."""
-        root = self.spec.root
+        root = self.root
         write_image(initial, root)
         self.shim.start(root)
         if arm is not None:
@@ -177,7 +179,7 @@ class Worker:
         return recording, disk, ending
 
     def record_workload(self) -> Recording:
-        """The workload, without any fault."""
+        """The workload, without any fault and on a real filesystem."""
         recording, disk, ending = self.record(self.run_workload, {}, ())
         self.live = disk.live_image()
         if ending.problem:
@@ -252,10 +254,12 @@ class Worker:
     def second_order(self, state: State[Image], marks: Marks) -> list[BadState]:
         """Cuts the power during a check: what recovers a crashed store is interrupted itself."""
         recording, _, ending = self.record(
-            partial(self.run_check, self.spec.root, marks.marks), state.image, marks.marks
+            partial(self.run_check, self.root, marks.marks), state.image, marks.marks
         )
         if ending.problem:
-            raise CrashLabError(f"a check passed, and then failed on the same state: {ending}")
+            raise CrashLabError(
+                f"the check passed, and then, on the same state, {ending.problem}\n{ending.details}"
+            )
         report = self.explore(recording, states_per_point=4, states_max=24)
         self.outcome.in_recovery += report.states
         return report.bad
@@ -286,6 +290,8 @@ class Worker:
     def one_fault(self, fault: Fault, k: int) -> bool:
         """One run of the workload; returns whether a call was hit."""
         now(self.spec.scratch, f"{fault.name} at call {k}")
+        memory = os.path.join(self.spec.scratch, "store")
+        self.root = self.spec.disk if self.rng.random() < ON_DISK else memory
         recording, disk, ending = self.record(
             self.run_workload, {}, (),
             lambda: self.shim.arm(k, fault.kinds, fault.action, fault.error, forever=fault.forever),
@@ -327,7 +333,7 @@ class Worker:
 
     def small_disks(self) -> None:
         """Real filesystems of one page, of two, and so on up to what the workload needs."""
-        root, left = self.spec.root, os.path.join(self.spec.scratch, "left")
+        root, left = self.root, os.path.join(self.spec.scratch, "left")
         pages = sum(-(-len(data or b"") // PAGE_BYTES) for data in self.live.values())
         for size in range(1, pages + 1, max(1, pages // SMALL_DISKS)):
             now(self.spec.scratch, f"a disk of {size} pages")
@@ -352,11 +358,11 @@ class Worker:
                 return
 
     def run_on_small_disk(self, size_bytes: int, left: str) -> None:
-        mount_small_disk(self.spec.root, size_bytes)
+        mount_small_disk(self.root, size_bytes)
         try:
             self.run_workload()
         finally:
-            write_image(read_image(self.spec.root), left)
+            write_image(read_image(self.root), left)
 
     def count_error(self, ending: Ending) -> None:
         if ending.raised:
