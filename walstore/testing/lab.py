@@ -35,7 +35,8 @@ class Report:
     points: int  # moments at which the power was cut
     calls: int  # storage calls of the workload
     marks: int
-    checks: int  # how often the check ran
+    checks: int  # how often the check was asked
+    bad: int  # and said no: never, in a report that is returned
     faults: int  # runs of the workload in which a call failed
     small_disks: int  # runs on a filesystem that was too small
     small_disks_need: str  # why there were none
@@ -46,7 +47,8 @@ class Report:
         parts = [
             f"crash lab, {self.kind}: seed={self.seed} calls={self.calls} marks={self.marks} "
             f"states={self.states} in_recovery={self.in_recovery} points={self.points} "
-            f"checks={self.checks} faults={self.faults} small_disks={self.small_disks}",
+            f"checks={self.checks} bad={self.bad} faults={self.faults} "
+            f"small_disks={self.small_disks}",
             f"the workload raised {raised}" if raised else "",
             f"no small disks: {self.small_disks_need}" if self.small_disks_need else "",
         ]
@@ -90,10 +92,10 @@ class CrashLab:
     def _run(self, kind: str, workload: Workload, check: Check, states_min: int) -> Report:
         __tracebackhide__ = True
         outcome = self._in_worker(kind, send(workload, check), states_min)
-        bad, place, trouble = (outcome.pop(name) for name in ("bad", "place", "trouble"))
+        place, trouble = outcome.pop("place"), outcome.pop("trouble")
         report = Report(kind=kind, seed=self._seed, **outcome)
         print(report)
-        if bad:
+        if place:
             self._fail(Path(place), check)
         if trouble:
             raise CrashLabError(trouble)

@@ -333,35 +333,35 @@ class Worker:
 
     def small_disks(self) -> None:
         """Real filesystems of one page, of two, and so on up to what the workload needs."""
-        root, left = self.root, os.path.join(self.spec.scratch, "left")
+        self.root = self.spec.disk
+        left = os.path.join(self.spec.scratch, "left")
+        os.mkdir(self.root)
+        ready = forked.run(partial(mount_small_disk, self.root, PAGE_BYTES), self.note, HANG_S)
+        self.outcome.small_disks_need = ready.problem
         pages = sum(-(-len(data or b"") // PAGE_BYTES) for data in self.live.values())
         for size in range(1, pages + 1, max(1, pages // SMALL_DISKS)):
+            if ready.problem or self.outcome.bad:
+                break
             now(self.spec.scratch, f"a disk of {size} pages")
-            os.mkdir(root)
-            try:
-                self.shim.start(root)
-                ending = forked.run(
-                    partial(self.run_on_small_disk, size * PAGE_BYTES, left), self.note, HANG_S
-                )
-                trace = self.shim.stop()
-            finally:
-                os.rmdir(root)
-            if not os.path.exists(left):
-                self.outcome.small_disks_need = ending.problem
-                return
+            os.mkdir(left)
+            run = partial(self.run_on_small_disk, size * PAGE_BYTES, left)
+            self.shim.start(self.root)
+            ending = forked.run(run, self.note, HANG_S)
+            trace = self.shim.stop()
             image = read_image(left)
             remove_tree(left)
             self.count_error(ending)
-            recording = Recording(root, trace, self.spec.kind, self.spec.seed)
+            recording = Recording(self.root, trace, self.spec.kind, self.spec.seed)
             self.outcome.small_disks += 1
-            if not self.judge(recording, image, ending, f"a disk of {size * PAGE_BYTES} bytes"):
-                return
+            self.judge(recording, image, ending, f"a disk of {size * PAGE_BYTES} bytes")
+        os.rmdir(self.root)
 
     def run_on_small_disk(self, size_bytes: int, left: str) -> None:
         mount_small_disk(self.root, size_bytes)
         try:
             self.run_workload()
         finally:
+            os.rmdir(left)
             write_image(read_image(self.root), left)
 
     def count_error(self, ending: Ending) -> None:
