@@ -312,7 +312,8 @@ def run_workers(spec: Spec, *, workers: int | None = None, timeout_s: float = 60
         scratch, disk = scratch_folder(), disk_folder()
         part = {**asdict(spec), "worker": index, "workers": count}
         part |= {"scratch": scratch, "disk": disk}
-        part["states"] = -(-spec.states // count)
+        # A little more than its share, since what two workers count is counted once.
+        part["states"] = -(-spec.states // count) + spec.states // 100 + STATES_PER_TRACE_MIN
         part["states_each"] = -(-spec.states_each // count)
         running.append((scratch, disk, start(f"{__package__}.lab", json.dumps(part), scratch)))
     results = finish_all([(scratch, process) for scratch, _, process in running], timeout_s)

@@ -126,7 +126,11 @@ def open_to_write(path: Path, sample: Sample, floor: int) -> Outcome:
             return Outcome("wrong: the next append got another lsn")
     if len(got) == len(sample.entries):
         return Outcome("fine")
-    return Outcome(PREFIX if is_kept(before, snapshot(path)) else "wrong: torn bytes are gone")
+    return Outcome(
+        PREFIX
+        if is_kept(sample, before, snapshot(path), len(got) + 1)
+        else "wrong: torn bytes are gone"
+    )
 
 
 def without_meta_made(after: dict[str, bytes], before: dict[str, bytes]) -> dict[str, bytes]:
@@ -136,17 +140,13 @@ def without_meta_made(after: dict[str, bytes], before: dict[str, bytes]) -> dict
     return {name: data for name, data in after.items() if name != META_NAME}
 
 
-def is_kept(before: dict[str, bytes], after: dict[str, bytes]) -> bool:
-    """Whether what was cut away is in a new file, unless there were only zeros."""
-    cuts = [name for name in after if is_cut(name) and name not in before]
-    for name in cuts:
-        segment_id, offset = name.split("-")[1], int(name.split("-")[2])
-        (segment,) = (other for other in before if other.endswith(f"-{segment_id}.wal"))
-        if before[segment][offset : offset + len(after[name])] != after[name]:
-            return False
-        if any(before[segment][offset + len(after[name]) :]):
-            return False
-    return len(cuts) <= 1
+def is_kept(sample: Sample, before: dict[str, bytes], after: dict[str, bytes], lsn: int) -> bool:
+    """Whether all that stood where entry `lsn` did is in a new file."""
+    name = sample.segments[-1]
+    start = next(start for record_lsn, start, _ in sample.records(name) if record_lsn == lsn)
+    torn = before[name][start:].rstrip(b"\0")
+    cuts = [after[cut] for cut in after if is_cut(cut) and cut not in before]
+    return not torn if not cuts else len(cuts) == 1 and cuts[0].rstrip(b"\0") == torn
 
 
 def is_told_alike(reader: Outcome, writer: Outcome) -> bool:

@@ -41,7 +41,9 @@ class _Position:
 
     def __init__(self, fd: int, at: int, end_at: int, mapped: bool) -> None:
         # A map must not reach behind the file's end: touching it there ends the process.
-        self.end_at = min(end_at, files.size_of(fd))
+        size = files.size_of(fd)
+        self.end_at = min(end_at, size)
+        self.cut_short = size < end_at
         self.fd = fd
         self.at = at
         self.mapped = mapped
@@ -63,9 +65,15 @@ class _Position:
         if self.loaded_to < self.end_at:
             self.size = max(self.window_bytes, state.need)
             return True
-        if self.end_at - self.at < lib.WALCORE_RECORD_HEADER_BYTES:
+        if self.end_at - self.at < lib.WALCORE_RECORD_HEADER_BYTES and not self._torn_off():
             state.stop = lib.WALCORE_SCAN_END
         return False
+
+    def _torn_off(self) -> bool:
+        """Whether a file that was cut short ends in a piece of a header, which is to be kept."""
+        return self.cut_short and any(
+            files.read_at(self.fd, max(0, self.end_at - self.at), self.at)
+        )
 
 
 def scan_rows(
