@@ -66,22 +66,62 @@ def test_source_distribution_has_the_c_source_and_nothing_built(built: Path) -> 
         names = [name.split("/", 1)[1] for name in tar.getnames() if "/" in name]
     for name in ("walcore.h", "writer.c", "record.c", "crc32c.c", "files.c", "build.py"):
         assert f"walstore/_native/{name}" in names
+    assert "walstore/testing/shim.c" in names
     assert not [name for name in names if name.endswith((".so", ".o", "_walcore.c"))]
 
 
-def test_wheel_works_in_a_clean_environment(built: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with the wheel, and with what it needs for its tests' plugin."""
     (wheel,) = built.glob("*.whl")
     assert "-cp311-abi3-" in wheel.name
-    environment = tmp_path / "venv"
+    environment = tmp_path_factory.mktemp("installed") / "venv"
     venv.create(environment, with_pip=True)
     python = environment / "bin" / "python"
-    done = run(python, "-m", "pip", "install", "--quiet", wheel)
+    done = run(python, "-m", "pip", "install", "--quiet", f"{wheel}[testing]")
     assert done.returncode == 0, done.stderr
+    return environment
+
+
+def test_wheel_works_in_a_clean_environment(installed: Path, tmp_path: Path) -> None:
+    environment, python = installed, installed / "bin" / "python"
     done = run(python, "-c", TRY, tmp_path / "log", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert str(environment) in done.stdout
     done = run(environment / "bin" / "walstore", "verify", tmp_path / "log", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+CRASH_TEST = """
+import os
+
+def workload(path, mark):
+    with open(path / "x", "w") as file:
+        file.write("x" * 2000)
+        file.flush()
+        os.fsync(file.fileno())
+    mark("written")
+
+def check(path, marks):
+    assert not marks or (path / "x").read_text() == "x" * 2000
+
+def test_survives(crash_lab):
+    crash_lab.power_cuts(workload, check, states_min=20)
+"""
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_crash_lab_of_the_wheel_finds_a_bug(named: bool, installed: Path, tmp_path: Path) -> None:
+    """The name of the file is not synced. The plugin is there by itself, and by its name."""
+    (tmp_path / "test_mine.py").write_text(CRASH_TEST)
+    environment = {"TMPDIR": str(tmp_path), "PYTEST_ADDOPTS": ""}
+    plugin = ["-p", "walstore.testing"] if named else []
+    python = installed / "bin" / "python"
+    done = run(python, "-m", "pytest", *plugin, "-q", "test_mine.py", cwd=tmp_path, **environment)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "crash lab: the check fails after a power cut" in done.stdout, done.stdout
+    assert "x is not there" in done.stdout
+    assert list(tmp_path.glob("walstore-shim-*/shim-*.so"))
 
 
 def test_missing_compiler_is_one_sentence(source: Path) -> None:

@@ -1,9 +1,9 @@
 """The crash lab: tests that break the log the way disks, kernels and power cuts do.
 
-    shim.c, shim.py   LD_PRELOAD library that records storage calls and makes chosen ones fail
-    trace.py          what the recorder saw, as events
-    disk.py           which bytes and names of a trace are durable, and which may be lost
-    enumerate.py      every legal state of the disk after a power cut, recovered and checked
+The machinery is walstore.testing, which is there for any store. Here is what is about walstore's
+own log:
+
+    states.py         crash states of a log, recovered and checked
     ledger.py         what was promised to the caller so far, and whether a recovered log keeps it
     session.py        how a workload runs: a log whose calls leave marks in the trace
     workloads.py      the registry of workloads, and those of walstore (more: workloads_*.py)
@@ -20,5 +20,5 @@
     mounts.py         filesystems made for a test
     methods.py        what may be skipped where a machine does not allow it
 
-A failing state is saved as a directory; `python -m <this package>.enumerate DIR` replays it.
+A failing state is saved as a directory; `python -m <this package>.states DIR` replays it.
 """

@@ -21,13 +21,14 @@ import time
 from collections.abc import Iterable, Sequence
 from functools import partial
 
+from walstore.testing.explore import remove_tree
+from walstore.testing.workers import now
+
 from .cuts import Outcome, Spec, judge, work, writer_of
-from .enumerate import remove_tree
 from .forked import Forked
 from .ledger import Ledger, Mark
 from .lost_cache import Daemon, mounted_cache
 from .session import Session, StopWorkload
-from .workers import now
 from .workloads import target_named, workload_named
 
 WRITERS_PER_LOG = 10

@@ -12,9 +12,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from .disk import Disk, UnmodelledError
-from .shim import Action, Shim
-from .trace import Kind, parse
+from walstore.testing.disk import Disk, UnmodelledError
+from walstore.testing.shim import Action, Shim
+from walstore.testing.trace import Kind, parse
 
 
 @contextmanager

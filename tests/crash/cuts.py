@@ -9,15 +9,17 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
+from walstore.testing.disk import read_image
+from walstore.testing.explore import remove_tree
+from walstore.testing.workers import finish_all, scratch_folder, start
+
 from . import kill9
-from .disk import read_image
-from .enumerate import remove_tree, save_case
 from .lab import SAVED
 from .ledger import Ledger
 from .mounts import UnavailableError, need
 from .session import Session, recover
 from .settings import scaled
-from .workers import finish_all, scratch_folder, start
+from .states import save_case
 from .workloads import target_named
 
 TIMEOUT_S = 240  # of the usual run
@@ -118,7 +120,7 @@ def judge(root: str, ledger: Ledger, spec: Spec, note: str, outcome: Outcome) ->
         outcome.reports.append(
             "\n  ".join([
                 f"{note}, seed {spec.seed}:", *problems[:5],
-                f"replay: {sys.executable} -m {__package__}.enumerate {place}",
+                f"replay: {sys.executable} -m {__package__}.states {place}",
             ])
         )  # fmt: skip
 
@@ -148,7 +150,9 @@ def run_workers(module: str, spec: Spec, *, workers: int | None = None) -> Outco
         part.rounds, part.scratch = -(-spec.rounds // count), scratch_folder()
         part.worker, part.workers = index, count
         argument = json.dumps(asdict(part))
-        worker = start(module, argument, part.scratch, preload=False, mounts=True)
+        worker = start(
+            f"{__package__}.{module}", argument, part.scratch, preload=False, mounts=True
+        )
         running.append((part.scratch, worker))
     for result in finish_all(running, max(TIMEOUT_S, scaled(TIMEOUT_S))):
         total.add(Outcome(**result))

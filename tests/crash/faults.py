@@ -18,17 +18,20 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
-from .disk import Disk, Image, write_image
-from .enumerate import Explorer, Recording, remove_tree, signature
+from walstore.testing.disk import Disk, Image, write_image
+from walstore.testing.explore import remove_tree
+from walstore.testing.faults import FAULTS, Fault
+from walstore.testing.shim import Shim
+from walstore.testing.trace import SYNCS, Event, Kind, parse
+from walstore.testing.workers import disk_folder, finish_all, hush, now, scratch_folder, start
+
 from .lab import SAVED, Lab
 from .ledger import Ledger, Mark
 from .session import Session, StopWorkload, Target
-from .shim import CHANGES, READS, Action, Shim
-from .trace import SYNCS, Event, Kind, parse
-from .workers import disk_folder, finish_all, hush, now, scratch_folder, start
+from .states import LogRecording, describe, explorer, save, signature
 from .workloads import Workload, target_named, workload_named
 
 HANG_S = 30
@@ -39,37 +42,6 @@ K_MAX = 2000
 REPORTS_PER_PROBLEM = 2
 ON_DISK = 0.1  # share of the runs that are made on a real filesystem, where syncs take their time
 THREADS_MAX = 8  # in a worker, after all logs are closed
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What happens to the k-th call."""
-
-    name: str
-    action: Action = Action.ERRNO
-    error: int = 0
-    forever: bool = False
-    kinds: frozenset[Kind] = CHANGES
-
-    @property
-    def kills(self) -> bool:
-        return self.action in (Action.KILL, Action.KILL_TORN)
-
-
-def _faults() -> Iterator[Fault]:
-    writes = frozenset({Kind.WRITE})
-    for suffix, forever in (("once", False), ("forever", True)):
-        for name in ("EIO", "ENOSPC", "EDQUOT", "EINTR"):
-            yield Fault(f"{name.lower()}-{suffix}", Action.ERRNO, getattr(errno, name), forever)
-        yield Fault(f"short-{suffix}", Action.SHORT, 0, forever, writes)
-        yield Fault(f"short-full-{suffix}", Action.SHORT_FULL, 0, forever, writes)
-        yield Fault(f"read-eio-{suffix}", Action.ERRNO, errno.EIO, forever, READS)
-    yield Fault("short-read", Action.SHORT, 0, False, READS)
-    yield Fault("kill", Action.KILL)
-    yield Fault("kill-torn", Action.KILL_TORN, kinds=writes)
-
-
-FAULTS = {fault.name: fault for fault in _faults()}
 
 
 @dataclass
@@ -201,7 +173,9 @@ class FaultLoop:
             run.problems.append(f"reopening raised {type(error).__name__}: {error}")
         run.trace = self.shim.stop()
         seed = self.spec.seed
-        recording = Recording(target, self.root, run.trace, workload.name, seed, initial, marks)
+        recording = LogRecording(
+            self.root, run.trace, workload.name, seed, initial, marks, target=target
+        )
         self._judge(workload, recording, fault, run)
         leaked = {name: fd for name, fd in open_files().items() if name not in before}
         if leaked:
@@ -257,7 +231,7 @@ class FaultLoop:
             raise RuntimeError(f"the child that was to be killed ended with status {status}")
         return status
 
-    def _judge(self, workload: Workload, recording: Recording, fault: Fault, run: Run) -> None:
+    def _judge(self, workload: Workload, recording: LogRecording, fault: Fault, run: Run) -> None:
         events = recording.events
         ledger = Ledger.of(recording.marks)
         disk = Disk(self.root, recording.initial)
@@ -271,13 +245,12 @@ class FaultLoop:
         run.problems += error_problems(workload, recording.target, fault, run)
         failed_sync = run.hit_kind in SYNCS and fault.error == errno.EIO
         if failed_sync or self.rng.random() < self.spec.explore:
-            explorer = Explorer(
+            report = explorer(
                 recording, self.spec.scratch, self.rng, states_per_point=2, states_max=8
-            )
-            report = explorer.run()
+            ).run()
             self.outcome.states += report.states
             for bad in report.bad[:1]:
-                run.problems.append(bad.describe(bad.save(SAVED)))
+                run.problems.append(describe(bad, save(bad, SAVED)))
 
     def _count(self, workload: Workload, fault: Fault, run: Run, about: str) -> None:
         outcome = self.outcome
@@ -394,7 +367,9 @@ def run_workers(
     total, running = Outcome(), []
     for index in range(count):
         spec = Spec([*pairs[index::count]], seed, k, scratch=scratch_folder(), disk=disk_folder())
-        running.append((spec, start("faults", json.dumps(asdict(spec)), spec.scratch)))
+        running.append(
+            (spec, start(f"{__package__}.faults", json.dumps(asdict(spec)), spec.scratch))
+        )
     for result in finish_all([(spec.scratch, process) for spec, process in running], timeout_s):
         total.add(Outcome(**result))
     for spec, _ in running:

@@ -15,10 +15,11 @@ import threading
 import time
 from dataclasses import asdict, dataclass, field
 
+from walstore.testing.workers import now
+
 from .forked import Forked
 from .ledger import Ledger
 from .session import MarkedLog, Session, recover
-from .workers import now
 from .workloads import target_named
 
 ROUNDS_PER_LOG = 12

@@ -19,13 +19,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from .disk import Disk, Image, write_image
-from .enumerate import Explorer, Planner, Recording, Report, State, remove_tree, signature
-from .ledger import Ledger, Mark
+from walstore.testing.disk import Disk, Image, write_image
+from walstore.testing.explore import Planner, Report, State, remove_tree
+from walstore.testing.shim import CHANGES, READS, Action, Shim
+from walstore.testing.trace import SYNCS, Kind
+from walstore.testing.workers import disk_folder, finish_all, hush, now, scratch_folder, start
+
+from .ledger import Ledger, Mark, Recovered
 from .session import Session, StopWorkload, Target
-from .shim import CHANGES, READS, Action, Shim
-from .trace import SYNCS, Kind
-from .workers import disk_folder, finish_all, hush, now, scratch_folder, start
+from .states import LogRecording, describe, explorer, save, signature
 from .workloads import Workload, target_named, workload_named
 
 SAVED = Path(tempfile.gettempdir()) / "walstore-crash-states"
@@ -108,7 +110,7 @@ class Lab:
         *,
         initial: Image | None = None,
         marks: Sequence[Mark] = (),
-    ) -> Recording:
+    ) -> LogRecording:
         """Runs a workload on a fresh directory (or a copy of `initial`), recorded."""
         rng = random.Random(f"{workload.name} {seed}")
         if workload.starts_from:
@@ -134,7 +136,7 @@ class Lab:
         initial: Image,
         marks: Sequence[Mark],
         arm: Callable[[], None] | None = None,
-    ) -> Recording:
+    ) -> LogRecording:
         target = target_named(workload.target)
         root = os.path.join(self.disk, "recording")
         write_image(initial, root)
@@ -150,7 +152,9 @@ class Lab:
         finally:
             trace = self.shim.stop()
             self.shim.sync_delay(0)
-        recording = Recording(target, root, trace, workload.name, seed, initial, tuple(marks))
+        recording = LogRecording(
+            root, trace, workload.name, seed, initial, tuple(marks), target=target
+        )
         disk = Disk(root, initial)
         for event in recording.events:
             disk.apply(event)
@@ -186,26 +190,25 @@ class Lab:
         rng = random.Random(f"explore {workload.name} {seed}")
         second = Report()
 
-        def follow(_: Recording, state: State, ledger: Ledger) -> None:
+        def follow(state: State[Recovered], ledger: Ledger) -> None:
             if rng.random() < spec.second_order:
                 report = self._second_order(recording, state, ledger, rng)
                 second.states += report.states
                 second.again += report.again
                 second.bad += report.bad
 
-        explorer = Explorer(
+        report = explorer(
             recording, self.scratch, rng,
             states_per_point=spec.states_per_point, states_max=states_max, follow=follow,
             seen=self.seen,
-        )  # fmt: skip
-        report = explorer.run()
+        ).run()  # fmt: skip
         report.second_order = second.states
         report.again += second.again
         report.bad += second.bad
         return report
 
     def _second_order(
-        self, first: Recording, state: State, ledger: Ledger, rng: random.Random
+        self, first: LogRecording, state: State[Recovered], ledger: Ledger, rng: random.Random
     ) -> Report:
         """Crashes the recovery of a crash; half of the time a call of it fails, too."""
         marks = (*ledger.marks, {"t": "crash"})
@@ -219,10 +222,9 @@ class Lab:
 
         workload = Workload(f"{first.workload}-recovery", reopen, target=first.target.name)
         recording = self._record(workload, first.seed, rng, state.image, marks, arm)
-        explorer = Explorer(
+        return explorer(
             recording, self.scratch, rng, states_per_point=4, states_max=24, seen=self.seen
-        )
-        return explorer.run()
+        ).run()
 
 
 def reopen(session: Session) -> None:
@@ -274,7 +276,7 @@ def work(spec: Spec) -> Outcome:
                 name = order + signature(bad.problems[0])
                 count = outcome.by_problem[name] = outcome.by_problem.get(name, 0) + 1
                 if count == 1 and len(outcome.reports) < SAVED_MAX:
-                    outcome.reports.append(bad.describe(bad.save(SAVED)))
+                    outcome.reports.append(describe(bad, save(bad, SAVED)))
         seed += spec.workers
     outcome.seconds = time.monotonic() - started
     Path(spec.scratch, SEEN).write_bytes(array("Q", lab.seen).tobytes())
@@ -313,7 +315,7 @@ def run_workers(spec: Spec, *, workers: int | None = None, timeout_s: float = 60
         # A little more than its share, since what two workers count is counted once.
         part["states"] = -(-spec.states // count) + spec.states // 100 + STATES_PER_TRACE_MIN
         part["states_each"] = -(-spec.states_each // count)
-        running.append((scratch, disk, start("lab", json.dumps(part), scratch)))
+        running.append((scratch, disk, start(f"{__package__}.lab", json.dumps(part), scratch)))
     results = finish_all([(scratch, process) for scratch, _, process in running], timeout_s)
     for result in results:
         total.add(Outcome(**result))

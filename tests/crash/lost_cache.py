@@ -23,7 +23,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from .enumerate import remove_tree
+from walstore.testing.explore import remove_tree
+
 from .mounts import UnavailableError, need
 
 PAGE_BYTES = 4096

@@ -26,11 +26,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from walstore.testing.workers import now
+
 from .cuts import Outcome, Spec, judge, work, writer_of
 from .forked import Forked
 from .ledger import Ledger
 from .mounts import IMAGE_BYTES, UnavailableError, make_filesystem, mounted, mounted_in_pieces
-from .workers import now
 
 WRITERS_PER_LOG = 4
 CUTS_PER_WRITER = 4

@@ -10,6 +10,8 @@ import random
 
 import pytest
 
+from walstore.testing.faults import FAULTS
+
 from . import faults
 from .settings import scaled, seed
 from .workloads import workloads
@@ -30,7 +32,7 @@ def pairs_of(names: list[str], kinds: list[str], rng: random.Random) -> list[tup
 
 
 def test_every_storage_call_failing(capsys: pytest.CaptureFixture[str]) -> None:
-    names, kinds = [w.name for w in workloads("walstore")], [*faults.FAULTS]
+    names, kinds = [w.name for w in workloads("walstore")], [*FAULTS]
     first_seed = seed()
     pairs = [(name, kind) for name in names for kind in kinds]
     if scaled(1) == 1:

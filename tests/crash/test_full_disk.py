@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from walstore.testing.shim import environment
+
 from .full_disk import METHODS
 from .methods import required
-from .shim import environment
 
 
 def test_log_on_a_full_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

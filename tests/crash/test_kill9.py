@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from walstore.testing.explore import remove_tree
+from walstore.testing.workers import finish, scratch_folder, start
+
 from . import kill9
-from .enumerate import remove_tree
 from .settings import scaled, seed
-from .workers import finish, scratch_folder, start
 
 ROUNDS_MIN = 600
 
@@ -24,7 +25,9 @@ def test_acked_entries_survive_kill_9(tmp_path: Path, capsys: pytest.CaptureFixt
         spec = kill9.Spec(
             -(-rounds // workers), first_seed + index, str(tmp_path), scratch_folder()
         )
-        worker = start("kill9", json.dumps(asdict(spec)), spec.scratch, preload=False)
+        worker = start(
+            f"{__package__}.kill9", json.dumps(asdict(spec)), spec.scratch, preload=False
+        )
         running.append((worker, spec.scratch))
     for worker, scratch in running:
         total.add(kill9.Outcome(**finish(worker, 60 + rounds, scratch)))

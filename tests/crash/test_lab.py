@@ -12,16 +12,19 @@ from typing import Any
 
 import pytest
 
+from walstore.testing.disk import SECTOR, Choice, Disk, Garbage, Image, Plan
+from walstore.testing.explore import fingerprint
+from walstore.testing.faults import FAULTS
+from walstore.testing.shim import environment
+from walstore.testing.trace import Event, Kind
+
 from . import faults, lab
 from .checks import CHECKS
-from .disk import SECTOR, Choice, Disk, Garbage, Image, Plan
-from .enumerate import Explorer, Recording, fingerprint
 from .ledger import Entry, Ledger, Recovered, digest
 from .session import Target
 from .settings import scaled, seed
-from .shim import environment
+from .states import LogRecording, explorer
 from .toy import BUGS, toy
-from .trace import Event, Kind
 
 
 @pytest.mark.parametrize("name", CHECKS)
@@ -59,10 +62,10 @@ def test_toy_with_a_bug_is_found(bug: str, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_fault_loops_pass_the_correct_toy() -> None:
-    outcome = faults.run_workers([("toy", fault) for fault in faults.FAULTS], seed())
+    outcome = faults.run_workers([("toy", fault) for fault in FAULTS], seed())
     assert outcome.bad == 0, "\n".join(outcome.reports)
     assert outcome.hits >= 400, outcome
-    assert all(outcome.by_fault.get(fault) for fault in faults.FAULTS), outcome
+    assert all(outcome.by_fault.get(fault) for fault in FAULTS), outcome
 
 
 def test_fault_loops_find_the_toy_that_tries_a_sync_again() -> None:
@@ -77,14 +80,14 @@ def test_state_counts_once_in_all_traces(tmp_path: Path) -> None:
     """Two recordings that start from the same disk lead to the same state."""
     seen = set[int]()
     target = Target("toy", toy())
-    recording = Recording(target, "/p", b"", "toy", 1, initial={"log": None, "log/x": b"stray"})
+    initial: Image = {"log": None, "log/x": b"stray"}
+    recording = LogRecording("/p", b"", "toy", 1, initial, target=target)
     counts = []
     for seed_ in (1, 2):
-        explorer = Explorer(
+        report = explorer(
             recording, str(tmp_path), random.Random(seed_),
             states_per_point=4, states_max=4, seen=seen,
-        )  # fmt: skip
-        report = explorer.run()
+        ).run()  # fmt: skip
         counts.append((report.states, report.again))
     assert counts == [(1, 0), (0, 1)]
 

@@ -8,12 +8,15 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from .trace import Kind
+from walstore.testing.errors import CrashLabError
+from walstore.testing.trace import Kind
 
 SOURCE = Path(__file__).with_name("shim.c")
 FLAGS = ("-std=gnu11", "-O2", "-g", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror")
@@ -55,23 +58,39 @@ def compiler() -> str:
         path = shutil.which(name) if name else None
         if path:
             return path
-    raise RuntimeError("the crash lab needs a C compiler: apt-get install gcc libc6-dev")
+    raise CrashLabError("the crash lab needs a C compiler: on Debian 'apt install gcc libc6-dev'")
 
 
 def build() -> Path:
-    """Compiles shim.c unless this very source is compiled already; returns the library."""
+    """Compiles shim.c unless this very source is compiled already; returns the library.
+
+    Raises:
+        CrashLabError: it cannot be compiled here.
+    """
+    if not sys.platform.startswith("linux"):
+        raise CrashLabError("the crash lab needs Linux: it records calls of its C library")
     digest = hashlib.sha256(SOURCE.read_bytes() + repr(FLAGS).encode()).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir()) / f"walstore-shim-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder = private_folder()
     library = folder / f"shim-{digest}.so"
     if not library.exists():
         with tempfile.NamedTemporaryFile(dir=folder, suffix=".so", delete=False) as output:
             command = [compiler(), *FLAGS, "-o", output.name, str(SOURCE), *LIBRARIES]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise RuntimeError(f"shim.c does not compile:\n{done.stderr}")
+            os.unlink(output.name)
+            raise CrashLabError(f"the crash lab cannot compile its recorder: {done.stderr}")
         os.replace(output.name, library)
     return library
+
+
+def private_folder() -> Path:
+    """Where the library is kept: nobody else can put one there, since programs load it."""
+    folder = Path(tempfile.gettempdir()) / f"walstore-shim-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise CrashLabError(f"{folder} is not a directory that only you can write to: remove it")
+    return folder
 
 
 def environment(*, preload: bool = True) -> dict[str, str]:
@@ -118,7 +137,7 @@ class Shim:
 
     def trace(self) -> bytes:
         if self._library.shim_overflow():
-            raise RuntimeError("the trace is full: use a shorter workload")
+            raise CrashLabError("the trace is full: use a shorter workload, or smaller files")
         return ctypes.string_at(self._memory, self._library.shim_used())
 
     def mark(self, data: bytes) -> None:

@@ -1,102 +1,62 @@
-"""Every legal state of the disk after a power cut, recovered and checked.
+"""Every legal state of the disk after a power cut, recovered and judged.
 
-`explore()` walks through a recording. After each storage call it plans what may be on the disk if
+`Explorer` walks through a recording. After each storage call it plans what may be on the disk if
 the power went now (see disk.py for the rules): everything, nothing un-synced, each prefix, one
 change lost, one change alone, torn and garbage sectors, changes of names and sizes lost or kept,
-random subsets of sectors. Each state is written to a scratch directory, opened like its next user
-would, and judged by the ledger.
-
-    python -m <package>.enumerate DIR...     replays states that were saved as bad
+random subsets of sectors. What a state is worth is the business of others: a function recovers it
+as its next user would, and a ledger of the promises that were made by then judges the outcome.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import random
-import re
-import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import xxhash
 
-from .disk import Choice, Disk, Garbage, Image, Inode, Plan, read_image, write_image
-from .ledger import Ledger, Mark, Recovered
-from .session import Target, recover
-from .trace import Event, Kind, parse
+from walstore.testing.disk import Choice, Disk, Garbage, Image, Inode, Plan
+from walstore.testing.trace import Event, Kind, parse
+
+R = TypeVar("R")  # what a recovery found
+Judged = TypeVar("Judged", contravariant=True)
 
 HISTORY_LINES = 24
-CREATION_WEIGHT = 0.25  # of a point before the log is open first: all traces begin alike
+CREATION_WEIGHT = 0.25  # of a point before the store is open first: all traces begin alike
 
 
 @dataclass(frozen=True)
 class Recording:
     """What a workload did: where it started from, and every storage call and mark since then."""
 
-    target: Target
     prefix: str
     trace: bytes
     workload: str
     seed: int
     initial: Image = field(default_factory=dict)
-    marks: tuple[Mark, ...] = ()  # the promises that were made before the recording
+    marks: tuple[Any, ...] = ()  # the promises that were made before the recording
 
     @cached_property
     def events(self) -> Sequence[Event]:
         return tuple(parse(self.trace))
 
 
-def save_case(folder: Path, image: Image, about: Mapping[str, Any]) -> Path:
-    """Writes a bad state, and what is known about it, as a directory for `replay`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix=f"{about['workload']}-", dir=folder))
-    write_image(image, str(place / "image"))
-    (place / "case.json").write_text(json.dumps(about, indent=1))
-    return place
-
-
 @dataclass(frozen=True)
 class BadState:
-    """A legal state of the disk that the log does not survive."""
+    """A legal state of the disk that the store does not survive."""
 
     recording: Recording
+    at: int  # the last event before the power cut
     image: Image
-    marks: tuple[Mark, ...]
+    live: Image  # what the process saw then
+    marks: tuple[Any, ...]
     note: str
     problems: tuple[str, ...]
     history: tuple[str, ...]
-
-    def save(self, folder: Path) -> Path:
-        """Writes the state as a directory that replays with one command."""
-        return save_case(
-            folder,
-            self.image,
-            {
-                "target": self.recording.target.name,
-                "workload": self.recording.workload,
-                "seed": self.recording.seed,
-                "note": self.note,
-                "problems": self.problems,
-                "history": self.history,
-                "marks": self.marks,
-            },
-        )
-
-    def describe(self, place: Path) -> str:
-        recording = self.recording
-        lines = [
-            f"workload {recording.workload} (seed {recording.seed}), power cut: {self.note}",
-            *(f"  {problem}" for problem in self.problems[:5]),
-            *(f"    {line[:160]}" for line in self.history),
-            f"  replay: {sys.executable} -m {__package__}.enumerate {place}",
-        ]
-        return "\n".join(lines)
 
 
 @dataclass
@@ -154,7 +114,8 @@ class Planner:
             count = sum(1 for change in inode.pending if change.seq <= cut)
             files[number] = Choice(count, count)
         names = frozenset(seq for seq in self.names if seq <= cut)
-        return Plan(names, files, f"kept only what came up to event {cut}")
+        note = f"kept only what came up to event {cut}" if cut else "lost all that was not synced"
+        return Plan(names, files, note)
 
     def without(self, seq: int, number: int, index: int) -> Plan:
         """One change of one file is lost."""
@@ -262,39 +223,51 @@ def torn_sectors(sectors: list[int], pattern: str, rng: random.Random) -> set[in
             return {s for s in sectors if rng.random() < 0.5}
 
 
+class Promises(Protocol[Judged]):
+    """The promises made so far; they grow with the marks of a recording."""
+
+    marks: list[Any]
+    faults: list[str]  # promises broken while the recording was made
+
+    def apply_bytes(self, data: bytes) -> bool:
+        """Takes a mark; returns whether it changes what a recovery must find."""
+
+    def problems(self, recovered: Judged) -> list[str]:
+        """What is wrong with a recovery."""
+
+
 @dataclass
-class State:
+class State(Generic[R]):
     """One state of the disk, recovered."""
 
     image: Image
     note: str
-    recovered: Recovered
+    recovered: R
 
 
-Follow = Callable[[Recording, State, Ledger], None]
-
-
-class Explorer:
+class Explorer(Generic[R]):
     """Walks through one recording; a state is recovered once, and judged at every point it fits."""
 
     def __init__(
         self,
         recording: Recording,
-        scratch: str,
+        ledger: Promises[R],
+        recover: Callable[[Image], R],
         rng: random.Random,
         *,
         states_per_point: int,
         states_max: int,
-        follow: Follow | None = None,
+        follow: Callable[[State[R]], None] | None = None,
+        opens: Callable[[bytes], bool] = lambda mark: False,
         seen: set[int] | None = None,
     ) -> None:
-        self.recording, self.scratch, self.rng = recording, scratch, rng
+        self.recording, self.ledger, self.recover, self.rng = recording, ledger, recover, rng
         self.seen = set[int]() if seen is None else seen  # states of all traces: counted once
         self.states_per_point, self.states_max = states_per_point, states_max
-        self.follow = follow  # called for some states: second-order crashes start from here
+        self.follow = follow  # called for good states: second-order crashes start from here
+        self.opens = opens  # whether a mark says that the store is open
         self.report = Report()
-        self.ledger = Ledger.of(recording.marks)
-        self._known: dict[int, State] = {}
+        self._known: dict[int, State[R]] = {}
         self._judged_bad = set[int]()
         self._at = 0
 
@@ -302,17 +275,17 @@ class Explorer:
         self._share = self._shares()
         disk = Disk(self.recording.prefix, self.recording.initial)
         current = self._states(disk)
-        self._judge(current)
+        self._judge(current, disk)
         for event in self.recording.events:
             self._at = event.index
             if event.kind is Kind.MARK:
                 if self.ledger.apply_bytes(event.data):
-                    self._judge(current)
+                    self._judge(current, disk)
             elif disk.apply(event):
                 current = self._states(disk)
-                self._judge(current)
+                self._judge(current, disk)
         for fault in self.ledger.faults:
-            self._bad(disk.live_image(), "none: the running log broke a promise", [fault])
+            self._bad(disk.live_image(), disk, "none: the running log broke a promise", [fault])
         return self.report
 
     def _shares(self) -> list[float]:
@@ -321,18 +294,18 @@ class Explorer:
         disk = Disk(self.recording.prefix, self.recording.initial)
         weights.append(weight)
         for event in self.recording.events:
-            if event.kind is Kind.MARK and json.loads(event.data)["t"] == "opened":
+            if event.kind is Kind.MARK and self.opens(event.data):
                 weight = 1.0
             elif disk.apply(event):
                 weights.append(weight)
         total = sum(weights)
         return [self.states_max * part / total for part in itertools.accumulate(weights)]
 
-    def _states(self, disk: Disk) -> dict[int, State]:
+    def _states(self, disk: Disk) -> dict[int, State[R]]:
         """The possible states now; recovers those that are new."""
         share = self._share[self.report.points]
         self.report.points += 1
-        states: dict[int, State] = {}
+        states: dict[int, State[R]] = {}
         for plan in itertools.islice(Planner(disk, self.rng).plans(), 3 * self.states_per_point):
             if len(states) == self.states_per_point:
                 break
@@ -342,11 +315,11 @@ class Explorer:
             if state is None:
                 if len(self._known) >= share:
                     break
-                state = self._known[key] = State(image, plan.note, self._recover(image))
+                state = self._known[key] = State(image, plan.note, self.recover(image))
                 self._count(image)
                 if self.follow and not self.ledger.problems(state.recovered):
-                    self.follow(self.recording, state, self.ledger)
-            states[key] = state
+                    self.follow(state)
+            states[key] = State(image, plan.note, state.recovered)
         return states
 
     def _count(self, image: Image) -> None:
@@ -358,28 +331,29 @@ class Explorer:
             self.seen.add(one)
             self.report.states += 1
 
-    def _recover(self, image: Image) -> Recovered:
-        probe = b"probe" + self.rng.randbytes(8) if self.rng.random() < 0.5 else None
-        place = os.path.join(self.scratch, "state")
-        write_image(image, place)
-        recovered = recover(self.recording.target, os.path.join(place, "log"), probe=probe)
-        remove_tree(place)
-        return recovered
-
-    def _judge(self, states: dict[int, State]) -> None:
+    def _judge(self, states: dict[int, State[R]], disk: Disk) -> None:
         for key, state in states.items():
             if key in self._judged_bad:
                 continue
             problems = self.ledger.problems(state.recovered)
             if problems:
                 self._judged_bad.add(key)
-                self._bad(state.image, state.note, problems)
+                self._bad(state.image, disk, state.note, problems)
 
-    def _bad(self, image: Image, note: str, problems: list[str]) -> None:
+    def _bad(self, image: Image, disk: Disk, note: str, problems: list[str]) -> None:
         past = self.recording.events[max(0, self._at + 1 - HISTORY_LINES) : self._at + 1]
         history = tuple(map(str, past))
         marks = tuple(self.ledger.marks)
-        bad = BadState(self.recording, image, marks, note, tuple(problems), history)
+        bad = BadState(
+            self.recording,
+            self._at,
+            image,
+            disk.live_image(),
+            marks,
+            note,
+            tuple(problems),
+            history,
+        )
         self.report.bad.append(bad)
 
 
@@ -411,42 +385,3 @@ def remove_tree(path: str) -> None:
                     os.unlink(entry.path)
     for folder in reversed(folders):
         os.rmdir(folder)
-
-
-def signature(problem: str) -> str:
-    """A problem without its numbers and paths, to count it by."""
-    lines = problem.splitlines()
-    line = lines[1] if len(lines) > 1 and "power cut" in lines[0] else lines[-1] or lines[0]
-    return re.sub(r"/\S+|\d+|0x\w+", "_", line).strip()[:120]
-
-
-def replay(place: Path) -> bool:
-    """Recovers and judges a saved state again; returns whether it is good now."""
-    from .workloads import target_named
-
-    about = json.loads((place / "case.json").read_text())
-    target = target_named(about["target"])
-    ledger = Ledger.of(about["marks"])
-    print(f"{place}: {about['workload']}, power cut: {about['note']}")
-    good = True
-    for probe in (None, b"probe"):
-        with tempfile.TemporaryDirectory() as scratch:
-            copy = os.path.join(scratch, "state")
-            write_image(read_image(str(place / "image")), copy)
-            recovered = recover(target, os.path.join(copy, "log"), probe=probe)
-        problems = ledger.problems(recovered)
-        good = good and not problems
-        print(f"  recovered {recovered.first}..{recovered.last}, promised ..{ledger.durable}:",
-              "good" if not problems else "; ".join(problems))  # fmt: skip
-    return good
-
-
-def main(arguments: list[str]) -> int:
-    if not arguments:
-        print(__doc__)
-        return 2
-    return 0 if all([replay(Path(argument)) for argument in arguments]) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

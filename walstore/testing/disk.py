@@ -26,7 +26,7 @@ import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from .trace import Event, Kind
+from walstore.testing.trace import Event, Kind
 
 SECTOR = 512
 KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 0x01, 0x02, 0x10  # fallocate modes

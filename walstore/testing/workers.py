@@ -1,4 +1,4 @@
-"""Worker processes: modules of this package, run under the shim."""
+"""Worker processes: modules that run under the shim."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .shim import environment
+from walstore.testing.shim import environment
 
 # Files in a worker's scratch folder.
 CURRENT, OUTPUT, ERRORS = "current", "stdout", "stderr"
@@ -40,18 +40,10 @@ def start(
     preload: bool = True,
     mounts: bool = False,
 ) -> subprocess.Popen[str]:
-    """A module of this package in a process of its own, under the shim. Files take its output: a
-    pipe that nobody reads yet would stop it. Its `mounts` are its own, and end with it."""
+    """A module in a process of its own, under the shim. Files take its output: a pipe that nobody
+    reads yet would stop it. Its `mounts` are its own, and end with it."""
     apart = ["unshare", "--mount", "--propagation", "private"] if mounts else []
-    command = [
-        *apart,
-        sys.executable,
-        "-X",
-        "faulthandler",
-        "-m",
-        f"{__package__}.{module}",
-        argument,
-    ]
+    command = [*apart, sys.executable, "-X", "faulthandler", "-m", module, argument]
     with open(Path(scratch, OUTPUT), "w") as output, open(Path(scratch, ERRORS), "w") as errors:
         return subprocess.Popen(
             command, env=environment(preload=preload), stdout=output, stderr=errors, text=True
