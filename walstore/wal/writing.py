@@ -276,7 +276,7 @@ class LogWriter:
         spare = self._spares.take(limit_at)
         try:
             segment, fd = activate(self.path, spare.path, header)
-        except OSError:
+        except BaseException:
             self._spares.give_back(spare)
             raise
         if kept:
