@@ -301,6 +301,7 @@ class FileWALManager:
                 than `first_lsn`: nothing is to be done.
 
         Raises:
+            OptionError: `lsn` is no whole number.
             LSNOutOfRangeError: beyond `last_lsn` + 1, or less than 1.
             LogFullError: no space; nothing changed.
             LogPoisonedError, ClosedLogError, ReadOnlyLogError
@@ -316,6 +317,7 @@ class FileWALManager:
             lsn: the new `last_lsn`; at least `first_lsn` - 1, which leaves the log empty.
 
         Raises:
+            OptionError: `lsn` is no whole number.
             LSNOutOfRangeError: not in that range.
             LogFullError: no space; nothing changed.
             LogPoisonedError, ClosedLogError, ReadOnlyLogError
@@ -331,6 +333,7 @@ class FileWALManager:
         entry that a power loss could take back.
 
         Raises:
+            OptionError: `lsn` is no whole number.
             LSNOutOfRangeError: the log does not hold it.
             CorruptLogError: its bytes are damaged.
             LogAccessError: the system refused to read it.
@@ -350,6 +353,7 @@ class FileWALManager:
                 last durable one after a failed write or sync.
 
         Raises:
+            OptionError: an lsn is no whole number; raised at once.
             LSNOutOfRangeError: the log does not hold the range; raised at once, or while
                 iterating when it is truncated meanwhile.
             CorruptLogError: damaged bytes were reached; all entries before were good.
@@ -371,6 +375,7 @@ class FileWALManager:
         then each new one as soon as it is durable. See Tail.
 
         Raises:
+            OptionError: `from_lsn` is no whole number.
             LSNOutOfRangeError: before the first entry held, or more than one beyond the last.
             ClosedLogError; and as `read`, since it looks at the entry before.
         """
