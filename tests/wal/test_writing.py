@@ -31,8 +31,10 @@ from walstore import (
     FileWALManager,
     LogFullError,
     LogPoisonedError,
+    OptionError,
     WALEntry,
 )
+from walstore.limits import LSN_MAX
 from walstore.wal import files
 from walstore.wal.segment import encode_header
 
@@ -105,6 +107,22 @@ def test_adopted_term_holds_for_local_entries_too(tmp_path: Path) -> None:
         assert terms == [terms[0], 5, 5, 5, 5, 5]
         copy = without_watermark(crash_copy(tmp_path / "log", tmp_path / "copy"))
     assert payloads(contents(copy)) == [b"a", b"b", b"c", b"d", b"e", b"f"]
+
+
+def test_term_that_no_log_could_be_opened_with_is_refused(tmp_path: Path) -> None:
+    with FileWALManager(tmp_path / "log") as log:
+        log.append_many([b"a", b"b"])
+        for term in (LSN_MAX + 1, (1 << 64) - 1):
+            with pytest.raises(OptionError, match="a term is at most"):
+                log._append_entries([WALEntry(3, term, 1, 1, b"c")])
+        assert (log.last_lsn, log.term) == (2, 1)
+        log._append_entries([WALEntry(3, LSN_MAX, 1, 1, b"c")])
+        for last in (log.begin_term, lambda: log.truncate_after(1)):
+            with pytest.raises(OptionError, match="a term is at most"):
+                last()
+        assert log.append(b"d") == 4
+    with FileWALManager(tmp_path / "log") as log:
+        assert (log.last_lsn, log.term) == (4, LSN_MAX)
 
 
 @pytest.mark.parametrize("call", [1, 2])

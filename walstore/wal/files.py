@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 
 from walstore._native import lib
 
@@ -17,6 +18,7 @@ __all__ = [
     "NO_SPACE",
     "close",
     "is_locked",
+    "is_plain_file",
     "list_directory",
     "lock",
     "make_directory",
@@ -46,6 +48,11 @@ def open_file(path: str, *, write: bool = False, create: bool = False) -> int:
     """Opens a file and returns its descriptor. Never waits, should it not be a plain file."""
     flags = os.O_CLOEXEC | os.O_NONBLOCK | (os.O_RDWR if write else os.O_RDONLY)
     return os.open(path, flags | (os.O_CREAT if create else 0), 0o644)
+
+
+def is_plain_file(fd: int) -> bool:
+    """Whether it is a file that can be read anywhere, and not a directory, pipe or device."""
+    return stat.S_ISREG(os.fstat(fd).st_mode)
 
 
 def close(fd: int) -> None:

@@ -116,6 +116,8 @@ class LogFollower:
         durable_lsn = state.durable_lsn
         if mark and current:
             durable_lsn = max(durable_lsn, min(mark.durable_lsn, state.scanned_lsn))
+        if durable_lsn == state.scanned_lsn == state.durable_lsn:
+            return state
         if durable_lsn == state.scanned_lsn:
             return replace(state, durable_lsn=durable_lsn)
         running = files.is_locked(self._meta_fd)
@@ -160,6 +162,8 @@ class LogFollower:
         found = scanner.state
         with self.cache.open(segment) as handle:
             at = verify_range(handle.fd, scanner, state.scanned_at, header.limit_at, mapped=False)
+        if found.next_lsn == state.scanned_lsn + 1:
+            return state
         return replace(
             state,
             scanned_lsn=(found.batch_lsn or found.next_lsn) - 1,

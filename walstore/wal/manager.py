@@ -25,7 +25,6 @@ from walstore.errors import (
     LSNOutOfRangeError,
     OptionError,
     PayloadTooLargeError,
-    PayloadTypeError,
     ReadOnlyLogError,
     WALStoreError,
 )
@@ -38,6 +37,13 @@ from walstore.limits import (
     SYNC_INTERVAL_MS_MAX,
 )
 from walstore.wal import files
+from walstore.wal.arguments import (
+    checked_clock,
+    checked_entropy,
+    checked_lsn,
+    checked_path,
+    checked_payload,
+)
 from walstore.wal.commit import WAIT_SLICE_NS, Commit, GroupCommit
 from walstore.wal.following import LogFollower
 from walstore.wal.opening import access_error, create_log, open_meta, read_log
@@ -89,7 +95,9 @@ class FileWALManager:
             `close()`.
         segment_bytes: size of the record area of new segments, in bytes.
         sync_interval_ms: see sync="interval".
-        read_only: open to read, also while another process writes.
+        read_only: open to read, also while another process writes. Beside a writer with
+            sync="interval" or "os", whose disk runs full in the middle of a write, it may show
+            entries that the writer then refuses: see docs/assumptions.md.
         clock: wall clock for `timestamp_ns`, in ns since 1970.
         entropy: random bytes for ids and salts.
 
@@ -116,11 +124,12 @@ class FileWALManager:
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         _checked(sync, segment_bytes, sync_interval_ms)
-        self.path = os.path.abspath(os.fspath(path))
+        self.path = checked_path(path)
+        now_ns = clock if clock is time.time_ns else checked_clock(clock)
         self.sync_policy: SyncPolicy = sync
         self.read_only = read_only
         # The usual clock is read by C, which saves a call on every append.
-        self._clock = None if clock is time.time_ns else clock
+        self._clock = None if clock is time.time_ns else now_ns
         self._closing = threading.Lock()
         self._closed = self._close_again = False
         self._forked = False
@@ -132,7 +141,7 @@ class FileWALManager:
             self._follower = LogFollower(self.path)
         else:
             options = _Options(sync, segment_bytes, sync_interval_ms)
-            self._writer = _open_writer(self.path, options, clock, entropy)
+            self._writer = _open_writer(self.path, options, now_ns, checked_entropy(entropy))
             self._group = self._writer.group
             self._raw = self._group.raw
         _open_logs.add(self)
@@ -211,7 +220,7 @@ class FileWALManager:
         """
         parts: list[Any] = list(payloads)  # the caller's may change meanwhile
         if set(map(type, parts)) - {bytes}:
-            parts = [bytes(_checked_buffer(item)) for item in parts]
+            parts = [bytes(checked_payload(item)) for item in parts]
         self._writable()
         try:
             lengths = array("I", map(len, parts))
@@ -292,13 +301,14 @@ class FileWALManager:
                 than `first_lsn`: nothing is to be done.
 
         Raises:
+            OptionError: `lsn` is no whole number.
             LSNOutOfRangeError: beyond `last_lsn` + 1, or less than 1.
             LogFullError: no space; nothing changed.
             LogPoisonedError, ClosedLogError, ReadOnlyLogError
         """
         self._writable()
         assert self._writer is not None
-        self._writer.truncate_before(lsn)
+        self._writer.truncate_before(checked_lsn("lsn", lsn))
 
     def truncate_after(self, lsn: int) -> None:
         """Drops all entries after `lsn` and begins a new term; durable at return.
@@ -307,13 +317,14 @@ class FileWALManager:
             lsn: the new `last_lsn`; at least `first_lsn` - 1, which leaves the log empty.
 
         Raises:
+            OptionError: `lsn` is no whole number.
             LSNOutOfRangeError: not in that range.
             LogFullError: no space; nothing changed.
             LogPoisonedError, ClosedLogError, ReadOnlyLogError
         """
         self._writable()
         assert self._writer is not None
-        self._writer.truncate_after(lsn)
+        self._writer.truncate_after(checked_lsn("lsn", lsn))
 
     # ---- reading ----
 
@@ -322,6 +333,7 @@ class FileWALManager:
         entry that a power loss could take back.
 
         Raises:
+            OptionError: `lsn` is no whole number.
             LSNOutOfRangeError: the log does not hold it.
             CorruptLogError: its bytes are damaged.
             LogAccessError: the system refused to read it.
@@ -329,6 +341,7 @@ class FileWALManager:
             ClosedLogError
         """
         view = self._view()
+        lsn = checked_lsn("lsn", lsn)
         return read_entry(view, self._snapshot(lsn, lsn).segments, lsn)
 
     def replay(self, from_lsn: int | None = None, to_lsn: int | None = None) -> Iterator[WALEntry]:
@@ -340,6 +353,7 @@ class FileWALManager:
                 last durable one after a failed write or sync.
 
         Raises:
+            OptionError: an lsn is no whole number; raised at once.
             LSNOutOfRangeError: the log does not hold the range; raised at once, or while
                 iterating when it is truncated meanwhile.
             CorruptLogError: damaged bytes were reached; all entries before were good.
@@ -348,6 +362,10 @@ class FileWALManager:
             ClosedLogError
         """
         view = self._view()
+        if from_lsn is not None:
+            from_lsn = checked_lsn("from_lsn", from_lsn)
+        if to_lsn is not None:
+            to_lsn = checked_lsn("to_lsn", to_lsn)
         held = self._snapshot(from_lsn, to_lsn)
         start = held.first_lsn if from_lsn is None else from_lsn
         return chain.from_iterable(replay(view, held.segments, start, held.last_lsn))
@@ -357,12 +375,13 @@ class FileWALManager:
         then each new one as soon as it is durable. See Tail.
 
         Raises:
+            OptionError: `from_lsn` is no whole number.
             LSNOutOfRangeError: before the first entry held, or more than one beyond the last.
             ClosedLogError; and as `read`, since it looks at the entry before.
         """
         self._view()
         first_lsn, last_lsn = self._bounds_now()
-        start = first_lsn if from_lsn is None else from_lsn
+        start = first_lsn if from_lsn is None else checked_lsn("from_lsn", from_lsn)
         if not first_lsn <= start <= last_lsn + 1:
             raise LSNOutOfRangeError(start, first_lsn, last_lsn)
         return Tail(self, start)
@@ -639,16 +658,5 @@ def _open_writer(
         raise
 
 
-def _checked_buffer(payload: object) -> memoryview:
-    if not isinstance(payload, (bytes, bytearray, memoryview)):
-        raise PayloadTypeError(
-            f"a payload is bytes, bytearray or memoryview, not {type(payload).__name__}"
-        )
-    view = memoryview(payload)
-    if not view.c_contiguous:
-        raise PayloadTypeError("a memoryview payload must be contiguous")
-    return view.cast("B")
-
-
 def _buffer(payload: object) -> Any:
-    return ffi.from_buffer("uint8_t[]", _checked_buffer(payload))
+    return ffi.from_buffer("uint8_t[]", checked_payload(payload))

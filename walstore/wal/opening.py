@@ -43,6 +43,8 @@ __all__ = [
 
 logger = logging.getLogger("walstore")
 
+_META_IS_NO_FILE = f"its {META_NAME} is not a plain file"
+_NAME_ANOTHER = "name the log's directory; one for a new log must be new or empty"
 _READ_CHUNK_BYTES = 4 << 20
 
 
@@ -84,12 +86,17 @@ def open_meta(path: str, *, write: bool) -> int:
         fd = files.open_file(meta_path, write=write, create=create)
     except FileNotFoundError:
         raise _no_meta(path) from None
+    except IsADirectoryError:
+        raise NotALogError(path, _META_IS_NO_FILE, _NAME_ANOTHER) from None
     except NotADirectoryError:
         raise NotALogError(path, "it is a file; a log is a directory") from None
     except LogAccessError:
         raise
     except OSError as error:
         raise access_error(error, path, "cannot open") from error
+    if not files.is_plain_file(fd):
+        files.close(fd)
+        raise NotALogError(path, _META_IS_NO_FILE, _NAME_ANOTHER)
     try:
         if write and not files.lock(fd):
             raise LogLockedError(path)

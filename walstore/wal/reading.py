@@ -114,19 +114,23 @@ class _Handle:
 
     def index(self) -> SegmentIndex:
         """From the seal, or from the records where that is missing or damaged."""
-        if self._index is None:
-            self._index = self._load_index() or self._build_index()
-        return self._index
+        index = self._index
+        if index is None:
+            index = self._load_index() or self._build_index()
+            if not self._is_built:  # by another thread, which found the seal's to be wrong
+                self._index = index
+        return index
 
     def rebuild_index(self) -> bool:
-        """After a failed look where the seal's index led: builds it from the records. False where
-        it has been, or where records are damaged, so that it was not the index's fault."""
-        if self.segment.last_lsn is None or self._is_built:
+        """After a failed look where the seal's index led: builds it from the records, unless
+        another thread has. False where records are damaged: it was not the index's fault."""
+        if self.segment.last_lsn is None:
             return False
-        try:
-            self._index = self._build_index()
-        except CorruptLogError:
-            return False
+        if not self._is_built:
+            try:
+                self._build_index()
+            except CorruptLogError:
+                return False
         return True
 
     def _load_index(self) -> SegmentIndex | None:
@@ -142,9 +146,10 @@ class _Handle:
     def _build_index(self) -> SegmentIndex:
         segment, last_lsn = self.segment, self.segment.last_lsn
         assert last_lsn is not None
-        self._is_built = True
         tail = check_whole(self.fd, segment.path, segment.header, last_lsn)
-        return SegmentIndex(segment.first_lsn, tail.index, tail.end_at)
+        index = SegmentIndex(segment.first_lsn, tail.index, tail.end_at)
+        self._index, self._is_built = index, True
+        return index
 
 
 class SegmentCache:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from walstore.errors import NotALogError
 from walstore.wal import files
+from walstore.wal.arguments import checked_path
 from walstore.wal.following import LogFollower
 from walstore.wal.layout import Segment
 from walstore.wal.opening import access_error, open_meta, read_log, recover_tail
@@ -63,7 +64,7 @@ def repair_tail(path: str | os.PathLike[str], *, apply: bool = False) -> TailRep
         LogLockedError: a writer has the log open, and `apply` was asked for.
         NotALogError, LogAccessError, UnsupportedFormatError: see there.
     """
-    path = os.path.abspath(os.fspath(path))
+    path = checked_path(path)
     return _cut(path) if apply else _look(path)
 
 

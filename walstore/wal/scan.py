@@ -16,7 +16,7 @@ from walstore._native import lib
 from walstore.wal import files
 from walstore.wal.record import Buffer, Scanner
 
-__all__ = ["MAP_WINDOW_BYTES", "scan_rows", "verify_range"]
+__all__ = ["MAP_WINDOW_BYTES", "READ_WINDOW_BYTES", "scan_rows", "verify_range"]
 
 MAP_WINDOW_BYTES = 4 << 20
 READ_WINDOW_BYTES = 1 << 20

@@ -72,10 +72,10 @@ def activate(
         files.rename(spare_path, path)
         try:
             files.sync_directory(directory)
-        except OSError:
+        except BaseException:
             files.rename(path, spare_path)
             raise
-    except OSError:
+    except BaseException:
         files.close(fd)
         raise
     return Segment(path, header, None, None), fd

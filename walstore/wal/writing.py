@@ -22,8 +22,10 @@ from walstore.errors import (
     LogFullError,
     LogPoisonedError,
     LSNOutOfRangeError,
+    OptionError,
     WALStoreError,
 )
+from walstore.limits import LSN_MAX
 from walstore.wal import files
 from walstore.wal.commit import GroupCommit
 from walstore.wal.housekeeper import Housekeeper
@@ -50,6 +52,13 @@ _NO_SPACE = files.NO_SPACE
 _PREFER_NS = 100_000_000
 """How long smaller entries wait for the large one that a segment was made for."""
 _NO_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
+def _checked_term(term: int) -> int:
+    """A term that a log can be opened with again."""
+    if term > LSN_MAX:
+        raise OptionError(f"a term is at most {LSN_MAX}, not {term}")
+    return term
 
 
 class LogWriter:
@@ -268,7 +277,7 @@ class LogWriter:
         spare = self._spares.take(limit_at)
         try:
             segment, fd = activate(self.path, spare.path, header)
-        except OSError:
+        except BaseException:
             self._spares.give_back(spare)
             raise
         if kept:
@@ -387,12 +396,12 @@ class LogWriter:
     def begin_term(self) -> int:
         """Begins a new term; durable at return."""
         with self._changing():
-            self._set_term(self.meta.term + 1)
+            self._set_term(_checked_term(self.meta.term + 1))
             return self.meta.term
 
     def adopt_term(self, term: int) -> None:
         """Makes another node's term durable before its entries are; a lower one changes nothing."""
-        if term <= self.meta.term:
+        if _checked_term(term) <= self.meta.term:
             return
         with self._changing():
             self._set_term(max(term, self.meta.term))
@@ -432,7 +441,8 @@ class LogWriter:
             if lsn == last_lsn:
                 self.begin_term()
                 return
-            meta = replace(self.meta, term=self.meta.term + 1, epoch=self.meta.epoch + 1)
+            term = _checked_term(self.meta.term + 1)
+            meta = replace(self.meta, term=term, epoch=self.meta.epoch + 1)
             self._replace_tail(lsn + 1, self._limit_at, meta)
 
     def abandon(self) -> None:
