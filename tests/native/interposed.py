@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.native.test_writer import LIMIT_AT, SECOND_NS, SEED, START_AT, Native
 from walstore._native import ffi, lib
 from walstore.wal.commit import GroupCommit
@@ -136,6 +138,16 @@ def failed_calls_poison(path: Path) -> None:
             assert lib.walcore_freeze(native.raw) == lib.WALCORE_POISONED
 
 
+def the_flusher_survives_a_sync_that_failed(path: Path) -> None:
+    with writer(path) as native:
+        script(FDATASYNC, errno.EIO)
+        script(COND_WAIT, ANNOUNCE)
+        assert native.submit(b"x") == 1
+        libc.await_entered()  # it sleeps again, though what it was asked for is not durable
+        assert native.status().durable_lsn == 0
+        assert native.wait(1) == lib.WALCORE_POISONED
+
+
 def freeze_that_cannot_sync_is_undone(path: Path) -> None:
     with writer(path, lib.WALCORE_LEVEL_WRITTEN) as native:
         assert native.append(b"x") == 1
@@ -209,13 +221,9 @@ def the_flusher_cannot_be_started(path: Path) -> None:
         "log", durable=True, interval_ns=0, watermark_fd=-1, watermark_at=0, watermark_seed=0
     )
     script(PTHREAD_CREATE, errno.EAGAIN)
-    try:
+    with pytest.raises(OSError, match="cannot start the flusher thread") as caught:
         group.start()
-    except OSError as error:
-        assert error.errno == errno.EAGAIN
-        assert "cannot start the flusher thread" in str(error)
-    else:
-        raise AssertionError("it started")
+    assert caught.value.errno == errno.EAGAIN
     group.stop()
 
 
@@ -287,6 +295,7 @@ CASES = (
     what_cannot_be_taken_back_poisons,
     a_group_is_taken_back_after_the_sync_under_way,
     failed_calls_poison,
+    the_flusher_survives_a_sync_that_failed,
     freeze_that_cannot_sync_is_undone,
     callers_wait_for_a_thaw,
     stop_waits_for_calls_under_way,

@@ -178,3 +178,9 @@ def test_the_free_slots_are_given_out_again(native: Native) -> None:
     assert lib.walcore_notify_open(native.raw, 0) == slots[3]
     for slot in slots:
         lib.walcore_notify_close(native.raw, slot)
+
+
+def test_a_wait_without_an_end_and_a_preference_that_is_over(native: Native) -> None:
+    lib.walcore_writer_prefer(native.raw, 5000, 0)
+    assert native.submit(b"x") == 1
+    assert lib.walcore_wait(native.raw, 0, 1, lib.WALCORE_LEVEL_DURABLE, -1) == lib.WALCORE_OK

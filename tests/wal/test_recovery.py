@@ -466,3 +466,11 @@ def test_cutting_an_index_keeps_the_pairs_of_the_first_entries(
     pairs = [struct.pack("<II", place, 1024 + place) for place in places]
     kept = [pair for place, pair in zip(places, pairs, strict=True) if place < entries]
     assert cut_index(b"".join(pairs), entries) == b"".join(kept)
+
+
+def test_a_header_with_a_length_no_payload_has_proves_nothing(tmp_path: Path) -> None:
+    later = bytearray(encode_all([record(5, 4)], SEED))
+    struct.pack_into("<I", later, 40, (64 << 20) + 1)
+    struct.pack_into("<I", later, 0, twin.crc32c(bytes(later[4:48]), SEED))
+    tail = judge(tmp_path, GOOD + bytes(TOTAL) + bytes(later))
+    assert (tail.next_lsn, tail.cut) == (4, None)
