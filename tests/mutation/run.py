@@ -17,7 +17,7 @@ TIMEOUT_S = 3600
 # The fast tests of each module; mutmut takes of these the ones that reach the changed function.
 TESTS = {
     "record": ("tests/wal/test_record.py",),
-    "commit": ("tests/wal/test_commit.py",),
+    "commit": ("tests/wal/test_waking.py", "tests/wal/test_commit.py"),
     "recovery": ("tests/wal/test_recovery.py",),
     "segment": ("tests/wal/test_segment.py",),
 }

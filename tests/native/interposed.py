@@ -54,12 +54,13 @@ class Call(threading.Thread):
 
     def __init__(self, function: Callable[..., int | None], *arguments: Any) -> None:
         super().__init__(daemon=True)
-        self._call = lambda: function(*arguments)
+        self._function = function
+        self._arguments = arguments
         self._got: list[int | None] = []
         self.start()
 
     def run(self) -> None:
-        self._got.append(self._call())
+        self._got.append(self._function(*self._arguments))
 
     def result(self) -> int | None:
         self.join(30)
@@ -241,7 +242,7 @@ def the_pace_ends_when_another_has_synced(path: Path) -> None:
     assert lib.walcore_append(raw, b"x", 1, 5, 1) == 1
     assert lib.walcore_wait(raw, 0, 1, lib.WALCORE_LEVEL_DURABLE, 30 * SECOND_NS) == 0
     libc.await_entered()  # it sleeps again
-    status = ffi.new("walcore_status *")
+    status: Any = ffi.new("walcore_status *")
     lib.walcore_writer_status(raw, status)
     assert status.syncs == 1, "the flusher synced what was durable"
     assert lib.walcore_append(raw, b"x", 1, 5, 1) == 2

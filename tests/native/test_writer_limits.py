@@ -165,7 +165,7 @@ def test_a_watermark_that_cannot_be_published_harms_nothing(
     assert rc == (-errno.EBADF if published else 0)
     lib.walcore_thaw(raw)
     assert lib.walcore_append(raw, b"x", 1, 5, 1) == 1  # the flusher was never started
-    status = ffi.new("walcore_status *")
+    status: Any = ffi.new("walcore_status *")
     lib.walcore_writer_status(raw, status)
     assert (status.durable_lsn, status.watermark_failures) == (1, 2 if published else 0)
     lib.walcore_writer_free(raw)
