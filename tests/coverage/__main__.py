@@ -22,7 +22,7 @@ def show(files: Sequence[File]) -> list[str]:
         if bad:
             under.append(file.name)
         mark = "UNDER" if bad else "     "
-        print(f"{file.name:36} {file.percent:6.1f} % of {file.total:4} {limit:5.0f} {mark}", end="")
+        print(f"{file.name:36} {file.percent:6.1f} % of {file.total:4} {limit:5.1f} {mark}", end="")
         print(f" {file.where}" if file.where else "")
     return under
 

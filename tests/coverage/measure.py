@@ -31,15 +31,11 @@ SUITE = (
     # Compiled by themselves, so they count nothing here.
     "--ignore=tests/native/test_sanitizers.py",
     "--ignore=tests/native/test_aarch64.py",
-    # Every byte and every length: far longer here, and no line that the others do not reach.
+    # Many rounds of what others do once: far longer here, and no line more.
     "--ignore=tests/wal/test_damage.py",
     "--ignore=tests/wal/test_model.py",
-    "--deselect=tests/replication/test_message.py::"
-    "test_a_mutated_message_with_a_good_checksum_is_one_or_is_refused",
-    "--deselect=tests/native/test_crc32c.py::"
-    "test_instruction_equals_table_at_every_length_and_alignment",
-    # Counting makes it all slower: no deadline for an example.
-    "--hypothesis-profile=ci",
+    "-k=not (a_mutated_message or every_length_and_alignment or again_and_again or under_readers"
+    " or truncation_at_once)",
     # Run as a user who cannot write the counters.
     "--deselect=tests/cli/test_app.py::test_no_permission_as_another_user",
     "--deselect=tests/cli/test_app.py::test_reading_needs_no_write_permission",

@@ -183,7 +183,9 @@ def stop_waits_for_calls_under_way(path: Path) -> None:
             libc.await_entered()
             assert stop.is_alive()
             libc.let_go()
-            assert append.result() == 1
+            # What was only written when it stopped may be left so, and then is not acked.
+            may = {1} if call == FDATASYNC else {1, lib.WALCORE_STOPPED}
+            assert append.result() in may
             assert stop.result() is None
             assert native.status().state == lib.WALCORE_STOPPED
 

@@ -241,3 +241,11 @@ def test_the_highest_lsn_there_can_be_is_scanned() -> None:
 def test_reseal_leaves_what_is_no_whole_header() -> None:
     data = encode_all(RUN, SEED)
     assert reseal(data + b"\1" * 40, 7) == encode_all(RUN, 7) + b"\1" * 40
+
+
+def test_find_in_a_buffer_that_ends_inside_the_record_before() -> None:
+    data = twin.encode(RUN[4], SEED)
+    scanner = Scanner(SEED, 5, 0)
+    assert scanner.find(data[:-8], 6) is None
+    assert (scanner.state.stop, scanner.state.need) == (lib.WALCORE_SCAN_SHORT, 48)
+    assert scanner.state.consumed == len(data)
