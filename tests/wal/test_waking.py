@@ -94,7 +94,7 @@ class Proxy:
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(main, 30))
+    asyncio.run(asyncio.wait_for(main, 10))
 
 
 # What results mean.
@@ -240,6 +240,7 @@ def test_the_generation_is_asked_for(group: Group) -> None:
     [
         (0.5, [SLICE_NS, SLICE_NS, SLICE_NS // 2]),
         (0.4, [SLICE_NS] * 2),
+        (100, [SLICE_NS] * 500),
         (1e-9, [1]),
         (0, [0]),
         (-3, [0]),
@@ -319,6 +320,20 @@ def test_await_of_what_is_durable_asks_no_loop(group: Group) -> None:
         group.append()
         assert await Commit(group, 0, 1) == 1
         assert not group._wakers
+
+    run(main())
+
+
+def test_await_of_what_is_to_come(group: Group) -> None:
+    async def wait(lsn: int) -> int:
+        return await Commit(group, 0, lsn)
+
+    async def main() -> None:
+        waiting = [asyncio.ensure_future(wait(lsn)) for lsn in (2, 1)]
+        await asyncio.sleep(0)
+        assert len(group.waker()._pending) == 2
+        group.append(2)
+        assert await asyncio.gather(*waiting) == [2, 1]
 
     run(main())
 
@@ -490,12 +505,12 @@ def test_stop_elsewhere_lets_the_loop_let_go(group: Group, with_loop: bool) -> N
 
     thread = threading.Thread(target=run, args=(follow(),))
     thread.start()
-    assert ready.wait(30)
+    assert ready.wait(15)
     if with_loop:
         run(stop())
     else:
         group.stop()
-    thread.join(30)
+    thread.join(15)
     assert failed == [True]
 
 
