@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import re
 import signal
@@ -19,6 +20,7 @@ import walstore
 from tests.cli.conftest import Run
 from tests.cli.logs import healthy, large, torn
 from tests.helpers import ROOT, end
+from walstore import cli
 from walstore.cli import exits
 from walstore.cli import stats as stats_module
 from walstore.cli.app import app
@@ -354,3 +356,17 @@ def test_defect_with_traceback(tmp_path: Path, spawn: Run, monkeypatch: pytest.M
     )
     assert done.returncode == 70
     assert "in fail" in done.stderr
+
+
+def test_interrupt_while_modules_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("walstore.cli.app.app", interrupted)
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 130
+
+
+def test_only_running_the_package_runs_a_command() -> None:
+    assert importlib.import_module("walstore.__main__").main is cli.main

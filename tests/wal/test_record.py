@@ -207,3 +207,45 @@ def test_every_way_to_end_badly_has_words() -> None:
     quiet = {twin.OUT_FULL, twin.LIMIT}
     assert set(STOP_REASONS) == set(range(twin.BAD_PAYLOAD + 1)) - quiet
     assert len(set(STOP_REASONS.values())) == len(STOP_REASONS)
+
+
+def test_nothing_behind_the_end_of_a_buffer_is_looked_at() -> None:
+    whole = memoryview(encode_all(RUN, SEED))
+    first, second = (len(twin.encode(record, SEED)) for record in RUN[:2])
+    cut = whole[: first + second + 20]
+    scanner = Scanner(SEED, 2, 0)
+    assert scanner.verify(cut, first, 0) == 1
+    assert (scanner.state.stop, scanner.state.need) == (lib.WALCORE_SCAN_SHORT, 48)
+    scanner = Scanner(SEED, 2, 0)
+    assert len(scanner.decode(cut, first, 0)) == ffi.sizeof("walcore_entry")
+    assert (scanner.state.stop, scanner.state.need) == (lib.WALCORE_SCAN_SHORT, 48)
+
+
+def test_a_scanner_keeps_no_index_unless_asked_and_counts_it_from_zero() -> None:
+    data = encode_all(RUN, SEED)
+    scanner = Scanner(SEED, 1, 0)
+    assert scanner.state.index == ffi.NULL
+    assert scanner.verify(data, 0, 0) == len(RUN)
+    assert scanner.state.index_count == 0
+    scanner = Scanner(SEED, 1, 0, index_max=4)
+    scanner.verify(data, 0, 8192)
+    assert scanner.index_pairs() == struct.pack("<II", 1, 1024)
+
+
+def test_the_highest_lsn_there_can_be_is_scanned() -> None:
+    lsn = (1 << 64) - 2
+    data = encode_all([Record(lsn)], SEED)
+    assert Scanner(SEED, lsn, 0).verify(data, 0, 0) == 1
+
+
+def test_reseal_leaves_what_is_no_whole_header() -> None:
+    data = encode_all(RUN, SEED)
+    assert reseal(data + b"\1" * 40, 7) == encode_all(RUN, 7) + b"\1" * 40
+
+
+def test_find_in_a_buffer_that_ends_inside_the_record_before() -> None:
+    data = twin.encode(RUN[4], SEED)
+    scanner = Scanner(SEED, 5, 0)
+    assert scanner.find(data[:-8], 6) is None
+    assert (scanner.state.stop, scanner.state.need) == (lib.WALCORE_SCAN_SHORT, 48)
+    assert scanner.state.consumed == len(data)

@@ -461,3 +461,80 @@ def test_cutting_an_index_keeps_the_pairs_of_the_first_entries(
     pairs = [struct.pack("<II", place, 1024 + place) for place in places]
     kept = [pair for place, pair in zip(places, pairs, strict=True) if place < entries]
     assert cut_index(b"".join(pairs), entries) == b"".join(kept)
+
+
+def test_a_header_with_a_length_no_payload_has_proves_nothing(tmp_path: Path) -> None:
+    later = bytearray(encode_all([record(5, 4)], SEED))
+    struct.pack_into("<I", later, 40, (64 << 20) + 1)
+    struct.pack_into("<I", later, 0, twin.crc32c(bytes(later[4:48]), SEED))
+    tail = judge(tmp_path, GOOD + bytes(TOTAL) + bytes(later))
+    assert (tail.next_lsn, tail.cut) == (4, None)
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_the_highest_lsn_that_can_lie_here_is_proof_and_the_next_is_none(
+    tmp_path: Path, beyond: int
+) -> None:
+    lsn = 4 + (HEADER.limit_at - END) // 48 + beyond
+    records = GOOD + bytes(TOTAL) + encode_all([Record(lsn, durable_lsn=lsn - 1)], SEED)
+    if beyond:
+        assert judge(tmp_path, records).cut is None
+    else:
+        refused(tmp_path, records, END, 4, f"entry {lsn} at offset {END + TOTAL}")
+
+
+def test_a_damaged_segment_that_another_follows_says_all_it_knows(tmp_path: Path) -> None:
+    fd, path = in_file(tmp_path, damaged(GOOD, TOTAL + 60))
+    with pytest.raises(CorruptLogError) as caught:
+        check_whole(fd, path, HEADER, 3)
+    os.close(fd)
+    assert str(caught.value) == (
+        f"{path} is damaged at offset {RECORDS_AT + TOTAL} (lsn 2): "
+        "the record's payload does not match its checksum"
+    )
+
+
+def test_each_corruption_says_all_it_knows(tmp_path: Path) -> None:
+    broken = damaged(GOOD, 2 * TOTAL + 60)
+    payload = "the record's payload does not match its checksum"
+    closed = meta_of(clean=1, clean_lsn=3)
+    batch = GOOD + encode_all(BATCH[:2], SEED)
+    cases = [
+        (
+            broken + encode_all([record(4, 3)], SEED),
+            OPEN,
+            None,
+            f"offset {LAST} (lsn 3): {payload}, and entry 4 at offset {END} shows that it had "
+            "been durable",
+        ),
+        (
+            broken,
+            OPEN,
+            Watermark(1, 0, 3),
+            f"offset {LAST} (lsn 3): {payload}, and the log had been synced to 3",
+        ),
+        (
+            broken,
+            closed,
+            None,
+            f"offset {LAST} (lsn 3): {payload}, and the log was closed at entry 3",
+        ),
+        (
+            batch,
+            closed,
+            None,
+            f"offset {END + 2 * TOTAL} (lsn 4): the batch that starts here is not whole: at offset "
+            f"{END + 2 * TOTAL}, no record was written here, in a log that was closed",
+        ),
+    ]
+    for records, meta, mark, words in cases:
+        with pytest.raises(CorruptLogError) as caught:
+            judge(tmp_path, records, meta=meta, mark=mark)
+        assert str(caught.value) == f"{tmp_path / 'segment'} is damaged at {words}"
+
+
+def test_a_tail_counts_as_nobody_s_unless_it_is_said_to_be_live(tmp_path: Path) -> None:
+    fd, path = in_file(tmp_path, damaged(GOOD, 2 * TOTAL))
+    assert examine_tail(fd, path, HEADER, OPEN, None).cut is not None
+    assert examine_tail(fd, path, HEADER, OPEN, None, live=True).cut is None
+    os.close(fd)

@@ -290,3 +290,34 @@ def test_a_segment_has_room_for_what_it_is_made_for(segment_bytes: int, eighths:
     assert size % BLOCK == 0
     assert size >= limit_at + 8 * index_pairs_max(limit_at)
     assert index_pairs_max(limit_at) >= -(-limit_at // 16384)
+
+
+def test_each_refusal_of_a_header_says_all_it_knows() -> None:
+    block = header_block(HEADER)
+    refusals = {
+        "p is damaged at offset 103 (lsn 101): the file ends inside its header": block[:103],
+        "p is damaged at offset 0 (lsn 101): the segment's header is damaged": bytes(BLOCK),
+        "p is damaged at offset 0 (lsn 101): the segment's header makes no sense": raw.patched(
+            block, 56, "Q", 0
+        ),
+        "p: format version 3 is not known to this version of walstore": raw.patched(
+            block, 12, "I", 3
+        ),
+        "p: flag 0x2/0x0 is not known to this version of walstore": raw.patched(block, 16, "I", 2),
+        "p: flag 0x0/0x12 is not known to this version of walstore": raw.patched(
+            block, 20, "I", 0x12
+        ),
+    }
+    for words, refused in refusals.items():
+        with pytest.raises((CorruptLogError, UnsupportedFormatError)) as caught:
+            decode_header(refused, "p", 101)
+        assert str(caught.value) == words
+        assert isinstance(caught.value, CorruptLogError | UnsupportedFormatError)
+        assert caught.value.path == "p"
+
+
+def test_a_file_is_as_small_as_it_can_be() -> None:
+    assert limit_for(0) == RECORDS_AT
+    for limit_at in range(RECORDS_AT, RECORDS_AT + 2 * BLOCK):
+        needed = limit_at + 8 * (limit_at // 16384 + 2) + BLOCK
+        assert file_bytes(limit_at) == -(-needed // BLOCK) * BLOCK

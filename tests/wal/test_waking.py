@@ -1,0 +1,532 @@
+"""GroupCommit by itself: what results mean, how long waits last, how event loops are woken."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import os
+import struct
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers import open_descriptors
+from tests.wal import raw
+from walstore import (
+    ClosedLogError,
+    CommitTimeoutError,
+    EntryTruncatedError,
+    LogFullError,
+    LogPoisonedError,
+)
+from walstore._native import ffi, lib
+from walstore.errors import OptionError
+from walstore.wal import commit as commit_module
+from walstore.wal.commit import Commit, GroupCommit, _LoopWaker
+from walstore.wal.segment import RECORDS_AT
+
+LIMIT_AT = RECORDS_AT + (1 << 20)
+HEADER = raw.header_of(limit_at=LIMIT_AT)
+TOTAL = 56  # of a record of one byte
+SLICE_NS = 200_000_000
+DURABLE = lib.WALCORE_LEVEL_DURABLE
+
+
+class Group(GroupCommit):
+    """A group commit on a file of its own."""
+
+    def __init__(self, path: Path, *, durable: bool = True) -> None:
+        super().__init__(
+            str(path),
+            durable=durable,
+            interval_ns=0,
+            watermark_fd=-1,
+            watermark_at=0,
+            watermark_seed=0,
+        )
+        self.fd = os.open(path, os.O_RDWR | os.O_CREAT)
+        self.point_at(1)
+        self.start()
+        self.thaw()
+
+    def point_at(self, next_lsn: int) -> None:
+        self.attach(self.fd, HEADER, next_lsn, 1, 1, 0, RECORDS_AT, True)
+
+    def append(self, count: int = 1) -> None:
+        for _ in range(count):
+            assert lib.walcore_append(self.raw, b"x", 1, 5, 1) > 0
+
+    def truncate(self, next_lsn: int) -> None:
+        self.freeze()
+        self.point_at(next_lsn)
+        self.thaw()
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Iterator[Group]:
+    group = Group(tmp_path / "log")
+    yield group
+    group.stop()
+    os.close(group.fd)
+
+
+@pytest.fixture
+def lazy(tmp_path: Path) -> Iterator[Group]:
+    """One that syncs nothing by itself."""
+    group = Group(tmp_path / "lazy", durable=False)
+    yield group
+    group.stop()
+    os.close(group.fd)
+
+
+class Proxy:
+    """The library, with calls that are watched or changed."""
+
+    def __init__(self, **calls: Callable[..., Any]) -> None:
+        self.__dict__.update(calls)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(lib, name)
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(main, 10))
+
+
+# What results mean.
+
+
+def test_status_is_a_snapshot_of_the_writer(group: Group) -> None:
+    group.append(3)
+    status = group.status()
+    assert (status.written_lsn, status.durable_lsn) == (3, 3)
+    assert status.tail_at == RECORDS_AT + 3 * TOTAL
+    assert (status.writes, status.write_bytes, status.syncs) == (3, 3 * TOTAL, 3)
+    assert status.sync_ns > 0
+    assert (status.watermark_failures, status.error) == (0, 0)
+    assert (len(status.sync_histogram), sum(status.sync_histogram)) == (32, 3)
+    assert (status.behind, status.poisoned) == (False, False)
+    group.poison(errno.EIO)
+    assert (group.status().poisoned, group.status().error) == (True, errno.EIO)
+
+
+def test_a_log_is_behind_by_one_entry_already(lazy: Group) -> None:
+    assert not lazy.status().behind
+    lazy.append()
+    assert lazy.status().behind
+    lazy.wait(0, 1, DURABLE, None)
+    assert not lazy.status().behind
+
+
+def test_a_watermark_that_cannot_be_published_is_counted(tmp_path: Path) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY)
+    group = GroupCommit(
+        "log", durable=True, interval_ns=0, watermark_fd=fd, watermark_at=0, watermark_seed=0
+    )
+    group.attach(fd, HEADER, 1, 1, 1, 0, RECORDS_AT, True)
+    assert group.status().watermark_failures == 1
+    group.stop()
+    os.close(fd)
+
+
+def test_each_bad_result_is_an_error_of_its_own(group: Group) -> None:
+    group.append(2)
+    group.poison(errno.ENOSPC)
+    path = group.path
+    closed, memory, full, poisoned, truncated = (
+        group.error(rc, 7)
+        for rc in (
+            lib.WALCORE_STOPPED,
+            lib.WALCORE_NO_MEMORY,
+            lib.WALCORE_FULL,
+            lib.WALCORE_POISONED,
+            lib.WALCORE_TRUNCATED,
+        )
+    )
+    assert isinstance(closed, ClosedLogError)
+    assert str(closed) == f"{path} is closed"
+    assert isinstance(memory, MemoryError)
+    assert str(memory) == "no memory to stage the entry"
+    for error, kind in ((full, LogFullError), (poisoned, LogPoisonedError)):
+        assert isinstance(error, kind)
+        assert isinstance(error, LogFullError | LogPoisonedError)
+        assert (error.errno, error.path) == (errno.ENOSPC, path)
+    assert isinstance(truncated, EntryTruncatedError)
+    assert str(truncated) == str(EntryTruncatedError(7, 2))
+    assert str(group.error(lib.WALCORE_TRUNCATED)) == str(EntryTruncatedError(0, 2))
+
+
+def test_a_writer_without_memory_is_no_writer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commit_module, "lib", Proxy(walcore_writer_new=lambda *_: ffi.NULL))
+    with pytest.raises(MemoryError, match=r"^no memory for the writer's buffers$"):
+        GroupCommit(
+            "log", durable=True, interval_ns=0, watermark_fd=-1, watermark_at=0, watermark_seed=0
+        )
+
+
+def test_a_thread_that_cannot_be_made_is_said(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = Proxy(walcore_writer_start=lambda _: -errno.EAGAIN)
+    monkeypatch.setattr(commit_module, "lib", start)
+    with pytest.raises(OSError, match="cannot start the flusher thread: ") as caught:
+        group.start()
+    assert caught.value.errno == errno.EAGAIN
+    assert caught.value.strerror == (
+        f"cannot start the flusher thread: {os.strerror(errno.EAGAIN)}"
+    )
+
+
+def test_the_index_is_loaded_copied_and_looked_up(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = struct.pack("<4I", 0, RECORDS_AT // 8, 5, 4096)
+    assert group.index() == b""
+    group.freeze()
+    group.point_at(11)
+    group.load_index(b"")
+    assert group.index() == b""
+    group.load_index(pairs)
+    group.thaw()
+    assert group.index() == pairs
+    assert group.locate(3) == (1, RECORDS_AT, 32768)
+    assert group.locate(8) == (6, 32768, RECORDS_AT)
+    assert group.locate(11) is None
+    full = Proxy(walcore_writer_index_load=lambda *_: lib.WALCORE_NO_MEMORY)
+    monkeypatch.setattr(commit_module, "lib", full)
+    with pytest.raises(MemoryError, match=r"^no memory for the segment's index$"):
+        group.load_index(pairs)
+
+
+def test_an_index_that_grows_while_it_is_copied_is_copied_whole(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def copy(handle: Any, pairs: Any, count: int) -> int:
+        found = lib.walcore_index_copy(handle, pairs, count)
+        asked.append(count)
+        if len(asked) == 1:
+            group.append()
+        return found
+
+    monkeypatch.setattr(commit_module, "lib", Proxy(walcore_index_copy=copy))
+    assert group.index() == struct.pack("<2I", 0, RECORDS_AT // 8)
+    assert asked == [0, 0, 1]
+
+
+def test_a_poisoned_log_cannot_be_frozen(group: Group) -> None:
+    group.poison(errno.EIO)
+    with pytest.raises(LogPoisonedError):
+        group.freeze()
+
+
+def test_the_generation_is_asked_for(group: Group) -> None:
+    group.append(3)
+    group.truncate(2)
+    assert group.generation == 0
+    assert group.refresh_generation() == group.generation == 1
+
+
+# How long a wait lasts.
+
+
+@pytest.mark.parametrize(
+    ("timeout_s", "slices"),
+    [
+        (0.5, [SLICE_NS, SLICE_NS, SLICE_NS // 2]),
+        (0.4, [SLICE_NS] * 2),
+        (100, [SLICE_NS] * 500),
+        (1e-9, [1]),
+        (0, [0]),
+        (-3, [0]),
+    ],
+)
+def test_a_wait_is_cut_into_slices(
+    group: Group, monkeypatch: pytest.MonkeyPatch, timeout_s: float, slices: list[int]
+) -> None:
+    waits = []
+
+    def wait(*arguments: Any) -> int:
+        waits.append(arguments)
+        return lib.WALCORE_TIMEOUT
+
+    monkeypatch.setattr(commit_module, "lib", Proxy(walcore_wait=wait))
+    with pytest.raises(CommitTimeoutError) as caught:
+        group.wait(3, 4, DURABLE, timeout_s)
+    assert (caught.value.lsn, caught.value.timeout_s) == (4, timeout_s)
+    assert waits == [(group.raw, 3, 4, DURABLE, slice_ns) for slice_ns in slices]
+
+
+def test_a_wait_without_a_timeout_has_no_end(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = [lib.WALCORE_TIMEOUT] * 20 + [lib.WALCORE_OK]
+    slices = []
+
+    def wait(*arguments: Any) -> int:
+        slices.append(arguments[-1])
+        return results.pop(0)
+
+    monkeypatch.setattr(commit_module, "lib", Proxy(walcore_wait=wait))
+    group.wait(0, 1, DURABLE, None)
+    assert slices == [SLICE_NS] * 21
+
+
+def test_a_wait_for_what_is_gone_says_which(group: Group) -> None:
+    group.append(3)
+    group.truncate(2)
+    with pytest.raises(EntryTruncatedError) as caught:
+        group.wait(0, 3, DURABLE, None)
+    assert str(caught.value) == str(EntryTruncatedError(3, 1))
+
+
+# Commits.
+
+
+def test_a_commit_says_how_far_it_is(group: Group, lazy: Group) -> None:
+    group.append(2)
+    commit, later = Commit(group, 0, 2), Commit(group, 0, 3)
+    assert (commit.done(), later.done()) == (True, False)
+    assert repr(commit) == "<Commit lsn=2 done>"
+    assert repr(later) == "<Commit lsn=3 pending>"
+    assert commit.wait() == 2
+    group.truncate(2)
+    assert not commit.done()
+    lazy.append()
+    assert Commit(lazy, 0, 1).done(), "handed to the kernel, as the policy asks"
+    assert Commit(lazy, 0, 1).wait() == 1
+    assert lazy.status().durable_lsn == 0
+
+
+def test_a_commit_s_wait_has_its_generation_and_level(
+    lazy: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = []
+
+    def wait(*arguments: Any) -> int:
+        waits.append(arguments)
+        return lib.WALCORE_OK
+
+    monkeypatch.setattr(commit_module, "lib", Proxy(walcore_wait=wait))
+    assert Commit(lazy, 4, 7).wait(0.1) == 7
+    assert waits == [(lazy.raw, 4, 7, lib.WALCORE_LEVEL_WRITTEN, SLICE_NS // 2)]
+
+
+def test_await_of_what_is_durable_asks_no_loop(group: Group) -> None:
+    async def main() -> None:
+        group.append()
+        assert await Commit(group, 0, 1) == 1
+        assert not group._wakers
+
+    run(main())
+
+
+def test_await_of_what_is_to_come(group: Group) -> None:
+    async def wait(lsn: int) -> int:
+        return await Commit(group, 0, lsn)
+
+    async def main() -> None:
+        waiting = [asyncio.ensure_future(wait(lsn)) for lsn in (2, 1)]
+        await asyncio.sleep(0)
+        assert len(group.waker()._pending) == 2
+        group.append(2)
+        assert await asyncio.gather(*waiting) == [2, 1]
+
+    run(main())
+
+
+# Event loops.
+
+
+def test_awaited_in_any_order_and_woken_in_that_of_the_lsn(group: Group) -> None:
+    async def main() -> None:
+        waker = group.waker()
+        assert group.waker() is waker
+        futures = {lsn: waker.future(0, lsn) for lsn in (3, 1, 4, 2, 2)}
+        assert waker._armed_lsn == 1
+        group.append(2)
+        await futures[2]
+        assert [futures[lsn].done() for lsn in (1, 3, 4)] == [True, False, False]
+        assert waker._armed_lsn == 3
+        group.append(2)
+        await futures[4]
+        assert futures[3].done()
+        assert (waker._pending, waker._armed_lsn) == ([], 0)
+
+    run(main())
+
+
+def test_many_awaits_of_one_lsn(group: Group) -> None:
+    async def main() -> None:
+        futures = [group.waker().future(0, 1) for _ in range(20)]
+        group.append()
+        await asyncio.gather(*futures)
+
+    run(main())
+
+
+def test_what_is_durable_already_is_settled_without_a_wakeup(group: Group) -> None:
+    async def main() -> None:
+        group.append()
+        await group.waker().future(0, 1)
+        with pytest.raises(BlockingIOError):
+            os.read(group.waker()._read_fd, 8)
+
+    run(main())
+
+
+def test_what_is_gone_fails_and_what_is_to_come_is_kept(group: Group) -> None:
+    async def main() -> None:
+        group.append(5)
+        waker = group.waker()
+        gone = [waker.future(0, lsn) for lsn in (7, 6)]
+        group.truncate(3)
+        kept = [waker.future(1, lsn) for lsn in (5, 3, 4)]
+        for lsn, future in zip((7, 6), gone, strict=True):
+            with pytest.raises(EntryTruncatedError) as caught:
+                await future
+            assert str(caught.value) == str(EntryTruncatedError(lsn, 2))
+        assert not any(future.done() for future in kept)
+        assert waker._armed_lsn == 3
+        group.append(3)
+        await asyncio.gather(*kept)
+
+    run(main())
+
+
+def test_a_waiter_that_gave_up_is_passed_over(group: Group) -> None:
+    async def main() -> None:
+        waker = group.waker()
+        given_up, waiting, gone = waker.future(0, 1), waker.future(0, 2), waker.future(0, 9)
+        given_up.cancel()
+        waker._resolve()
+        assert waker._armed_lsn == 2
+        gone.cancel()
+        group.append(2)
+        await waiting
+        group.stop()
+
+    run(main())
+
+
+def test_a_descriptor_that_is_not_readable_after_all_changes_nothing(group: Group) -> None:
+    async def main() -> None:
+        waker = group.waker()
+        future = waker.future(0, 1)
+        waker._armed_lsn = 77
+        waker._on_readable()
+        assert (future.done(), waker._armed_lsn) == (False, 77)
+        future.cancel()
+
+    run(main())
+
+
+def test_pipes_serve_where_there_is_no_eventfd(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "eventfd")
+
+    async def main() -> None:
+        before = open_descriptors()
+        waker = group.waker()
+        assert waker._read_fd != waker._write_fd
+        assert not os.get_blocking(waker._read_fd)
+        assert not os.get_blocking(waker._write_fd)
+        for lsn in (1, 2):
+            future = waker.future(0, lsn)
+            group.append()
+            await future
+        group.stop()
+        assert open_descriptors() == before
+
+    run(main())
+
+
+def test_a_log_serves_sixteen_loops_and_again_when_they_are_closed(group: Group) -> None:
+    async def waker() -> _LoopWaker:
+        return group.waker()
+
+    loops = [asyncio.new_event_loop() for _ in range(17)]
+    before = open_descriptors()
+    for loop in loops[:16]:
+        loop.run_until_complete(waker())
+    assert open_descriptors() == before + 16
+    with pytest.raises(OptionError, match=r"^a log serves at most 16 event loops"):
+        loops[16].run_until_complete(waker())
+    gc.collect()
+    assert open_descriptors() == before + 16
+    loops[0].close()
+    loops[16].run_until_complete(waker())
+    assert set(group._wakers) == set(loops[1:])
+    group.stop()
+    assert not group._wakers
+    for loop in loops[1:]:
+        loop.run_until_complete(asyncio.sleep(0))  # each lets go in its own time
+        loop.close()
+
+
+def closed_error(future: asyncio.Future[None], group: Group) -> bool:
+    error = future.exception()
+    return isinstance(error, ClosedLogError) and str(error) == f"{group.path} is closed"
+
+
+def test_stop_in_the_loop_itself_settles_what_it_can(group: Group) -> None:
+    async def main() -> None:
+        before = open_descriptors()
+        pending, done = group.waker().future(0, 2), group.waker().future(0, 1)
+        group.append()
+        due = group.waker().future(0, 1)
+        group.stop()
+        assert (done.result(), due.result()) == (None, None)
+        assert closed_error(pending, group)
+        assert open_descriptors() == before
+        await asyncio.sleep(0)  # what was due to be resolved finds nothing to do
+
+    run(main())
+
+
+@pytest.mark.parametrize("with_loop", [False, True])
+def test_stop_elsewhere_lets_the_loop_let_go(group: Group, with_loop: bool) -> None:
+    ready = threading.Event()
+    failed = []
+
+    async def follow() -> None:
+        future = group.waker().future(0, 1)
+        ready.set()
+        with pytest.raises(ClosedLogError):
+            await future
+        failed.append(closed_error(future, group))
+
+    async def stop() -> None:
+        group.stop()
+
+    thread = threading.Thread(target=run, args=(follow(),))
+    thread.start()
+    assert ready.wait(15)
+    if with_loop:
+        run(stop())
+    else:
+        group.stop()
+    thread.join(15)
+    assert failed == [True]
+
+
+@pytest.mark.parametrize("just_now", [False, True])
+def test_stop_after_a_loop_was_closed(
+    group: Group, monkeypatch: pytest.MonkeyPatch, just_now: bool
+) -> None:
+    async def waker() -> _LoopWaker:
+        return group.waker()
+
+    before = open_descriptors()
+    loop = asyncio.new_event_loop()
+    held = loop.run_until_complete(waker())
+    loop.close()
+    if just_now:  # it was open when it was asked
+        monkeypatch.setattr(loop, "is_closed", lambda: False)
+    group.stop()
+    assert held._slot == -1
+    assert open_descriptors() == before
