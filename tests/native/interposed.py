@@ -221,7 +221,13 @@ def a_writer_may_wait_for_a_buffer(path: Path) -> None:
 
 def the_flusher_cannot_be_started(path: Path) -> None:
     group = GroupCommit(
-        "log", durable=True, interval_ns=0, watermark_fd=-1, watermark_at=0, watermark_seed=0
+        "log",
+        durable=True,
+        interval_ns=0,
+        watermark_fd=-1,
+        watermark_at=0,
+        watermark_seed=0,
+        first_lsn=lambda: 1,
     )
     script(PTHREAD_CREATE, errno.EAGAIN)
     with pytest.raises(OSError, match="cannot start the flusher thread") as caught:

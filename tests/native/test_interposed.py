@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.shim import compiler
 from tests.helpers import ROOT, run_child
+from walstore.testing.shim import compiler
 
 SOURCE = ROOT / "tests" / "native" / "interpose.c"
 CASES_MIN = 17

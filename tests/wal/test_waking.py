@@ -47,6 +47,7 @@ class Group(GroupCommit):
             watermark_fd=-1,
             watermark_at=0,
             watermark_seed=0,
+            first_lsn=lambda: 1,
         )
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT)
         self.point_at(1)
@@ -103,7 +104,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 def test_status_is_a_snapshot_of_the_writer(group: Group) -> None:
     group.append(3)
     status = group.status()
-    assert (status.written_lsn, status.durable_lsn) == (3, 3)
+    assert status.durable_lsn == 3
     assert status.tail_at == RECORDS_AT + 3 * TOTAL
     assert (status.writes, status.write_bytes, status.syncs) == (3, 3 * TOTAL, 3)
     assert status.sync_ns > 0
@@ -125,7 +126,13 @@ def test_a_log_is_behind_by_one_entry_already(lazy: Group) -> None:
 def test_a_watermark_that_cannot_be_published_is_counted(tmp_path: Path) -> None:
     fd = os.open(tmp_path, os.O_RDONLY)
     group = GroupCommit(
-        "log", durable=True, interval_ns=0, watermark_fd=fd, watermark_at=0, watermark_seed=0
+        "log",
+        durable=True,
+        interval_ns=0,
+        watermark_fd=fd,
+        watermark_at=0,
+        watermark_seed=0,
+        first_lsn=lambda: 1,
     )
     group.attach(fd, HEADER, 1, 1, 1, 0, RECORDS_AT, True)
     assert group.status().watermark_failures == 1
@@ -156,15 +163,21 @@ def test_each_bad_result_is_an_error_of_its_own(group: Group) -> None:
         assert isinstance(error, LogFullError | LogPoisonedError)
         assert (error.errno, error.path) == (errno.ENOSPC, path)
     assert isinstance(truncated, EntryTruncatedError)
-    assert str(truncated) == str(EntryTruncatedError(7, 2))
-    assert str(group.error(lib.WALCORE_TRUNCATED)) == str(EntryTruncatedError(0, 2))
+    assert str(truncated) == str(EntryTruncatedError(7, 1, 2))
+    assert str(group.error(lib.WALCORE_TRUNCATED)) == str(EntryTruncatedError(0, 1, 2))
 
 
 def test_a_writer_without_memory_is_no_writer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commit_module, "lib", Proxy(walcore_writer_new=lambda *_: ffi.NULL))
     with pytest.raises(MemoryError, match=r"^no memory for the writer's buffers$"):
         GroupCommit(
-            "log", durable=True, interval_ns=0, watermark_fd=-1, watermark_at=0, watermark_seed=0
+            "log",
+            durable=True,
+            interval_ns=0,
+            watermark_fd=-1,
+            watermark_at=0,
+            watermark_seed=0,
+            first_lsn=lambda: 1,
         )
 
 
@@ -200,23 +213,6 @@ def test_the_index_is_loaded_copied_and_looked_up(
     monkeypatch.setattr(commit_module, "lib", full)
     with pytest.raises(MemoryError, match=r"^no memory for the segment's index$"):
         group.load_index(pairs)
-
-
-def test_an_index_that_grows_while_it_is_copied_is_copied_whole(
-    group: Group, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = []
-
-    def copy(handle: Any, pairs: Any, count: int) -> int:
-        found = lib.walcore_index_copy(handle, pairs, count)
-        asked.append(count)
-        if len(asked) == 1:
-            group.append()
-        return found
-
-    monkeypatch.setattr(commit_module, "lib", Proxy(walcore_index_copy=copy))
-    assert group.index() == struct.pack("<2I", 0, RECORDS_AT // 8)
-    assert asked == [0, 0, 1]
 
 
 def test_a_poisoned_log_cannot_be_frozen(group: Group) -> None:
@@ -280,7 +276,7 @@ def test_a_wait_for_what_is_gone_says_which(group: Group) -> None:
     group.truncate(2)
     with pytest.raises(EntryTruncatedError) as caught:
         group.wait(0, 3, DURABLE, None)
-    assert str(caught.value) == str(EntryTruncatedError(3, 1))
+    assert str(caught.value) == str(EntryTruncatedError(3, 1, 1))
 
 
 # Commits.
@@ -388,7 +384,7 @@ def test_what_is_gone_fails_and_what_is_to_come_is_kept(group: Group) -> None:
         for lsn, future in zip((7, 6), gone, strict=True):
             with pytest.raises(EntryTruncatedError) as caught:
                 await future
-            assert str(caught.value) == str(EntryTruncatedError(lsn, 2))
+            assert str(caught.value) == str(EntryTruncatedError(lsn, 1, 2))
         assert not any(future.done() for future in kept)
         assert waker._armed_lsn == 3
         group.append(3)
