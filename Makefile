@@ -6,9 +6,10 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 NATIVE := $(wildcard walstore/_native/*.[ch]) walstore/_native/build.py
 FUZZ_RUNS ?= 100000000
+FUZZ_PYTHON ?= 300s
 SOAK_SCALE ?= 40
 
-.PHONY: demo test lint types tests bench bench-peers soak fuzz seeded-bugs dist clean
+.PHONY: demo test lint types tests bench bench-peers soak fuzz seeded-bugs coverage mutation dist clean
 
 demo: $(VENV)/.dev
 	$(RUN) -m walstore.demo
@@ -42,6 +43,15 @@ soak: $(VENV)/.dev
 
 fuzz: $(VENV)/.dev
 	WALSTORE_FUZZ_RUNS=$(FUZZ_RUNS) $(RUN) -m pytest tests/native/test_sanitizers.py -s -o faulthandler_timeout=0
+	$(RUN) -m tests.fuzz $(FUZZ_PYTHON)
+	$(RUN) -m tests.native.sanitized
+
+# Which lines and branches the tests reach, and which changes of the code they notice.
+coverage: $(VENV)/.dev
+	$(RUN) -m tests.coverage
+
+mutation: $(VENV)/.dev
+	$(RUN) -m tests.mutation record segment recovery commit
 
 dist: $(VENV)/.dev
 	$(RUN) -m build
