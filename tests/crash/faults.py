@@ -320,14 +320,15 @@ def error_problems(workload: Workload, target: Target, fault: Fault, run: Run) -
     if not run.hits and failures:
         found.append(f"failed without a fault: {failures[0]}")
     full = fault.name in ("enospc-once", "edquot-once", "short-full-once")
+    in_order = failures  # what other threads began before the log was latched may fail behind it
     # What was submitted together is refused together.
     alone = [failure for failure in failures if failure.call not in ("submit", "wait")]
     if workload.concurrent:
-        alone = []
+        alone, in_order = [], []
     if full and target.full and run.hit_kind not in SYNCS and len(alone) > 1:
         found.append(f"one call met a full disk, but {len(alone)} failed")
     latched, life = False, 0
-    for failure in failures:
+    for failure in in_order:
         if failure.life != life:
             latched, life = False, failure.life
         if failure.call in ("open", "close", "abandon"):

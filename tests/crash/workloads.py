@@ -32,7 +32,7 @@ class Workload:
     starts_from: str = ""  # the workload whose crash, with its last write torn, it starts from
     sync_delay_us: int = 0  # for workloads of several threads: syncs that take time
     failing: str = ""  # "sync": one of its syncs fails; "space": one of its writes finds none
-    concurrent: bool = False  # its appends meet in group commits, and are refused together
+    concurrent: bool = False  # its threads' appends are refused together, in any order
 
 
 _workloads: dict[str, Workload] = {}
