@@ -44,8 +44,8 @@ def test_traceback_begins_with_what_was_called(tmp_path: Path) -> None:
 
 
 def test_hang_ends_and_shows_where(tmp_path: Path) -> None:
-    ending = forked.run(lambda: time.sleep(WATCH_S), str(tmp_path / "note"), 0.2)
-    assert ending.problem == "did not end within 0.2 s"
+    ending = forked.run(lambda: time.sleep(WATCH_S), str(tmp_path / "note"), 2)
+    assert ending.problem == "did not end within 2 s"
     assert Path(__file__).name in ending.details
 
 
@@ -66,7 +66,7 @@ def test_asker_says_yes_in_one_child_and_no_for_whatever_ends_it() -> None:
             case _:
                 assert number > 0
 
-    asker = Asker(ask, timeout_s=0.5)
+    asker = Asker(ask, timeout_s=4)  # enough on a busy machine
     for what in ("fail", "die", "hang", "fork"):
         for number in (1, 2, 3):
             assert asker.passes("good", number)
