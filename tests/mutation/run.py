@@ -32,7 +32,8 @@ source_paths = ["walstore/wal/{module}.py"]
 pytest_add_cli_args = ["-p", "no:cacheprovider"]
 pytest_add_cli_args_test_selection = {tests}
 also_copy = ["walstore", "tests", "bench", "docs"]
-timeout_constant = 20.0
+timeout_constant = 10.0
+timeout_multiplier = 5.0
 """
 
 

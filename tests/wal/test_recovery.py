@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
 from pathlib import Path
@@ -538,3 +539,25 @@ def test_a_tail_counts_as_nobody_s_unless_it_is_said_to_be_live(tmp_path: Path) 
     assert examine_tail(fd, path, HEADER, OPEN, None).cut is not None
     assert examine_tail(fd, path, HEADER, OPEN, None, live=True).cut is None
     os.close(fd)
+
+
+def test_a_tail_is_read_and_not_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sector that cannot be read is an error of a read, and the end of who has mapped it."""
+
+    class NoMap(mmap.mmap):
+        def __new__(cls, *_: object, **__: object) -> NoMap:
+            raise AssertionError("mapped")
+
+    monkeypatch.setattr("walstore.wal.scan.mmap.mmap", NoMap)
+    assert judge(tmp_path, GOOD).next_lsn == 4
+
+
+def test_cutting_an_index_counts_without_a_sign() -> None:
+    assert cut_index(struct.pack("<4I", 0, 1024, 1 << 31, 2048), 5) == struct.pack("<2I", 0, 1024)
+
+
+def test_a_batch_that_ends_in_zeros_is_cut_up_to_these(tmp_path: Path) -> None:
+    records = GOOD + encode_all([record(4, 3, size=0, flags=MORE)], SEED)
+    tail = judge(tmp_path, records + bytes(48) + b"\xee" * 8)
+    assert tail.cut is not None
+    assert (tail.cut.at, tail.cut.end_at) == (END, END + 48)

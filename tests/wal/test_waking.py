@@ -249,6 +249,7 @@ def test_a_wait_is_cut_into_slices(
 
     def wait(*arguments: Any) -> int:
         waits.append(arguments)
+        assert len(waits) <= len(slices), "waits on after its time is over"
         return lib.WALCORE_TIMEOUT
 
     monkeypatch.setattr(commit_module, "lib", Proxy(walcore_wait=wait))

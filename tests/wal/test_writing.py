@@ -335,13 +335,18 @@ def test_failed_rolls_leak_no_file(
     path = tmp_path / "log"
 
     real = getattr(files, step)
+    refused_at: set[int] = set()
 
     def full(*arguments: Any) -> None:
-        if step == "write_at":  # only to `meta`, where writing what is there already succeeds
-            fd, data, at, name = arguments
-            if not name.endswith("meta") or files.read_at(fd, len(data), at) == data:
+        if (
+            step == "write_at"
+        ):  # only to `meta`, where the change finds no space and its undoing does
+            _fd, _data, at, name = arguments
+            if not name.endswith("meta") or at in refused_at:
+                refused_at.discard(at)
                 real(*arguments)
                 return
+            refused_at.add(at)
         raise OSError(errno.ENOSPC, "no space")
 
     with FileWALManager(path, segment_bytes=4096) as log:

@@ -208,6 +208,9 @@ def load_layout(path: str, meta: Meta) -> Layout:
     known = {META_NAME, *used, *spares, *cuts, *leftovers}
     # A file that is not ours is not written over either; but its name must not use up all ids.
     taken = [i for i, name in ids.items() if name in known or i <= _FOREIGN_ID_MAX]
+    if max(taken) > LSN_MAX:
+        name = ids[max(taken)]
+        raise CorruptLogError(os.path.join(path, name), 0, 0, "its id makes no sense")
     return Layout(
         segments=tuple(found),
         leftovers=leftovers,
