@@ -338,9 +338,7 @@ def test_failed_rolls_leak_no_file(
     refused_at: set[int] = set()
 
     def full(*arguments: Any) -> None:
-        if (
-            step == "write_at"
-        ):  # only to `meta`, where the change finds no space and its undoing does
+        if step == "write_at":  # only to `meta`: no space for a change, and some to undo it
             _fd, _data, at, name = arguments
             if not name.endswith("meta") or at in refused_at:
                 refused_at.discard(at)

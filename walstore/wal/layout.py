@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 
 from walstore.errors import CorruptLogError, UnsupportedFormatError
-from walstore.limits import BLOCK_BYTES
+from walstore.limits import BLOCK_BYTES, LSN_MAX
 from walstore.wal import files
 from walstore.wal.meta import META_NAME, Meta
 from walstore.wal.recovery import check_whole
