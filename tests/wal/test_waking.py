@@ -226,6 +226,13 @@ def test_a_poisoned_log_cannot_be_frozen(group: Group) -> None:
         group.freeze()
 
 
+def test_a_freeze_says_what_kept_it(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped = Proxy(walcore_freeze=lambda _: lib.WALCORE_STOPPED)
+    monkeypatch.setattr(commit_module, "lib", stopped)
+    with pytest.raises(ClosedLogError):
+        group.freeze()
+
+
 def test_the_generation_is_asked_for(group: Group) -> None:
     group.append(3)
     group.truncate(2)
@@ -242,6 +249,7 @@ def test_the_generation_is_asked_for(group: Group) -> None:
         (0.5, [SLICE_NS, SLICE_NS, SLICE_NS // 2]),
         (0.4, [SLICE_NS] * 2),
         (100, [SLICE_NS] * 500),
+        (0.200000001, [SLICE_NS, 1]),
         (1e-9, [1]),
         (0, [0]),
         (-3, [0]),
@@ -468,6 +476,18 @@ def test_a_log_serves_sixteen_loops_and_again_when_they_are_closed(group: Group)
     for loop in loops[1:]:
         loop.run_until_complete(asyncio.sleep(0))  # each lets go in its own time
         loop.close()
+
+
+def test_a_failure_wakes_whoever_is_left(group: Group) -> None:
+    async def main() -> None:
+        futures = [group.waker().future(0, lsn) for lsn in (1, 2)]
+        group.poison(errno.EIO)
+        for future in futures:
+            with pytest.raises(LogPoisonedError) as caught:
+                await future
+            assert caught.value.errno == errno.EIO
+
+    run(main())
 
 
 def closed_error(future: asyncio.Future[None], group: Group) -> bool:
