@@ -407,6 +407,18 @@ def test_what_is_gone_fails_and_what_is_to_come_is_kept(group: Group) -> None:
     run(main())
 
 
+def test_every_truncation_is_noticed(group: Group) -> None:
+    async def main() -> None:
+        group.append(5)
+        for generation, next_lsn in enumerate((4, 3, 2)):
+            gone = group.waker().future(generation, 6)
+            group.truncate(next_lsn)
+            with pytest.raises(EntryTruncatedError):
+                await gone
+
+    run(main())
+
+
 def test_a_waiter_that_gave_up_is_passed_over(group: Group) -> None:
     async def main() -> None:
         waker = group.waker()
