@@ -133,10 +133,10 @@ def test_a_watermark_that_cannot_be_published_is_counted(tmp_path: Path) -> None
     os.close(fd)
 
 
-def test_each_bad_result_is_an_error_of_its_own(group: Group) -> None:
+def test_each_bad_result_is_an_error_of_its_own(group: Group, tmp_path: Path) -> None:
     group.append(2)
     group.poison(errno.ENOSPC)
-    path = group.path
+    path = str(tmp_path / "log")
     closed, memory, full, poisoned, truncated = (
         group.error(rc, 7)
         for rc in (
