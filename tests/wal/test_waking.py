@@ -140,10 +140,10 @@ def test_a_watermark_that_cannot_be_published_is_counted(tmp_path: Path) -> None
     os.close(fd)
 
 
-def test_each_bad_result_is_an_error_of_its_own(group: Group) -> None:
+def test_each_bad_result_is_an_error_of_its_own(group: Group, tmp_path: Path) -> None:
     group.append(2)
     group.poison(errno.ENOSPC)
-    path = group.path
+    path = str(tmp_path / "log")
     closed, memory, full, poisoned, truncated = (
         group.error(rc, 7)
         for rc in (
@@ -221,6 +221,13 @@ def test_a_poisoned_log_cannot_be_frozen(group: Group) -> None:
         group.freeze()
 
 
+def test_a_freeze_says_what_kept_it(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped = Proxy(walcore_freeze=lambda _: lib.WALCORE_STOPPED)
+    monkeypatch.setattr(commit_module, "lib", stopped)
+    with pytest.raises(ClosedLogError):
+        group.freeze()
+
+
 def test_the_generation_is_asked_for(group: Group) -> None:
     group.append(3)
     group.truncate(2)
@@ -237,6 +244,7 @@ def test_the_generation_is_asked_for(group: Group) -> None:
         (0.5, [SLICE_NS, SLICE_NS, SLICE_NS // 2]),
         (0.4, [SLICE_NS] * 2),
         (100, [SLICE_NS] * 500),
+        (0.200000001, [SLICE_NS, 1]),
         (1e-9, [1]),
         (0, [0]),
         (-3, [0]),
@@ -394,6 +402,18 @@ def test_what_is_gone_fails_and_what_is_to_come_is_kept(group: Group) -> None:
     run(main())
 
 
+def test_every_truncation_is_noticed(group: Group) -> None:
+    async def main() -> None:
+        group.append(5)
+        for generation, next_lsn in enumerate((4, 3, 2)):
+            gone = group.waker().future(generation, 6)
+            group.truncate(next_lsn)
+            with pytest.raises(EntryTruncatedError):
+                await gone
+
+    run(main())
+
+
 def test_a_waiter_that_gave_up_is_passed_over(group: Group) -> None:
     async def main() -> None:
         waker = group.waker()
@@ -463,6 +483,18 @@ def test_a_log_serves_sixteen_loops_and_again_when_they_are_closed(group: Group)
     for loop in loops[1:]:
         loop.run_until_complete(asyncio.sleep(0))  # each lets go in its own time
         loop.close()
+
+
+def test_a_failure_wakes_whoever_is_left(group: Group) -> None:
+    async def main() -> None:
+        futures = [group.waker().future(0, lsn) for lsn in (1, 2)]
+        group.poison(errno.EIO)
+        for future in futures:
+            with pytest.raises(LogPoisonedError) as caught:
+                await future
+            assert caught.value.errno == errno.EIO
+
+    run(main())
 
 
 def closed_error(future: asyncio.Future[None], group: Group) -> bool:
