@@ -51,7 +51,7 @@ coverage: $(VENV)/.dev
 	$(RUN) -m tests.coverage
 
 mutation: $(VENV)/.dev
-	$(RUN) -m tests.mutation record segment recovery commit
+	$(RUN) -m tests.mutation
 
 dist: $(VENV)/.dev
 	$(RUN) -m build
