@@ -418,3 +418,27 @@ def test_sync_beside_an_appender_is_woken_when_it_is_done(tmp_path: Path) -> Non
 
         beside(log, 3, b"x" * 20_000, sync)
     assert len([took_s for took_s in slow if took_s > 0.19]) <= 3, sorted(slow)[-8:]
+
+
+def test_each_copy_of_meta_is_synced_before_the_other_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power loss between the two leaves one whole, whatever it does to the other."""
+    with FileWALManager(tmp_path / "log") as log:
+        settle(log)
+        calls: list[object] = []
+        write_at, sync_data = files.write_at, files.sync_data
+
+        def written(fd: int, data: bytes, at: int, path: str) -> None:
+            calls.append(at)
+            write_at(fd, data, at, path)
+
+        def synced(fd: int, path: str) -> None:
+            calls.append("sync")
+            sync_data(fd, path)
+
+        monkeypatch.setattr(files, "write_at", written)
+        monkeypatch.setattr(files, "sync_data", synced)
+        log.begin_term()
+        monkeypatch.undo()
+    assert calls == [0, "sync", 4096, "sync"]
