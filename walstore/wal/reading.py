@@ -284,7 +284,8 @@ def _place(view: View, handle: _Handle, lsn: int) -> Place:
 def _start_of(view: View, handle: _Handle, lsn: int) -> Place:
     """As `_place`, and a record is there, if the index is to blame where none is."""
     place = _place(view, handle, lsn)
-    if place.at == RECORDS_AT:
+    # Only a full segment's index comes from the disk. A live tail asks at every step.
+    if place.at == RECORDS_AT or handle.segment.last_lsn is None:
         return place
     try:
         _read_from(view, handle, place, place.lsn)
