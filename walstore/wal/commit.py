@@ -28,11 +28,16 @@ from walstore.errors import (
 if TYPE_CHECKING:
     from walstore.wal.segment import SegmentHeader
 
-__all__ = ["WAIT_SLICE_NS", "Commit", "GroupCommit", "Status"]
+__all__ = ["WAIT_SLICE_NS", "Commit", "GroupCommit", "Status", "forked_error"]
 
 _FOREVER_S = 1e9
 WAIT_SLICE_NS = 200_000_000
 """Longest uninterrupted wait in C, so that a signal (Ctrl-C) is served in time."""
+
+
+def forked_error(path: str) -> ClosedLogError:
+    """What a child made by fork is told of a log that its parent opened."""
+    return ClosedLogError(f"{path} was opened by the parent process; open it anew in this one")
 
 
 class Status:
@@ -224,9 +229,7 @@ class GroupCommit:
     def check_owner(self) -> None:
         """Raises ClosedLogError in a child made by fork."""
         if self.raw is None:
-            raise ClosedLogError(
-                f"{self.path} was opened by the parent process; open it anew in this one"
-            )
+            raise forked_error(self.path)
 
     def waker(self) -> _LoopWaker:
         """The waker of the running event loop."""

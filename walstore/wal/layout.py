@@ -39,7 +39,6 @@ __all__ = [
 
 SPARE_PREFIX = "spare-"
 CUT_PREFIX = "cut-"
-_FOREIGN_ID_MAX = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +206,7 @@ def load_layout(path: str, meta: Meta) -> Layout:
     leftovers = tuple(name for name in unused if _is_ours(path, name, meta))
     known = {META_NAME, *used, *spares, *cuts, *leftovers}
     # A file that is not ours is not written over either; but its name must not use up all ids.
-    taken = [i for i, name in ids.items() if name in known or i <= _FOREIGN_ID_MAX]
+    taken = [i for i, name in ids.items() if name in known or i <= LSN_MAX]
     if max(taken) > LSN_MAX:
         name = ids[max(taken)]
         raise CorruptLogError(os.path.join(path, name), 0, 0, "its id makes no sense")

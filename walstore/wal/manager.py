@@ -44,7 +44,7 @@ from walstore.wal.arguments import (
     checked_path,
     checked_payload,
 )
-from walstore.wal.commit import WAIT_SLICE_NS, Commit, GroupCommit
+from walstore.wal.commit import WAIT_SLICE_NS, Commit, GroupCommit, forked_error
 from walstore.wal.following import LogFollower
 from walstore.wal.opening import access_error, create_log, open_meta, read_log
 from walstore.wal.reading import Snapshot, read_entry, replay
@@ -486,9 +486,7 @@ class FileWALManager:
 
     def _closed_error(self) -> ClosedLogError:
         if self._forked:
-            return ClosedLogError(
-                f"{self.path} was opened by the parent process; open it anew in this one"
-            )
+            return forked_error(self.path)
         return ClosedLogError(f"{self.path} is closed")
 
     def _abandon(self) -> None:
