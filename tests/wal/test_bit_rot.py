@@ -8,13 +8,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
-
-import pytest
 
 from tests.helpers import restore, seeded, snapshot
 from tests.native import twin
@@ -38,19 +35,6 @@ from walstore.wal.meta import COPY_BYTES, META_NAME, WATERMARK_AT
 WATERMARK_BYTES = 24
 SEGMENT_FIELDS_BYTES = 120  # of the header block and of the seal block; zeros follow
 PREFIX = "legal prefix"
-
-
-@pytest.fixture(scope="module", params=[True, False], ids=["closed", "killed"])
-def sample(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Sample:
-    return build(tmp_path_factory.mktemp("sample"), request.param)
-
-
-@pytest.fixture
-def path() -> Iterator[Path]:
-    """In memory where possible: these tests judge bytes, not the disk."""
-    base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=base) as name:
-        yield Path(name) / "log"
 
 
 def without_power(sample: Sample) -> Sample:

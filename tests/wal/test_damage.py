@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,19 +41,6 @@ from walstore import (
 from walstore.limits import BLOCK_BYTES
 from walstore.wal.meta import COPY_BYTES, META_NAME
 from walstore.wal.opening import open_meta, read_log
-
-
-@pytest.fixture(scope="module", params=[True, False], ids=["closed", "killed"])
-def sample(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Sample:
-    return build(tmp_path_factory.mktemp("sample"), request.param)
-
-
-@pytest.fixture
-def path() -> Iterator[Path]:
-    """In memory where possible: these tests judge bytes, not the disk."""
-    base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=base) as name:
-        yield Path(name) / "log"
 
 
 def test_every_byte_flipped(sample: Sample, path: Path) -> None:
