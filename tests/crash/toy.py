@@ -8,6 +8,7 @@ what the disk lost.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import struct
@@ -130,7 +131,9 @@ class ToyLog:
 
     def _rewrite(self, path: str, data: bytes) -> None:
         self.close()
-        self._fd = os.open(path + ".new", os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path + ".new")  # a failed sync may have kept the bytes that cutting it lost
+        self._fd = os.open(path + ".new", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
         write_all(self._fd, data, 0)
         if self._bug != "rename-unsynced":
             self._sync(self._fd)
