@@ -11,9 +11,6 @@ from walstore.replication.errors import (
     UnreachableError,
 )
 
-# manager
-from walstore.replication.manager import ReplicationWALManager
-
 # message
 from walstore.replication.message import MessageType, ReplicationMessage
 
@@ -26,6 +23,5 @@ __all__ = [
     "ReplicationError",
     "ReplicationMessage",
     "ReplicationTimeoutError",
-    "ReplicationWALManager",
     "UnreachableError",
 ]

@@ -34,27 +34,25 @@ class CloseCode(IntEnum):
     GOING_AWAY = 1001
     BAD_MESSAGE = 1002
     NOT_BINARY = 1003
+    NOT_AUTHENTICATED = 1008
     TOO_BIG = 1009
     TRY_LATER = 1013
-    OTHER_LOG = 4001
-    DIVERGED = 4002
-    BEHIND = 4003
-    STALE_LEADER = 4004
+    OTHER_CLUSTER = 4001
     REPLACED = 4005
     NO_ANSWER = 4006
     WRONG_NODE = 4007
 
     @property
     def final(self) -> bool:
-        """Whether trying again cannot help before a person has done something."""
+        """Whether trying again can hardly help before a person has done something: it is done
+        slowly."""
         return self in _HINTS
 
 
 _HINTS = {
-    CloseCode.OTHER_LOG: "check the peer's url; or start this follower in a new directory",
-    CloseCode.DIVERGED: "keep this directory aside and start the follower in a new one",
-    CloseCode.BEHIND: "copy the leader's directory while the leader is stopped, and start from it",
-    CloseCode.WRONG_NODE: "check node_id, and the leader's node id and url in peers",
+    CloseCode.NOT_AUTHENTICATED: "give every node the same secret, and certificates of one CA",
+    CloseCode.OTHER_CLUSTER: "check the peer's url; or start this node in a new directory",
+    CloseCode.WRONG_NODE: "check node_id, and the peer's node id and url in peers",
 }
 
 

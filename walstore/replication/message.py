@@ -1,133 +1,268 @@
 """ReplicationMessage and its bytes. Sans-IO: bytes in, messages out.
 
-One WebSocket message carries one ReplicationMessage, all numbers little-endian:
-
-    0         4         6      7       8         16           24     32             40
-    +---------+---------+------+-------+---------+------------+------+--------------+
-    | "WREP"  | version | type | zero  | xxh3_64 | message_id | term | timestamp_ns |
-    +---------+---------+------+-------+---------+------------+------+--------------+
-    40       56           57           58     60
-    +--------+------------+------------+------+--------+--------+------+
-    | log_id | source len | target len | zero | source | target | body |
-    +--------+------------+------------+------+--------+--------+------+
-
-The XXH3 covers every other byte of the message. Bodies, by type:
-
-    HELLO      u64 last_lsn, u64 last_term
-    WAL_ENTRY  u64 first_lsn, u32 count, u32 zero,
-               count x (u64 term, u64 timestamp_ns, u32 payload bytes, u16 kind, u16 zero),
-               the payloads, end to end
-    ACK        u64 durable_lsn
-
-docs/replication.md says who sends what when.
+One WebSocket message carries one ReplicationMessage; docs/protocol.md gives the layout of the
+header and of every body, and says who sends what when.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import pairwise
 
-from xxhash import xxh3_64_intdigest
+from xxhash import xxh3_64
 
-from walstore.limits import LSN_MAX, PAYLOAD_BYTES_MAX
+from walstore.limits import LSN_MAX
 from walstore.replication.errors import CloseCode, MessageError
-from walstore.wal.record import WALEntry
 
 __all__ = [
-    "BATCH_BYTES",
     "CONTROL_BYTES_MAX",
+    "MAC_BYTES",
+    "MESSAGE_BYTES",
     "MESSAGE_BYTES_MAX",
     "NODE_ID_BYTES_MAX",
-    "NO_LOG",
+    "NONCE_BYTES",
+    "NO_CLUSTER",
+    "TERM_MAX",
     "VERSION",
     "Ack",
     "Body",
-    "Entries",
+    "Challenge",
+    "Heartbeat",
     "Hello",
     "MessageType",
+    "Proof",
     "ReplicationMessage",
+    "SnapshotAck",
+    "SnapshotPart",
+    "SyncRequest",
+    "VoteRequest",
+    "VoteResponse",
+    "WalEntry",
+    "Welcome",
     "decode",
     "encode",
-    "entry_bytes",
     "is_node_id",
 ]
 
-VERSION = 1
+VERSION = 2
 _MAGIC = b"WREP"
 _MARK = struct.Struct("<4sHBB")
 _CHECKSUM = struct.Struct("<Q")
 _REST = struct.Struct("<QQQ16sBBH")
-_HEADER_BYTES = _MARK.size + _CHECKSUM.size + _REST.size
 _CHECKSUM_AT = _MARK.size
 _REST_AT = _MARK.size + _CHECKSUM.size
+_HEADER_BYTES = _REST_AT + _REST.size
 assert _HEADER_BYTES == 60
 
-_HELLO = struct.Struct("<QQ")
-_ACK = struct.Struct("<Q")
-_BATCH = struct.Struct("<QII")
-_ENTRY = struct.Struct("<QQIHH")
-assert _ENTRY.size == 24
+_TWO = struct.Struct("<QQ")
+_THREE = struct.Struct("<QQQ")
+_ENTRIES = struct.Struct("<QQQII")
+_SNAPSHOT = struct.Struct("<QQQQ")
+_GRANT = struct.Struct("<QQQ")
+
+_MORE = 1
+_RECEIPT = 2
 
 NODE_ID_BYTES_MAX = 64
 """Longest node id, in UTF-8."""
 
+NONCE_BYTES = 32
+"""Random bytes that each end of a connection puts into its handshake."""
+
+MAC_BYTES = 32
+"""HMAC-SHA256 (RFC 2104)."""
+
 CONTROL_BYTES_MAX = 4096
-"""Largest message that carries no entries: all that a leader ever takes from a connection."""
+"""Largest message without records or a part of a snapshot: all a stranger may send."""
 
-BATCH_BYTES = 256 << 10
-"""Entries are gathered up to this size into one message; a larger one travels alone."""
+MESSAGE_BYTES = 256 << 10
+"""Records are gathered up to this size into one message; a larger batch travels in parts."""
 
-MESSAGE_BYTES_MAX = PAYLOAD_BYTES_MAX + BATCH_BYTES + CONTROL_BYTES_MAX
-"""Largest message a follower takes."""
+MESSAGE_BYTES_MAX = 1 << 20
+"""Largest message taken."""
 
-NO_LOG = bytes(16)
-"""The log id of a node that has no log yet, and asks for the leader's id to make one."""
+NO_CLUSTER = bytes(16)
+"""The cluster id of a node that has no log yet."""
 
-_TERM_MAX = (1 << 63) - 1
+TERM_MAX = (1 << 63) - 1
+"""Largest term."""
 
-assert _HEADER_BYTES + 2 * NODE_ID_BYTES_MAX + _HELLO.size <= CONTROL_BYTES_MAX
-assert _HEADER_BYTES + 2 * NODE_ID_BYTES_MAX + _BATCH.size + _ENTRY.size <= CONTROL_BYTES_MAX
+_U63_MAX = (1 << 63) - 1
 
 
 class MessageType(IntEnum):
     """What a message is. Zero is never valid."""
 
     HELLO = 1
-    WAL_ENTRY = 2
-    ACK = 3
+    CHALLENGE = 2
+    PROOF = 3
+    WELCOME = 4
+    HEARTBEAT = 5
+    SYNC_REQUEST = 6
+    WAL_ENTRY = 7
+    ACK = 8
+    SNAPSHOT = 9
+    SNAPSHOT_ACK = 10
+    VOTE_REQUEST = 11
+    VOTE_RESPONSE = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """Where a node's durable log ends; the term of the entry there, 0 when there never was one."""
+    """The dialer's first message. Like a CHALLENGE it names no node, term or cluster."""
+
+    nonce: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """The listener's answer to a HELLO."""
+
+    nonce: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The dialer knows the secret; zeros where none is set."""
+
+    proof: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The listener knows it too, and takes the connection."""
+
+    proof: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """A sign of life.
+
+    Attributes:
+        sent_ns: the sender's monotonic clock.
+        echo_ns: sent_ns of the heartbeat that this one answers; 0: it asks for an answer.
+    """
+
+    sent_ns: int
+    echo_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class SyncRequest:
+    """A follower asks to go on after the entry (lsn, term)."""
+
+    lsn: int
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class WalEntry:
+    """Entries of the leader's log, or none: then it only says what is committed.
+
+    Attributes:
+        prev_lsn, prev_term: the entry before the first one.
+        committed_lsn: the leader's.
+        seed: of the segment that the records lie in.
+        records: their bytes as they are in the log (docs/format.md); after `decode` a view of
+            the message.
+        more: the batch goes on in the next message.
+        receipt: the follower is to say when it has the records in its memory, too.
+    """
+
+    prev_lsn: int
+    prev_term: int
+    committed_lsn: int
+    seed: int
+    records: bytes | memoryview
+    more: bool = False
+    receipt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """How far a follower is, at most as far as its log is known to be the leader's."""
+
+    received_lsn: int
+    durable_lsn: int
+    applied_lsn: int
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPart:
+    """Bytes of a snapshot.
+
+    Attributes:
+        lsn, lsn_term: the last entry that the snapshot covers.
+        at: where these bytes belong in it.
+        total_bytes: its size.
+        data: the bytes; after `decode` a view of the message.
+    """
+
+    lsn: int
+    lsn_term: int
+    at: int
+    total_bytes: int
+    data: bytes | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotAck:
+    """A follower has the first `at` bytes of the snapshot of `lsn`."""
+
+    lsn: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class VoteRequest:
+    """A node wants to lead in the term of the header; where its log ends."""
 
     last_lsn: int
     last_term: int
 
 
 @dataclass(frozen=True, slots=True)
-class Entries:
-    """Consecutive entries of the leader's log, at least one."""
+class VoteResponse:
+    """The answer; where the log of the one who answers ends."""
 
-    entries: tuple[WALEntry, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Ack:
-    """The sender's log is on its disk up to here."""
-
-    durable_lsn: int
+    granted: bool
+    last_lsn: int
+    last_term: int
 
 
-Body = Hello | Entries | Ack
+Body = (
+    Hello
+    | Challenge
+    | Proof
+    | Welcome
+    | Heartbeat
+    | SyncRequest
+    | WalEntry
+    | Ack
+    | SnapshotPart
+    | SnapshotAck
+    | VoteRequest
+    | VoteResponse
+)
 
 _TYPES: dict[type[Body], MessageType] = {
     Hello: MessageType.HELLO,
-    Entries: MessageType.WAL_ENTRY,
+    Challenge: MessageType.CHALLENGE,
+    Proof: MessageType.PROOF,
+    Welcome: MessageType.WELCOME,
+    Heartbeat: MessageType.HEARTBEAT,
+    SyncRequest: MessageType.SYNC_REQUEST,
+    WalEntry: MessageType.WAL_ENTRY,
     Ack: MessageType.ACK,
+    SnapshotPart: MessageType.SNAPSHOT,
+    SnapshotAck: MessageType.SNAPSHOT_ACK,
+    VoteRequest: MessageType.VOTE_REQUEST,
+    VoteResponse: MessageType.VOTE_RESPONSE,
 }
 
 
@@ -136,11 +271,11 @@ class ReplicationMessage:
     """One message between two nodes.
 
     Attributes:
-        source, target: node ids; `target` is empty where the sender does not know it yet.
+        source, target: node ids; both empty in a HELLO and a CHALLENGE, and nowhere else.
         message_id: counts the sender's messages on this connection, from 1.
         term: the sender's current term.
         timestamp_ns: the sender's wall clock.
-        log_id: names the history that the sender holds; 16 bytes, or NO_LOG where it has none.
+        cluster_id: the id of the sender's log, 16 bytes; NO_CLUSTER where it has none.
         body: by type.
     """
 
@@ -149,7 +284,7 @@ class ReplicationMessage:
     message_id: int
     term: int
     timestamp_ns: int
-    log_id: bytes
+    cluster_id: bytes
     body: Body
 
     @property
@@ -163,47 +298,71 @@ def is_node_id(name: str) -> bool:
     return name.isprintable() and 0 < len(name.encode(errors="replace")) <= NODE_ID_BYTES_MAX
 
 
-def entry_bytes(entry: WALEntry) -> int:
-    """What an entry adds to a message."""
-    return _ENTRY.size + len(entry.payload)
-
-
-def _checksum(head: bytes, tail: bytes | memoryview) -> int:
+def _checksum(mark: bytes | memoryview, *parts: bytes | memoryview) -> int:
     """XXH3 over all but the checksum: the mark seeds what covers the rest."""
-    return xxh3_64_intdigest(tail, seed=int.from_bytes(head, "little"))
+    digest = xxh3_64(seed=int.from_bytes(mark, "little"))
+    for part in parts:
+        digest.update(part)
+    return digest.intdigest()
 
 
 # ---- encoding ----
 
 
-def _encode_body(body: Body) -> Iterable[bytes]:
-    if isinstance(body, Hello):
-        return [_HELLO.pack(body.last_lsn, body.last_term)]
-    if isinstance(body, Ack):
-        return [_ACK.pack(body.durable_lsn)]
-    entries = body.entries
-    return [
-        _BATCH.pack(entries[0].lsn, len(entries), 0),
-        *(_ENTRY.pack(e.term, e.timestamp_ns, len(e.payload), e.kind, 0) for e in entries),
-        *(e.payload for e in entries),
-    ]
+def _encode_body(body: Body) -> tuple[int, bytes, bytes | memoryview]:
+    """Flags, the fields of the body, and the bulk that follows them."""
+    match body:
+        case WalEntry():
+            flags = _MORE * body.more | _RECEIPT * body.receipt
+            fields = _ENTRIES.pack(body.prev_lsn, body.prev_term, body.committed_lsn, body.seed, 0)
+            return flags, fields, body.records
+        case Ack():
+            return 0, _THREE.pack(body.received_lsn, body.durable_lsn, body.applied_lsn), b""
+        case Heartbeat():
+            return 0, _TWO.pack(body.sent_ns, body.echo_ns), b""
+        case SnapshotPart():
+            fields = _SNAPSHOT.pack(body.lsn, body.lsn_term, body.at, body.total_bytes)
+            return 0, fields, body.data
+        case SnapshotAck():
+            return 0, _TWO.pack(body.lsn, body.at), b""
+        case SyncRequest():
+            return 0, _TWO.pack(body.lsn, body.term), b""
+        case VoteRequest():
+            return 0, _TWO.pack(body.last_lsn, body.last_term), b""
+        case VoteResponse():
+            return 0, _GRANT.pack(body.granted, body.last_lsn, body.last_term), b""
+        case Hello() | Challenge():
+            return 0, body.nonce, b""
+        case Proof() | Welcome():
+            return 0, body.proof, b""
 
 
-def encode(message: ReplicationMessage) -> bytes:
-    """The message's bytes."""
+def encode(message: ReplicationMessage, key: bytes | None = None) -> bytes:
+    """The message's bytes; bulk is copied once.
+
+    Args:
+        message: what to encode.
+        key: of the connection and direction; adds the MAC.
+    """
+    flags, fields, bulk = _encode_body(message.body)
     source, target = message.source.encode(), message.target.encode()
-    mark = _MARK.pack(_MAGIC, VERSION, message.type, 0)
+    mark = _MARK.pack(_MAGIC, VERSION, message.type, flags)
     rest = _REST.pack(
         message.message_id,
         message.term,
         message.timestamp_ns,
-        message.log_id,
+        message.cluster_id,
         len(source),
         len(target),
         0,
     )
-    tail = b"".join([rest, source, target, *_encode_body(message.body)])
-    return mark + _CHECKSUM.pack(_checksum(mark, tail)) + tail
+    head = b"".join((rest, source, target, fields))
+    head = b"".join((mark, _CHECKSUM.pack(_checksum(mark, head, bulk)), head))
+    if key is None:
+        return b"".join((head, bulk)) if bulk else head
+    mac = hmac.new(key, head, hashlib.sha256)
+    mac.update(bulk)
+    return b"".join((head, bulk, mac.digest()))
 
 
 # ---- decoding ----
@@ -214,54 +373,107 @@ def _require(truth: bool, reason: str) -> None:
         raise MessageError(reason)
 
 
-def _decode_hello(body: memoryview) -> Hello:
-    _require(len(body) == _HELLO.size, "a hello of the wrong size")
-    last_lsn, last_term = _HELLO.unpack(body)
-    _require(last_lsn <= LSN_MAX and last_term <= _TERM_MAX, "a hello beyond every lsn or term")
-    return Hello(last_lsn, last_term)
+def _require_size(body: memoryview, size: int) -> None:
+    if len(body) != size:
+        raise MessageError(f"a body of {len(body)} bytes where {size} were due")
 
 
-def _decode_ack(body: memoryview) -> Ack:
-    _require(len(body) == _ACK.size, "an ack of the wrong size")
-    (durable_lsn,) = _ACK.unpack(body)
-    _require(durable_lsn <= LSN_MAX, "an ack beyond every lsn")
-    return Ack(durable_lsn)
+def _require_entry(lsn: int, term: int) -> None:
+    if lsn > LSN_MAX or term > TERM_MAX:
+        raise MessageError("an entry beyond every lsn or term")
 
 
-def _decode_entries(body: memoryview) -> Entries:
-    _require(len(body) >= _BATCH.size, "a batch of the wrong size")
-    first_lsn, count, zero = _BATCH.unpack_from(body)
-    payloads_at = _BATCH.size + count * _ENTRY.size
-    _require(count > 0 and zero == 0, "a batch without entries")
-    _require(payloads_at <= len(body), "a batch shorter than its entries")
-    _require(0 < first_lsn <= LSN_MAX - count, "a batch beyond every lsn")
-    entries = []
-    at = payloads_at
-    rows = _ENTRY.iter_unpack(body[_BATCH.size : payloads_at])
-    for lsn, (term, timestamp_ns, size, kind, zero) in enumerate(rows, first_lsn):
-        _require(size <= PAYLOAD_BYTES_MAX, "a payload beyond the maximum")
-        _require(at + size <= len(body), "a batch shorter than its payloads")
-        _require(kind > 0 and zero == 0, "an entry with a field no leader sends")
-        entries.append(WALEntry(lsn, term, timestamp_ns, kind, bytes(body[at : at + size])))
-        at += size
-    _require(at == len(body), "a batch longer than its payloads")
-    _require(0 < entries[0].term and entries[-1].term <= _TERM_MAX, "an entry beyond every term")
-    _require(_terms_rise(entries), "entries whose terms go back")
-    return Entries(tuple(entries))
+def _nonce(body: memoryview) -> bytes:
+    _require_size(body, NONCE_BYTES)
+    return bytes(body)
 
 
-def _terms_rise(entries: Sequence[WALEntry]) -> bool:
-    return all(before.term <= after.term for before, after in pairwise(entries))
+def _proof(body: memoryview) -> bytes:
+    _require_size(body, MAC_BYTES)
+    return bytes(body)
 
 
-_DECODERS: dict[int, Callable[[memoryview], Body]] = {
-    MessageType.HELLO: _decode_hello,
-    MessageType.WAL_ENTRY: _decode_entries,
-    MessageType.ACK: _decode_ack,
+def _heartbeat(body: memoryview, flags: int) -> Heartbeat:
+    _require_size(body, _TWO.size)
+    return Heartbeat(*_TWO.unpack(body))
+
+
+def _sync_request(body: memoryview, flags: int) -> SyncRequest:
+    _require_size(body, _TWO.size)
+    lsn, term = _TWO.unpack(body)
+    _require_entry(lsn, term)
+    return SyncRequest(lsn, term)
+
+
+def _wal_entry(body: memoryview, flags: int) -> WalEntry:
+    _require(len(body) >= _ENTRIES.size, "a WAL_ENTRY shorter than its fields")
+    prev_lsn, prev_term, committed_lsn, seed, zero = _ENTRIES.unpack_from(body)
+    _require_entry(prev_lsn, prev_term)
+    _require(committed_lsn <= LSN_MAX and zero == 0, "a WAL_ENTRY no leader sends")
+    records = body[_ENTRIES.size :]
+    more = bool(flags & _MORE)
+    _require(not more or len(records) > 0, "a part of a batch without bytes")
+    return WalEntry(prev_lsn, prev_term, committed_lsn, seed, records, more, bool(flags & _RECEIPT))
+
+
+def _ack(body: memoryview, flags: int) -> Ack:
+    _require_size(body, _THREE.size)
+    lsns = _THREE.unpack(body)
+    _require(max(lsns) <= LSN_MAX, "an ack beyond every lsn")
+    return Ack(*lsns)
+
+
+def _snapshot(body: memoryview, flags: int) -> SnapshotPart:
+    _require(len(body) >= _SNAPSHOT.size, "a SNAPSHOT shorter than its fields")
+    lsn, lsn_term, at, total_bytes = _SNAPSHOT.unpack_from(body)
+    _require_entry(lsn, lsn_term)
+    data = body[_SNAPSHOT.size :]
+    _require(at + len(data) <= total_bytes <= _U63_MAX, "a part beyond its snapshot")
+    return SnapshotPart(lsn, lsn_term, at, total_bytes, data)
+
+
+def _snapshot_ack(body: memoryview, flags: int) -> SnapshotAck:
+    _require_size(body, _TWO.size)
+    lsn, at = _TWO.unpack(body)
+    _require(lsn <= LSN_MAX and at <= _U63_MAX, "an ack beyond every snapshot")
+    return SnapshotAck(lsn, at)
+
+
+def _vote_request(body: memoryview, flags: int) -> VoteRequest:
+    _require_size(body, _TWO.size)
+    last_lsn, last_term = _TWO.unpack(body)
+    _require_entry(last_lsn, last_term)
+    return VoteRequest(last_lsn, last_term)
+
+
+def _vote_response(body: memoryview, flags: int) -> VoteResponse:
+    _require_size(body, _GRANT.size)
+    granted, last_lsn, last_term = _GRANT.unpack(body)
+    _require_entry(last_lsn, last_term)
+    _require(granted <= 1, "a vote that is neither yes nor no")
+    return VoteResponse(bool(granted), last_lsn, last_term)
+
+
+_DECODERS: dict[int, Callable[[memoryview, int], Body]] = {
+    MessageType.HELLO: lambda body, flags: Hello(_nonce(body)),
+    MessageType.CHALLENGE: lambda body, flags: Challenge(_nonce(body)),
+    MessageType.PROOF: lambda body, flags: Proof(_proof(body)),
+    MessageType.WELCOME: lambda body, flags: Welcome(_proof(body)),
+    MessageType.HEARTBEAT: _heartbeat,
+    MessageType.SYNC_REQUEST: _sync_request,
+    MessageType.WAL_ENTRY: _wal_entry,
+    MessageType.ACK: _ack,
+    MessageType.SNAPSHOT: _snapshot,
+    MessageType.SNAPSHOT_ACK: _snapshot_ack,
+    MessageType.VOTE_REQUEST: _vote_request,
+    MessageType.VOTE_RESPONSE: _vote_response,
 }
 
+_FLAGS = {MessageType.WAL_ENTRY: _MORE | _RECEIPT}
+_NAMELESS = frozenset((MessageType.HELLO, MessageType.CHALLENGE))
 
-def _decode_node_id(data: memoryview) -> str:
+
+def _node_id(data: memoryview) -> str:
     try:
         name = str(data, "utf-8")
     except UnicodeDecodeError:
@@ -270,8 +482,31 @@ def _decode_node_id(data: memoryview) -> str:
     return name
 
 
-def decode(data: bytes, *, bytes_max: int = MESSAGE_BYTES_MAX) -> ReplicationMessage:
-    """The message in `data`, which must be exactly one.
+def _names(data: memoryview, source_len: int, target_len: int, number: int) -> tuple[str, str]:
+    if number in _NAMELESS:
+        _require(source_len == target_len == 0, "a node id before the proof")
+        return "", ""
+    return _node_id(data[:source_len]), _node_id(data[source_len : source_len + target_len])
+
+
+def _authenticated(data: bytes | memoryview, key: bytes) -> memoryview:
+    """The message without its MAC, which must be good."""
+    view = memoryview(data)
+    signed, mac = view[:-MAC_BYTES], view[-MAC_BYTES:]
+    good = hmac.compare_digest(hmac.new(key, signed, hashlib.sha256).digest(), mac)
+    _require(good, "MAC does not match")
+    return signed
+
+
+def decode(
+    data: bytes | memoryview, *, bytes_max: int = MESSAGE_BYTES_MAX, key: bytes | None = None
+) -> ReplicationMessage:
+    """The message in `data`, which must be exactly one. Bulk is not copied.
+
+    Args:
+        data: from one WebSocket message.
+        bytes_max: the largest size taken.
+        key: of the connection and direction: there must be a good MAC.
 
     Raises:
         MessageError: it is none, with the reason and the code to close the connection with.
@@ -279,28 +514,25 @@ def decode(data: bytes, *, bytes_max: int = MESSAGE_BYTES_MAX) -> ReplicationMes
     if len(data) > bytes_max:
         reason = f"a message of {len(data)} bytes; at most {bytes_max} are taken"
         raise MessageError(reason, CloseCode.TOO_BIG)
-    _require(len(data) >= _HEADER_BYTES, "shorter than any message")
-    magic, version, number, zero = _MARK.unpack_from(data)
+    needed = _HEADER_BYTES if key is None else _HEADER_BYTES + MAC_BYTES
+    _require(len(data) >= needed, "shorter than any message")
+    magic, version, number, flags = _MARK.unpack_from(data)
     _require(magic == _MAGIC, "not a walstore message")
-    _require(version == VERSION, f"protocol version {version}; this node speaks {VERSION}")
-    view = memoryview(data)
-    (checksum,) = _CHECKSUM.unpack_from(data, _CHECKSUM_AT)
+    if version != VERSION:
+        raise MessageError(f"protocol version {version}; this node speaks {VERSION}")
+    view = memoryview(data) if key is None else _authenticated(data, key)
+    (checksum,) = _CHECKSUM.unpack_from(view, _CHECKSUM_AT)
     tail = view[_REST_AT:]
-    _require(checksum == _checksum(data[:_CHECKSUM_AT], tail), "checksum does not match")
+    _require(checksum == _checksum(view[:_CHECKSUM_AT], tail), "checksum does not match")
     decoder = _DECODERS.get(number)
-    _require(decoder is not None and zero == 0, f"message type {number} is not known")
-    assert decoder is not None
-    message_id, term, timestamp_ns, log_id, source_len, target_len, zero = _REST.unpack_from(tail)
+    if decoder is None or flags & ~_FLAGS.get(number, 0):
+        raise MessageError(f"message type {number} with flags {flags} is not known")
+    message_id, term, timestamp_ns, cluster_id, source_len, target_len, zero = _REST.unpack_from(
+        tail
+    )
     body_at = _REST.size + source_len + target_len
     _require(zero == 0 and body_at <= len(tail), "node ids of the wrong size")
-    _require(term <= _TERM_MAX, "a term beyond every term")
-    target = tail[_REST.size + source_len : body_at]
-    return ReplicationMessage(
-        source=_decode_node_id(tail[_REST.size : _REST.size + source_len]),
-        target=_decode_node_id(target) if target else "",
-        message_id=message_id,
-        term=term,
-        timestamp_ns=timestamp_ns,
-        log_id=log_id,
-        body=decoder(tail[body_at:]),
-    )
+    _require(term <= TERM_MAX, "a term beyond every term")
+    source, target = _names(tail[_REST.size : body_at], source_len, target_len, number)
+    body = decoder(tail[body_at:], flags)
+    return ReplicationMessage(source, target, message_id, term, timestamp_ns, cluster_id, body)
