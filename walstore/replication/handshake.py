@@ -1,7 +1,8 @@
 """Who is at the other end, and the keys of a connection. Sans-IO: nonces and clocks are arguments.
 
-The dialer says HELLO, the listener CHALLENGE, the dialer PROOF, the listener WELCOME; docs/protocol.md
-has the formulas. Proof and keys are HMAC-SHA256 (RFC 2104) over both nonces and both node ids.
+The dialer says HELLO, the listener CHALLENGE, the dialer PROOF, the listener WELCOME;
+docs/protocol.md has the formulas. Proof and keys are HMAC-SHA256 (RFC 2104) over both nonces and
+both node ids.
 """
 
 from __future__ import annotations
@@ -287,7 +288,7 @@ class Listener:
             raise _not_authenticated(error.reason) from None
         if not isinstance(message.body, Proof) or message.message_id != 2:
             raise _not_authenticated(f"a {message.type.name} where a PROOF was due")
-        # With the names that the dialer used: only who knows the secret is told that they are wrong.
+        # With the names that it used: only who knows the secret is told that they are wrong.
         proof = _proof(self._secret_key, "dialer", message.source, message.target)
         if not hmac.compare_digest(proof, message.body.proof):
             raise _not_authenticated("the dialer's proof is wrong")

@@ -1,410 +1,516 @@
-"""The leader's and the follower's end of the wire: asyncio, over `websockets`.
-
-What is slow never piles up in memory: the leader reads what it sends from its log, one batch at
-a time, and writes no more than the connection takes; the follower reads no further batch than it
-has appended, but for the few the library's queue holds.
-"""
+"""NetworkManager: a node's connections to its peers, made, kept and counted."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
+import os
 import random
-from collections.abc import AsyncIterator, Callable
-from typing import Protocol
+import socket
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from urllib.parse import urlsplit
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.asyncio.connection import Connection
-from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from walstore.errors import OptionError
+from walstore.replication.connection import Connection
+from walstore.replication.errors import CloseCode, RefusedError, UnreachableError
+from walstore.replication.handshake import Dialer, Listener
+from walstore.replication.message import NONCE_BYTES, Body, ReplicationMessage, is_node_id
+from walstore.replication.metrics import NetworkMetrics, PeerCounters, peer_metrics
+from walstore.replication.options import NetworkOptions
+from walstore.replication.security import Contexts, Security
 
-from walstore.errors import LogFullError, LSNOutOfRangeError, WALStoreError
-from walstore.replication.errors import (
-    CloseCode,
-    MessageError,
-    RefusedError,
-    UnreachableError,
-)
-from walstore.replication.message import (
-    BATCH_BYTES,
-    CONTROL_BYTES_MAX,
-    MESSAGE_BYTES_MAX,
-    NO_LOG,
-    Ack,
-    Entries,
-    Hello,
-    ReplicationMessage,
-    entry_bytes,
-)
-from walstore.replication.protocol import (
-    Position,
-    Session,
-    check_entries,
-    check_follower,
-    check_leader,
-)
-from walstore.wal.record import WALEntry
-from walstore.wal.tail import Tail
-
-__all__ = ["FOLLOWERS_MAX", "FollowerLink", "LeaderServer", "ReplicatedLog", "ask_log_id"]
+__all__ = [
+    "NetworkError",
+    "NetworkEvent",
+    "NetworkManager",
+    "NodeConnected",
+    "NodeDisconnected",
+    "QueueDrained",
+]
 
 logger = logging.getLogger("walstore.replication")
+logger.addHandler(logging.NullHandler())  # quiet, unless the application says otherwise
 
-FOLLOWERS_MAX = 64
-"""Followers a leader serves, and keeps an eye on."""
-
-_HANDSHAKE_TIMEOUT_S = 5.0
-_CLOSE_TIMEOUT_S = 2.0
-_PING_INTERVAL_S = 5.0
-_PING_TIMEOUT_S = 20.0
-_QUEUE_FRAMES_MAX = 4
-_WRITE_BUFFER_BYTES = BATCH_BYTES
-_REASON_BYTES_MAX = 123  # RFC 6455, 5.5: a control frame carries 125 bytes, two are the code
-_BACKOFF_FIRST_S = 0.05
-_BACKOFF_MAX_S = 5.0
-_INTERNAL_ERROR = 1011
+_BACKLOG = 128
+_ACCEPT_PAUSE_S = 0.1
 
 
-class ReplicatedLog(Protocol):
-    """What the network needs of a log."""
+@dataclass(frozen=True, slots=True)
+class NodeConnected:
+    """A node is connected; `dialed`: by this node."""
+
+    node_id: str
+    dialed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDisconnected:
+    """A node no longer is: the close code of WebSocket or CloseCode, 1006 without one."""
+
+    node_id: str
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkError:
+    """A node could not be connected; it is tried again."""
+
+    node_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDrained:
+    """The queue of a node has room again, after `send` had returned False."""
 
     node_id: str
 
-    @property
-    def durable_lsn(self) -> int:
-        """The last entry known to be on the disk."""
 
-    def position(self) -> Position:
-        """Where the log stands."""
-
-    def term_of(self, lsn: int) -> int:
-        """The term of an entry, or of the one before the first."""
-
-    def now_ns(self) -> int:
-        """The wall clock."""
-
-    def sync(self) -> int:
-        """Makes all of it durable."""
-
-    def tail(self, from_lsn: int | None = None) -> Tail:
-        """Follows the log."""
-
-    async def apply(self, batch: Entries) -> int:
-        """Appends a batch that was checked and returns the durable lsn."""
+NetworkEvent = NodeConnected | NodeDisconnected | NetworkError | QueueDrained
 
 
-async def _close(ws: Connection, code: int, reason: str) -> None:
-    """Closes with a reason; one that is too long for a close frame is cut."""
-    text = reason.encode()[:_REASON_BYTES_MAX].decode(errors="ignore")
-    await ws.close(code, text)
+def _host_and_port(address: str, what: str) -> tuple[str, int]:
+    """Of "host:port".
+
+    Raises:
+        OptionError: it is none.
+    """
+    try:
+        parts = urlsplit(f"//{address}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or port is None or parts.path:
+        raise OptionError(f"{what} must be host:port, not {address!r}")
+    return host, port
 
 
-async def _batches(log: ReplicatedLog, tail: Tail) -> AsyncIterator[Entries]:
-    """What a tail gives, in batches: what is there at once, or else the next entry."""
-    async for first in tail:
-        entries: list[WALEntry] = [first]
-        size = entry_bytes(first)
-        while size < BATCH_BYTES and tail.next_lsn <= log.durable_lsn:
-            entry = await anext(tail)
-            entries.append(entry)
-            size += entry_bytes(entry)
-        yield Entries(tuple(entries))
+class NetworkManager:
+    """Connects a node with its peers, and keeps it connected.
 
-
-class LeaderServer:
-    """Listens, and streams the log to every follower that connects.
+    All methods are to be called in the loop that `start` ran in.
 
     Args:
-        log: what to stream.
-        host, port: where to listen; port 0 picks a free one.
-        on_progress: called with (node id, durable lsn) when a follower says where it stands.
+        node_id: this node's.
+        cluster_id: gives the id of its log; NO_CLUSTER while there is none.
+        term: gives its current term.
+        listen: "host:port" where others may connect, port 0 picks a free one; None: nowhere.
+        peers: {node id: url} of those to connect to; others may connect to this node, too.
+        security: what is asked of them.
+        options: see NetworkOptions.
+        on_message: called with (node id, message) for each one, in order. An awaitable that it
+            returns is awaited before the next one of this peer; meanwhile at most 1 MiB of them is
+            held, and the peer is read no further.
+        clock: the wall clock in nanoseconds.
+        rng: for the jitter of reconnects.
+        entropy: for nonces.
+
+    Raises:
+        OptionError: an option that makes no sense, or an address off this machine without
+            protection.
     """
 
     def __init__(
-        self, log: ReplicatedLog, host: str, port: int, on_progress: Callable[[str, int], None]
+        self,
+        node_id: str,
+        *,
+        cluster_id: Callable[[], bytes],
+        term: Callable[[], int],
+        listen: str | None,
+        peers: Mapping[str, str],
+        security: Security,
+        options: NetworkOptions,
+        on_message: Callable[[str, ReplicationMessage], Awaitable[None] | None],
+        clock: Callable[[], int] = time.time_ns,
+        rng: random.Random | None = None,
+        entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        self._log = log
-        self._host = host
-        self._on_progress = on_progress
-        self._server: Server | None = None
-        self._connections: dict[str, ServerConnection] = {}
-        self.port = port
+        if not is_node_id(node_id):
+            raise OptionError(f"{node_id!r} cannot be a node id")
+        self.node_id = node_id
+        self._cluster_id = cluster_id
+        self._term = term
+        self._security = security
+        self._options = options
+        self._on_message = on_message
+        self._clock = clock
+        self._rng = rng if rng is not None else random.Random()
+        self._entropy = entropy
+        self._tls = Contexts(security.tls) if security.tls is not None else None
+        self._listen = None if listen is None else _host_and_port(listen, "listen")
+        if self._listen is not None:
+            security.check_host(self._listen[0])
+        self._peers: dict[str, str] = {}
+        for peer, url in peers.items():
+            self._check_peer(peer, url)
+            self._peers[peer] = url
+        self._listener: socket.socket | None = None
+        self._port = 0
+        self._accepting: asyncio.Task[None] | None = None
+        self._dialers: dict[str, asyncio.Task[None]] = {}
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._all: set[Connection] = set()
+        self._asking: set[Connection] = set()
+        self._connections: dict[str, Connection] = {}
+        self._counters: dict[str, PeerCounters] = {}
+        self._strangers_refused: Counter[str] = Counter()
+        self._callbacks: list[Callable[[NetworkEvent], None]] = []
 
-    @property
-    def connected(self) -> tuple[str, ...]:
-        """The followers that are connected now."""
-        return tuple(self._connections)
+    # ---- life ----
 
     async def start(self) -> None:
-        """Begins to listen.
+        """Begins to listen and to connect; returns when others can connect.
 
         Raises:
             OSError: the address is taken, or not this machine's.
         """
-        self._server = await serve(
-            self._serve,
-            self._host,
-            self.port,
-            origins=[None],  # no browser
-            compression=None,
-            open_timeout=_HANDSHAKE_TIMEOUT_S,
-            close_timeout=_CLOSE_TIMEOUT_S,
-            ping_interval=_PING_INTERVAL_S,
-            ping_timeout=_PING_TIMEOUT_S,
-            max_size=CONTROL_BYTES_MAX,
-            max_queue=_QUEUE_FRAMES_MAX,
-            write_limit=_WRITE_BUFFER_BYTES,
-            server_header=None,
-        )
-        self.port = next(iter(self._server.sockets)).getsockname()[1]
+        if self._listen is not None:
+            self._listener = await self._bind(*self._listen)
+            self._port = self._listener.getsockname()[1]
+            self._accepting = asyncio.create_task(self._accept(self._listener))
+        for peer in self._peers:
+            self._keep(peer)
 
     async def stop(self) -> None:
-        """Closes every connection and stops to listen."""
-        if self._server is not None:
-            self._server.close()  # with code 1001, going away
-            await self._server.wait_closed()
+        """Closes everything; returns when no socket and no task is left."""
+        tasks = [*self._dialers.values(), *self._handshakes]
+        if self._accepting is not None:
+            tasks.append(self._accepting)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._dialers.clear()
+        if self._listener is not None:
+            self._listener.close()
+        connections = list(self._all)
+        for connection in connections:
+            connection.close(CloseCode.GOING_AWAY, f"{self.node_id} stops")
+        for connection in connections:
+            await connection.ended.wait()
+            if connection.consumer is not None:
+                await asyncio.gather(connection.consumer, return_exceptions=True)
+        await asyncio.sleep(0)  # transports close their sockets right after connection_lost
 
-    async def _serve(self, ws: ServerConnection) -> None:
-        """One connection, from its first message to its end."""
-        session = Session(self._log.node_id, bytes_max=CONTROL_BYTES_MAX)
+    async def _bind(self, host: str, port: int) -> socket.socket:
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, address = found[0]
+        listener = socket.socket(family, kind, protocol)
         try:
-            async with asyncio.timeout(_HANDSHAKE_TIMEOUT_S):
-                hello = session.unpack(await ws.recv())
-                if hello.log_id == NO_LOG:
-                    await self._answer(ws, session)
-                    return
-                await self._welcome(ws, session, hello)
-            await self._replicate(ws, session, hello)
-        except ConnectionClosed as closed:
-            logger.info("%s: disconnected: %s", session.peer_id or "a stranger", closed)
-        except TimeoutError:
-            await self._refuse(ws, session, CloseCode.NO_ANSWER, "no hello in time")
-        except (MessageError, RefusedError) as error:
-            await self._refuse(ws, session, error.code, error.reason)
-        except LSNOutOfRangeError as error:
-            await self._refuse(ws, session, CloseCode.BEHIND, str(error))
-        except WALStoreError as error:
-            logger.error("%s: cannot be served: %s", session.peer_id, error)
-            await _close(ws, _INTERNAL_ERROR, str(error))
-        finally:
-            if self._connections.get(session.peer_id) is ws:
-                del self._connections[session.peer_id]
+            listener.setblocking(False)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(_BACKLOG)
+        except BaseException:
+            listener.close()
+            raise
+        return listener
 
-    async def _refuse(
-        self, ws: ServerConnection, session: Session, code: CloseCode, reason: str
-    ) -> None:
-        logger.warning("%s: refused: %s", session.peer_id or "a stranger", reason)
-        await _close(ws, code, reason)
+    @property
+    def url(self) -> str:
+        """Where this node listens: what its peers are given.
 
-    async def _answer(self, ws: ServerConnection, session: Session) -> None:
-        log = self._log
-        position = log.position()
-        hello = Hello(position.last_lsn, log.term_of(position.last_lsn))
-        await ws.send(session.pack(hello, position, log.now_ns()))
+        Raises:
+            OptionError: it does not.
+        """
+        if self._listen is None:
+            raise OptionError(f"{self.node_id} does not listen")
+        host = f"[{self._listen[0]}]" if ":" in self._listen[0] else self._listen[0]
+        return f"{self._security.scheme}://{host}:{self._port}"
 
-    async def _welcome(
-        self, ws: ServerConnection, session: Session, hello: ReplicationMessage
-    ) -> None:
-        """Answers the hello of a follower that is one, and keeps it in mind."""
-        assert isinstance(hello.body, Hello)
-        check_follower(hello, self._log.position(), self._log.term_of)
-        before = self._connections.get(session.peer_id)
-        if before is None and len(self._connections) >= FOLLOWERS_MAX:
-            reason = f"{FOLLOWERS_MAX} followers are connected"
-            raise RefusedError(CloseCode.TRY_LATER, reason)
-        self._connections[session.peer_id] = ws
-        if before is not None:
-            await _close(before, CloseCode.REPLACED, f"{session.peer_id} has connected anew")
-        await self._answer(ws, session)
-        self._on_progress(session.peer_id, hello.body.last_lsn)
-        logger.info("%s: follows from lsn %d", session.peer_id, hello.body.last_lsn + 1)
+    # ---- peers ----
 
-    async def _replicate(
-        self, ws: ServerConnection, session: Session, hello: ReplicationMessage
-    ) -> None:
-        """Streams and hears acks until either ends."""
-        assert isinstance(hello.body, Hello)
-        tasks = [
-            asyncio.create_task(self._stream(ws, session, hello.body.last_lsn + 1)),
-            asyncio.create_task(self._hear_acks(ws, session)),
-        ]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+    @property
+    def connected(self) -> tuple[str, ...]:
+        """The nodes that are connected now."""
+        return tuple(self._connections)
 
-    async def _stream(self, ws: ServerConnection, session: Session, next_lsn: int) -> None:
-        """Catching up and following live are one loop: it reads the log."""
-        log = self._log
-        tail = log.tail(next_lsn)
-        async for batch in _batches(log, tail):
-            await ws.send(session.pack(batch, log.position(), log.now_ns()))
-            await asyncio.sleep(0)  # a send that fits the buffer does not let others in
+    def send(self, node_id: str, body: Body) -> bool:
+        """Queues a message; it leaves with the others of this turn of the loop, in one write.
 
-    async def _hear_acks(self, ws: ServerConnection, session: Session) -> None:
+        Records and parts of snapshots wait in a queue of `queue_bytes`; other messages overtake
+        them and are never left out while the connection lasts.
+
+        Returns:
+            False where the node is not connected, or its queue is full: see `drained`.
+        """
+        connection = self._connections.get(node_id)
+        return connection is not None and connection.send(body)
+
+    def broadcast(self, body: Body) -> tuple[str, ...]:
+        """Queues a message for every connected node; returns those that it was queued for."""
+        return tuple(node for node in self.connected if self.send(node, body))
+
+    async def drained(self, node_id: str) -> None:
+        """Waits until a queue that was full is half empty, or the connection has ended."""
+        connection = self._connections.get(node_id)
+        if connection is not None:
+            await connection.drained()
+
+    async def connect(self, node_id: str, url: str) -> None:
+        """Connects to a node; from then on it is a peer, and reconnected when need be.
+
+        Raises:
+            OptionError: the url makes no sense.
+            UnreachableError: it does not answer in time. It does not become a peer.
+            RefusedError: it does, and refuses this node, or is another one.
+        """
+        self._check_peer(node_id, url)
+        if node_id not in self._connections:
+            await self._dial(node_id, url)
+        self._peers[node_id] = url
+        self._keep(node_id)
+
+    async def disconnect(self, node_id: str) -> None:
+        """Disconnects from a node, which is no longer a peer; it may still connect to this one."""
+        self._peers.pop(node_id, None)
+        task = self._dialers.pop(node_id, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        connection = self._connections.get(node_id)
+        if connection is not None:
+            connection.close(CloseCode.NORMAL, f"{self.node_id} disconnects")
+            await connection.ended.wait()
+
+    async def ask(self, node_id: str, url: str | None = None) -> bytes:
+        """The cluster id of a node, which need not be connected: a new node joins with it.
+
+        Raises:
+            As `connect`.
+        """
+        connected = self._connections.get(node_id)
+        if connected is not None and connected.session is not None:
+            return connected.session.peer_cluster_id
+        url = self._peers[node_id] if url is None else url
+        self._check_peer(node_id, url)
+        connection = await self._dial(node_id, url, ask=True)
+        assert connection.session is not None
+        cluster_id = connection.session.peer_cluster_id
+        connection.close(CloseCode.NORMAL, "asked")
+        await connection.ended.wait()
+        return cluster_id
+
+    def subscribe(self, callback: Callable[[NetworkEvent], None]) -> Callable[[], None]:
+        """Calls back in the loop with every event; returns what ends that."""
+        self._callbacks.append(callback)
+        return partial(self._callbacks.remove, callback)
+
+    def metrics(self) -> NetworkMetrics:
+        """What was counted since the start."""
+        peers = {}
+        for node_id, counters in self._counters.items():
+            connection = self._connections.get(node_id)
+            since_ns = connection.connected_since_ns if connection is not None else None
+            queued_bytes = connection.queued_bytes if connection is not None else 0
+            peers[node_id] = peer_metrics(counters, since_ns, queued_bytes)
+        return NetworkMetrics(peers, len(self._handshakes), dict(self._strangers_refused))
+
+    def _check_peer(self, node_id: str, url: str) -> None:
+        if not is_node_id(node_id) or node_id == self.node_id:
+            raise OptionError(f"{node_id!r} cannot be a peer of {self.node_id}")
+        scheme, _, address = url.partition("://")
+        if scheme != self._security.scheme:
+            raise OptionError(f"{url!r} must begin with {self._security.scheme}://")
+        host, _ = _host_and_port(address, f"url of {node_id}")
+        self._security.check_host(host)
+
+    # ---- connections that go out ----
+
+    def _keep(self, node_id: str) -> None:
+        if node_id not in self._dialers:
+            self._dialers[node_id] = asyncio.create_task(self._keep_connected(node_id))
+
+    async def _keep_connected(self, node_id: str) -> None:
+        failures = 0
         while True:
-            message = session.unpack(await ws.recv())
-            if not isinstance(message.body, Ack):
-                raise MessageError(f"a message of type {message.type.name} from a follower")
-            if message.body.durable_lsn > self._log.durable_lsn:
-                raise MessageError(
-                    f"an ack of lsn {message.body.durable_lsn}, which the leader does not hold"
+            connection = self._connections.get(node_id)
+            if connection is not None:
+                await connection.ended.wait()
+                failures = 0
+                slowly = _is_final(connection.close_code)
+            else:
+                slowly = await self._try(node_id)
+                failures += 1
+            if node_id not in self._connections:
+                await asyncio.sleep(self._backoff_s(failures, slowly))
+
+    async def _try(self, node_id: str) -> bool:
+        """Dials once; whether to try again slowly."""
+        try:
+            await self._dial(node_id, self._peers[node_id])
+        except (UnreachableError, RefusedError) as error:
+            counters = self._counters_of(node_id)
+            counters.failures += 1
+            counters.last_error = str(error)
+            logger.info("%s: not connected: %s", node_id, error, extra={"node": node_id})
+            self._emit(NetworkError(node_id, str(error)))
+            return isinstance(error, RefusedError) and error.code.final
+        return False
+
+    def _backoff_s(self, failures: int, slowly: bool) -> float:
+        """Doubles from failure to failure; jitter keeps the peers of one node apart."""
+        options = self._options
+        ceiling_ms = options.reconnect_max_ms
+        if not slowly:
+            ceiling_ms = min(ceiling_ms, options.reconnect_min_ms << min(failures, 16))
+        return ceiling_ms * self._rng.uniform(0.5, 1.0) / 1000
+
+    async def _dial(self, node_id: str, url: str, *, ask: bool = False) -> Connection:
+        """One attempt, until both ends know each other, or the connection has ended."""
+        loop = asyncio.get_running_loop()
+        host, port = _host_and_port(url.partition("://")[2], "url")
+        nonce = self._entropy(NONCE_BYTES)
+        dialer = Dialer(self.node_id, node_id, self._security.secret, nonce, self._cluster_id)
+        connection = Connection(self, self._options, dialer, url)
+        connection.counters = self._counters_of(node_id)
+        timeout_s = self._options.connect_timeout_ms / 1000
+        try:
+            async with asyncio.timeout(timeout_s):
+                await loop.create_connection(
+                    lambda: connection,
+                    host,
+                    port,
+                    ssl=self._tls.client() if self._tls is not None else None,
                 )
-            self._on_progress(session.peer_id, message.body.durable_lsn)
+        except OSError as error:  # TimeoutError and ssl.SSLError are some
+            raise UnreachableError(node_id, url, timeout_s, str(error) or "timed out") from error
+        self._all.add(connection)
+        if ask:
+            self._asking.add(connection)
+        try:
+            await connection.ready.wait()
+        except asyncio.CancelledError:
+            connection.close(CloseCode.GOING_AWAY, f"{self.node_id} stops")
+            raise
+        if connection.session is None:
+            raise _refusal(node_id, url, self._options.handshake_timeout_ms / 1000, connection)
+        return connection
 
+    # ---- connections that come in ----
 
-def _dial(url: str) -> connect:
-    return connect(
-        url,
-        proxy=None,
-        compression=None,
-        open_timeout=_HANDSHAKE_TIMEOUT_S,
-        close_timeout=_CLOSE_TIMEOUT_S,
-        ping_interval=_PING_INTERVAL_S,
-        ping_timeout=_PING_TIMEOUT_S,
-        max_size=MESSAGE_BYTES_MAX,
-        max_queue=_QUEUE_FRAMES_MAX,
-        user_agent_header=None,
-    )
-
-
-async def ask_log_id(node_id: str, leader_id: str, url: str, timeout_s: float) -> bytes:
-    """Asks the leader which log it has, again and again until it answers.
-
-    Raises:
-        UnreachableError: it did not, in time.
-        MessageError, RefusedError: what answers is not this leader.
-    """
-    nothing = Position(NO_LOG, 0, 1, 0)
-    reason = "no answer"
-    try:
-        async with asyncio.timeout(timeout_s):
-            while True:
-                try:
-                    async with _dial(url) as ws:
-                        session = Session(node_id, leader_id)
-                        await ws.send(session.pack(Hello(0, 0), nothing, 0))
-                        return session.unpack(await ws.recv()).log_id
-                except ConnectionClosed as closed:
-                    refusal = _as_refusal(closed)
-                    if isinstance(refusal, RefusedError) and refusal.code.final:
-                        raise refusal from closed
-                    reason = str(refusal)
-                except (InvalidHandshake, OSError) as error:
-                    reason = str(error)
-                await asyncio.sleep(_BACKOFF_FIRST_S)
-    except TimeoutError:
-        raise UnreachableError(leader_id, url, timeout_s, reason) from None
-
-
-class FollowerLink:
-    """Connects to the leader, again and again, and appends what it sends.
-
-    Args:
-        log: where to append.
-        leader_id, url: the leader.
-        rng: for the jitter of reconnects.
-    """
-
-    def __init__(self, log: ReplicatedLog, leader_id: str, url: str, rng: random.Random) -> None:
-        self._log = log
-        self._leader_id = leader_id
-        self._url = url
-        self._rng = rng
-        self._task: asyncio.Task[None] | None = None
-        self._failures = 0
-        self.connected = False
-        self.error: Exception | None = None
-        """What ended the replication for good, until a person has acted."""
-
-    async def start(self) -> None:
-        """Begins to connect."""
-        self._task = asyncio.create_task(self._run())
-
-    async def stop(self) -> None:
-        """Disconnects."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _run(self) -> None:
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             try:
-                await self._follow()
-            except (ConnectionClosed, InvalidHandshake, OSError, WALStoreError) as error:
-                if isinstance(error, WALStoreError) and not _may_pass(error):
-                    self._give_up(error, error.hint)
-                    return
-                logger.info("%s: not connected: %s", self._leader_id, error)
-            except Exception as error:
-                self._give_up(error, "this is a defect of walstore")
-                raise
-            await asyncio.sleep(self._backoff_s())
+                accepted, _ = await loop.sock_accept(listener)
+            except OSError as error:  # it is gone already, or there are no descriptors left
+                logger.warning("cannot accept: %s", error, extra={"node": self.node_id})
+                await asyncio.sleep(_ACCEPT_PAUSE_S)
+                continue
+            if len(self._handshakes) >= self._options.handshakes_max:
+                self._strangers_refused[CloseCode.TRY_LATER.name] += 1
+                accepted.close()
+                continue
+            task = asyncio.create_task(self._shake(accepted))
+            self._handshakes.add(task)
+            task.add_done_callback(self._handshakes.discard)
 
-    def _give_up(self, error: Exception, hint: str) -> None:
-        self.error = error
-        logger.error("%s: replication ends: %s; %s", self._leader_id, error, hint)
+    async def _shake(self, accepted: socket.socket) -> None:
+        """Holds one of the places for handshakes until this one has ended."""
+        loop = asyncio.get_running_loop()
+        nonce = self._entropy(NONCE_BYTES)
+        listener = Listener(self.node_id, self._security.secret, nonce, self._cluster_id)
+        connection = Connection(self, self._options, listener, None)
+        connection.counters.refused = self._strangers_refused
+        try:
+            async with asyncio.timeout(self._options.handshake_timeout_ms / 1000):
+                await loop.connect_accepted_socket(
+                    lambda: connection,
+                    accepted,
+                    ssl=self._tls.server() if self._tls is not None else None,
+                )
+        except OSError as error:
+            self._strangers_refused["TLS"] += 1
+            logger.warning("a stranger: refused: %s", error or "no TLS handshake in time")
+            return
+        self._all.add(connection)
+        await connection.ready.wait()
 
-    def _backoff_s(self) -> float:
-        """Doubles from failure to failure; jitter keeps followers of one leader apart."""
-        ceiling_s = min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * float(2 ** min(self._failures, 16)))
-        self._failures += 1
-        return ceiling_s * self._rng.uniform(0.5, 1.0)
+    # ---- what connections ask of their network ----
 
-    async def _follow(self) -> None:
-        """One connection, from the handshake to its end, which is always an error."""
-        async with _dial(self._url) as ws:
-            try:
-                await self._append_all(ws)
-            except ConnectionClosed as closed:
-                raise _as_refusal(closed) from closed
-            except (MessageError, RefusedError) as error:
-                await _close(ws, error.code, error.reason)
-                raise
-            except asyncio.CancelledError:
-                await _close(ws, CloseCode.GOING_AWAY, "the follower is closed")
-                raise
-            finally:
-                self.connected = False
+    def now(self) -> tuple[int, int]:
+        """The node's term, and the wall clock."""
+        return self._term(), self._clock()
 
-    async def _append_all(self, ws: ClientConnection) -> None:
-        log = self._log
-        session = Session(log.node_id, self._leader_id)
-        async with asyncio.timeout(_HANDSHAKE_TIMEOUT_S):
-            await self._greet(ws, session)
-        self.connected = True
-        self._failures = 0
-        while True:
-            message = session.unpack(await ws.recv())
-            batch = check_entries(message, log.position())
-            durable_lsn = await log.apply(batch)
-            await ws.send(session.pack(Ack(durable_lsn), log.position(), log.now_ns()))
+    def admit(self, connection: Connection) -> None:
+        """Keeps one connection for each node: see docs/protocol.md, "Handshake"."""
+        if connection in self._asking:
+            return
+        node_id = connection.peer_id
+        before = self._connections.get(node_id)
+        if before is None and len(self._connections) >= self._options.peers_max:
+            reason = f"{self._options.peers_max} nodes are connected"
+            raise RefusedError(CloseCode.TRY_LATER, reason)
+        if before is not None:
+            loser = self._loser(before, connection)
+            loser.close(CloseCode.REPLACED, "another connection of the same nodes remains")
+            if loser is connection:
+                return
+            self._forget(before)
+        connection.counters = self._counters_of(node_id)
+        connection.counters.connects += 1
+        self._connections[node_id] = connection
+        logger.info("%s: connected", node_id, extra={"node": node_id})
+        self._emit(NodeConnected(node_id, connection.dialed))
 
-    async def _greet(self, ws: ClientConnection, session: Session) -> None:
-        log = self._log
-        await asyncio.to_thread(log.sync)
-        position = log.position()
-        hello = Hello(position.last_lsn, log.term_of(position.last_lsn))
-        await ws.send(session.pack(hello, position, log.now_ns()))
-        check_leader(session.unpack(await ws.recv()), position)
+    def _loser(self, before: Connection, after: Connection) -> Connection:
+        if before.dialed == after.dialed or before.closing:
+            return before
+        this_node_wins = self.node_id < before.peer_id
+        return before if after.dialed == this_node_wins else after
+
+    def deliver(self, peer_id: str, message: ReplicationMessage) -> Awaitable[None] | None:
+        """Hands a message to the user of this network."""
+        return self._on_message(peer_id, message)
+
+    def roomy(self, connection: Connection) -> None:
+        """Tells that a queue has room again."""
+        if self._connections.get(connection.peer_id) is connection:
+            self._emit(QueueDrained(connection.peer_id))
+
+    def lost(self, connection: Connection) -> None:
+        """A connection has ended."""
+        self._all.discard(connection)
+        self._asking.discard(connection)
+        if self._connections.get(connection.peer_id) is connection:
+            self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        node_id = connection.peer_id
+        code, reason = connection.close_code, connection.close_reason
+        del self._connections[node_id]
+        if code not in (CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.REPLACED):
+            connection.counters.failures += 1
+            connection.counters.last_error = reason
+        # Whoever knows the secret can make up names: they are not counted for ever.
+        if node_id not in self._peers and len(self._counters) > 2 * self._options.peers_max:
+            del self._counters[node_id]
+        logger.info("%s: disconnected: %s", node_id, reason, extra={"node": node_id, "code": code})
+        self._emit(NodeDisconnected(node_id, code, reason))
+
+    def _counters_of(self, node_id: str) -> PeerCounters:
+        return self._counters.setdefault(node_id, PeerCounters())
+
+    def _emit(self, event: NetworkEvent) -> None:
+        for callback in tuple(self._callbacks):
+            callback(event)
 
 
-def _as_refusal(closed: ConnectionClosed) -> Exception:
-    """The leader's reason to close, as the error it stands for."""
-    frame = closed.rcvd
-    if frame is not None and frame.code >= 4000:
-        with contextlib.suppress(ValueError):
-            return RefusedError(CloseCode(frame.code), frame.reason)
-    return closed
+def _is_final(code: int) -> bool:
+    return code in set(CloseCode) and CloseCode(code).final
 
 
-def _may_pass(error: WALStoreError) -> bool:
-    """Whether connecting again may help."""
-    if isinstance(error, RefusedError):
-        return not error.code.final
-    return isinstance(error, (MessageError, LogFullError))
+def _refusal(
+    node_id: str, url: str, timeout_s: float, connection: Connection
+) -> RefusedError | UnreachableError:
+    """Why a connection ended before both ends knew each other."""
+    code, reason = connection.close_code, connection.close_reason
+    if code in set(CloseCode) and code not in (CloseCode.NORMAL, CloseCode.GOING_AWAY):
+        return RefusedError(CloseCode(code), reason or CloseCode(code).name)
+    return UnreachableError(node_id, url, timeout_s, reason)
