@@ -1,0 +1,310 @@
+"""The core of replication: messages and time in, effects out (docs/protocol.md). Sans-IO.
+
+One Core is one node. It holds no payload, reads no clock and keeps no promise of its own: the
+driver carries its effects out, in order, before it calls again (see effects.py for which ones may
+go on meanwhile). Calls are not safe from several threads.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from walstore.replication.acks import Acks, Receipt, Stage
+from walstore.replication.campaign import Campaign
+from walstore.replication.effects import (
+    AppendTermEntry,
+    Effect,
+    Elected,
+    PersistTerm,
+    Refuse,
+    RoleChanged,
+    Send,
+    SendEntries,
+    SendSnapshot,
+    VoteFailed,
+)
+from walstore.replication.entries import Batch, LogState
+from walstore.replication.follower import Follower
+from walstore.replication.leader import Leader
+from walstore.replication.message import (
+    Ack,
+    SnapshotAck,
+    SnapshotPart,
+    SyncRequest,
+    VoteRequest,
+    VoteResponse,
+)
+from walstore.replication.progress import Progress
+from walstore.replication.shared import CoreOptions, Shared
+from walstore.replication.terms import next_term, owns_term
+
+__all__ = ["Core", "CoreBody", "CoreOptions"]
+
+CoreBody = Batch | SyncRequest | Ack | SnapshotPart | SnapshotAck | VoteRequest | VoteResponse
+"""Bodies of messages that are the core's; of a WAL_ENTRY the driver makes a Batch."""
+
+
+class Core:
+    """One node: a follower of nobody, until it hears a leader or is made one.
+
+    Args:
+        node_id: this node.
+        nodes: every node of the cluster, this one among them.
+        log: what may be asked of the log; it is asked anew each time.
+        term: the log's current term, as recovered.
+        committed_lsn: as recovered; never above what the log holds.
+        acks: what makes an entry committed.
+        options: bounds and times.
+    """
+
+    def __init__(
+        self,
+        node_id: str,
+        nodes: frozenset[str],
+        log: LogState,
+        term: int,
+        committed_lsn: int,
+        acks: Acks,
+        options: CoreOptions | None = None,
+    ) -> None:
+        self._shared = Shared(
+            node_id, nodes, log, acks, options or CoreOptions(), term, committed_lsn
+        )
+        self._connected: set[str] = set()
+        self._campaign: Campaign | None = None
+        self._leader: Leader | None = None
+        self._follower = Follower(self._shared)
+
+    # ---- what it knows ----
+
+    @property
+    def role(self) -> Literal["leader", "follower"]:
+        """What the node is."""
+        return "follower" if self._leader is None else "leader"
+
+    @property
+    def term(self) -> int:
+        """The current term; every message to others carries it."""
+        return self._shared.term
+
+    @property
+    def leader_id(self) -> str | None:
+        """Who leads in this term, as far as the node knows."""
+        return self._shared.node_id if self._leader else self._follower.leader_id
+
+    @property
+    def committed_lsn(self) -> int:
+        """Everything up to here is committed."""
+        return self._shared.committed_lsn
+
+    @property
+    def matched_lsn(self) -> int:
+        """Up to here this log is the current leader's; a leader's own last_lsn."""
+        return self._shared.log.last_lsn if self._leader else self._follower.matched_lsn
+
+    @property
+    def campaigning(self) -> bool:
+        """Whether votes are being asked for."""
+        return self._campaign is not None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the leader of this term is not followed, since it lacks what is committed."""
+        return self._leader is None and self._follower.stopped
+
+    @property
+    def next_deadline_ms(self) -> float | None:
+        """When to call `tick` next, if no input comes before; None: no need to."""
+        return self._leader.next_deadline_ms() if self._leader else None
+
+    def progress(self, node: str) -> Progress | None:
+        """What a leader knows of a follower; None on a node that does not lead."""
+        return self._leader.progress[node] if self._leader else None
+
+    def lsns(self, stage: Stage) -> dict[str, int]:
+        """How far each node is known to have come with a stage; empty where it does not lead."""
+        return self._leader.lsns(stage) if self._leader else {}
+
+    def receipt(self, lsn: int) -> Receipt:
+        """What is known about an entry of the own leadership."""
+        stages = dict.fromkeys(sorted(self._shared.nodes), Stage.UNKNOWN)
+        for stage in (Stage.RECEIVED, Stage.DURABLE, Stage.APPLIED):
+            stages |= {node: stage for node, at in self.lsns(stage).items() if at >= lsn}
+        return Receipt(lsn, stages)
+
+    def want_receipts(self, wanted: bool) -> None:
+        """Whether followers are to report what they have received before it is durable."""
+        self._shared.receipts = wanted
+
+    # ---- connections, time, the own log ----
+
+    def connected(self, node: str, now_ms: float) -> list[Effect]:
+        """A (new) connection to a node is up; what was on its way on an older one is lost."""
+        self._connected.add(node)
+        if self._leader:
+            return self._leader.connected(node, now_ms)
+        if node == self._follower.leader_id:
+            self._follower.reconnected()
+        if self._campaign and self._campaign.is_open(node):
+            return [self._ask_for_vote(node)]
+        return []
+
+    def disconnected(self, node: str) -> list[Effect]:
+        """There is no connection to the node any more."""
+        self._connected.discard(node)
+        if self._leader:
+            self._leader.disconnected(node)
+        return []
+
+    def tick(self, now_ms: float) -> list[Effect]:
+        """Time has passed."""
+        return self._leader.tick(now_ms) if self._leader else []
+
+    def written(self) -> list[Effect]:
+        """The log's last_lsn has risen."""
+        return self._leader.written() if self._leader else []
+
+    def durable(self, now_ms: float) -> list[Effect]:
+        """The log's durable_lsn has risen."""
+        return self._leader.durable(now_ms) if self._leader else self._follower.report()
+
+    def applied(self, lsn: int) -> list[Effect]:
+        """The application has done with everything up to lsn."""
+        self._shared.applied_lsn = max(self._shared.applied_lsn, lsn)
+        return [] if self._leader else self._follower.report()
+
+    # ---- what became of sends ----
+
+    def sent(self, send: SendEntries, last_lsn: int, nbytes: int, now_ms: float) -> list[Effect]:
+        """The records up to last_lsn are in the node's queue, nbytes of them.
+
+        To be called in the same step: before a later message of that node is received.
+        """
+        return self._leader.sent(send, last_lsn, nbytes, now_ms) if self._leader else []
+
+    def snapshot_sent(
+        self, send: SendSnapshot, lsn: int, total_bytes: int, end: int
+    ) -> list[Effect]:
+        """The part of the snapshot of `lsn` that ends at byte `end` is in the node's queue."""
+        return self._leader.snapshot_sent(send, lsn, total_bytes, end) if self._leader else []
+
+    def not_sent(self, send: SendEntries | SendSnapshot, now_ms: float) -> list[Effect]:
+        """What was to be sent is not there (any more)."""
+        return self._leader.not_sent(send, now_ms) if self._leader else []
+
+    # ---- who leads ----
+
+    def campaign(self, now_ms: float, force: bool = False) -> list[Effect]:
+        """Begins a new term and asks every node for its vote to lead in it.
+
+        Args:
+            force: lead at once, whoever may know better. Entries that are committed can be lost.
+        """
+        shared = self._shared
+        effects = self._adopt(next_term(shared.term, shared.node_id), None)
+        self._campaign = Campaign(shared.node_id, shared.nodes, shared.term)
+        if force or self._campaign.won:
+            return effects + self._lead(now_ms)
+        return effects + [self._ask_for_vote(node) for node in sorted(self._connected)]
+
+    def give_up(self) -> list[Effect]:
+        """Ends a campaign that takes too long. The node keeps its term and follows nobody."""
+        campaign, self._campaign = self._campaign, None
+        if campaign is None:
+            return []
+        return [VoteFailed(campaign.term, campaign.reasons(frozenset(self._connected)))]
+
+    def step_down(self) -> list[Effect]:
+        """Leads no longer."""
+        if self._leader is None:
+            return []
+        self._leader = None
+        self._follower = Follower(self._shared)
+        return [RoleChanged("follower", self.term, None)]
+
+    def _lead(self, now_ms: float) -> list[Effect]:
+        assert self._campaign is not None
+        shared, granted = self._shared, frozenset(self._campaign.granted)
+        self._campaign = None
+        self._leader = Leader(shared, self._connected)
+        return [
+            RoleChanged("leader", shared.term, shared.node_id),
+            Elected(shared.term, granted),
+            AppendTermEntry(shared.term),
+            *self._leader.tick(now_ms),
+        ]
+
+    def _ask_for_vote(self, node: str) -> Send:
+        log = self._shared.log
+        return Send(node, VoteRequest(log.last_lsn, log.term_of(log.last_lsn)))
+
+    def _adopt(self, term: int, leader_id: str | None) -> list[Effect]:
+        """A new term has begun: durable before anything else comes of it."""
+        effects = self.give_up()
+        told = self.role, self.leader_id
+        self._leader = None
+        self._shared.term = term
+        self._follower = Follower(self._shared, leader_id)
+        effects.insert(0, PersistTerm(term))
+        if told != ("follower", leader_id):
+            effects.append(RoleChanged("follower", term, leader_id))
+        return effects
+
+    # ---- messages ----
+
+    def received(self, source: str, term: int, body: CoreBody, now_ms: float) -> list[Effect]:
+        """A message of another node, on its current connection."""
+        shared = self._shared
+        if source not in shared.nodes or source == shared.node_id:
+            return [Refuse(source, f"{source} is no other node of this cluster")]
+        if term < shared.term:
+            return [Send(source, Ack(0, 0, 0))]
+        leads = isinstance(body, Batch | SnapshotPart)
+        if (leads or isinstance(body, VoteRequest)) and not owns_term(term, source):
+            return [Refuse(source, f"term {term} is not one of {source}")]
+        effects: list[Effect] = []
+        if term > shared.term:
+            effects = self._adopt(term, source if leads else None)
+        elif leads and self._follower.leader_id is None:
+            self._follower.leader_id = source
+            effects = [RoleChanged("follower", term, source)]
+        return effects + self._take(source, body, now_ms)
+
+    def _take(self, source: str, body: CoreBody, now_ms: float) -> list[Effect]:
+        """A message of the current term."""
+        match body:
+            case Batch():
+                return self._follower.entries(body)
+            case SnapshotPart():
+                return self._follower.snapshot(body)
+            case VoteRequest():
+                return [self._vote(source, body)]
+            case VoteResponse():
+                return self._count(source, body, now_ms)
+        if self._leader is None:
+            return []  # of a leadership that is over
+        match body:
+            case Ack():
+                return self._leader.acked(source, body, now_ms)
+            case SyncRequest():
+                return self._leader.sync_requested(source, body, now_ms)
+            case SnapshotAck():
+                return self._leader.snapshot_acked(source, body, now_ms)
+
+    def _vote(self, source: str, request: VoteRequest) -> Send:
+        """Grants the vote unless the own log goes further (Ongaro, 3.6.1).
+
+        Only one node can ask for a term, so that there is nobody else the vote could be given to.
+        """
+        log = self._shared.log
+        last_lsn, last_term = log.last_lsn, log.term_of(log.last_lsn)
+        granted = (request.last_term, request.last_lsn) >= (last_term, last_lsn)
+        return Send(source, VoteResponse(granted, last_lsn, last_term))
+
+    def _count(self, source: str, answer: VoteResponse, now_ms: float) -> list[Effect]:
+        if self._campaign is None:
+            return []
+        self._campaign.answered(source, answer)
+        if self._campaign.won:
+            return self._lead(now_ms)
+        return self.give_up() if self._campaign.lost else []
