@@ -117,6 +117,11 @@ class Core:
         """When to call `tick` next, if no input comes before; None: no need to."""
         return self._leader.next_deadline_ms() if self._leader else None
 
+    @property
+    def applied_lsn(self) -> int:
+        """How far the application of this node is."""
+        return self._shared.applied_lsn
+
     def progress(self, node: str) -> Progress | None:
         """What a leader knows of a follower; None on a node that does not lead."""
         return self._leader.progress[node] if self._leader else None
@@ -215,12 +220,11 @@ class Core:
         return [VoteFailed(campaign.term, campaign.reasons(frozenset(self._connected)))]
 
     def step_down(self) -> list[Effect]:
-        """Leads no longer."""
+        """Leads no longer, and begins a term in which nobody leads: whoever hears of it takes
+        nothing more from this leadership."""
         if self._leader is None:
             return []
-        self._leader = None
-        self._follower = Follower(self._shared)
-        return [RoleChanged("follower", self.term, None)]
+        return self._adopt(next_term(self.term, self._shared.node_id), None)
 
     def _lead(self, now_ms: float) -> list[Effect]:
         assert self._campaign is not None

@@ -4,25 +4,35 @@ WALStoreError
     ReplicationError
         MessageError (ValueError)               bytes that are no message of this protocol
         RefusedError                            a peer refuses this node, or is refused, and why
-        UnreachableError (ConnectionError)      a new follower did not find its leader in time
-        NotLeaderError                          a write on a follower; names the leader
-        ReplicationTimeoutError (TimeoutError)  not known to be on enough followers in time
+        UnreachableError (ConnectionError)      a new node did not find its cluster in time
+        NotLeaderError                          a write on a node that does not lead
+        TooFewNodesError                        not enough nodes are connected for this append
+        PromotionError                          not enough nodes agreed to a new leader
+        ReplicationTimeoutError (TimeoutError)  not known to be on enough nodes in time
+        FatalReplicationError                   this node cannot go on without a person
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from walstore.errors import WALStoreError
 
+if TYPE_CHECKING:
+    from walstore.replication.acks import Receipt
+
 __all__ = [
     "CloseCode",
+    "FatalReplicationError",
     "MessageError",
     "NotLeaderError",
+    "PromotionError",
     "RefusedError",
     "ReplicationError",
     "ReplicationTimeoutError",
+    "TooFewNodesError",
     "UnreachableError",
 ]
 
@@ -80,9 +90,10 @@ class RefusedError(ReplicationError):
 
 
 class UnreachableError(ReplicationError, ConnectionError):
-    """A new follower needs its leader once, to be made as a copy of its log. Nothing was made."""
+    """A node does not answer. Where a new one asked, which needs a peer once to become a copy of
+    its log, nothing was made."""
 
-    hint = "start the leader first, and check its url"
+    hint = "start that node first, and check its url"
 
     def __init__(self, node_id: str, url: str, timeout_s: float, reason: str) -> None:
         self.node_id = node_id
@@ -91,29 +102,80 @@ class UnreachableError(ReplicationError, ConnectionError):
         self.reason = reason
         super().__init__(f"{node_id} did not answer at {url} within {timeout_s:g} s: {reason}")
 
-
 class NotLeaderError(ReplicationError):
-    """Only the leader writes; what a follower holds comes from it."""
+    """Only the leader writes; nothing was appended.
 
-    def __init__(self, node_id: str, leader_id: str) -> None:
+    Attributes:
+        node_id: the node that was asked.
+        leader_id, leader_url: the leader it knows of, or None.
+    """
+
+    def __init__(self, node_id: str, leader_id: str | None, leader_url: str | None = None) -> None:
         self.node_id = node_id
         self.leader_id = leader_id
-        self.hint = f"write on {leader_id}"
+        self.leader_url = leader_url
+        if leader_id is None:
+            self.hint = "promote a node, or wait until one leads"
+            super().__init__(f"{node_id} does not lead, and knows of no leader")
+            return
+        self.hint = f"write on {leader_id}" + (f", at {leader_url}" if leader_url else "")
         super().__init__(f"{node_id} follows {leader_id}, and only the leader writes")
 
 
-class ReplicationTimeoutError(ReplicationError, TimeoutError):
-    """An entry is not known to be durable on enough followers. It may still become so."""
+class TooFewNodesError(ReplicationError):
+    """Fewer nodes are connected than this append is to be on; nothing was appended."""
 
-    def __init__(
-        self, lsn: int, wanted: int, durable_lsns: Mapping[str, int], timeout_s: float
-    ) -> None:
-        self.lsn = lsn
-        self.wanted = wanted
-        self.durable_lsns = dict(durable_lsns)
-        self.timeout_s = timeout_s
-        known = ", ".join(f"{node} {at}" for node, at in sorted(durable_lsns.items())) or "nobody"
+    hint = "bring nodes back, or append with acks that ask for fewer"
+
+    def __init__(self, acks: str, connected: tuple[str, ...]) -> None:
+        self.acks = acks
+        self.connected = connected
         super().__init__(
-            f"lsn {lsn} is not known to be durable on {wanted} followers after {timeout_s:g} s; "
-            f"known durable: {known}"
+            f"acks={acks} cannot be reached: connected are only {', '.join(connected) or 'none'}"
+        )
+
+
+class PromotionError(ReplicationError):
+    """Not enough nodes agreed: this node does not lead.
+
+    Attributes:
+        reasons: {node id: why it did not agree}.
+    """
+
+    hint = (
+        "promote the node whose log is longest; force=True leads without the others' agreement, "
+        "and what only they hold is lost"
+    )
+
+    def __init__(self, node_id: str, reasons: Mapping[str, str]) -> None:
+        self.node_id = node_id
+        self.reasons = dict(reasons)
+        why = "; ".join(f"{node}: {reason}" for node, reason in sorted(reasons.items()))
+        super().__init__(f"{node_id} was not promoted: {why}")
+
+
+class FatalReplicationError(ReplicationError):
+    """What the leader says contradicts what this node was promised; it has stopped following, and
+    its log is as it was."""
+
+    hint = "compare the logs with 'walstore diff', and decide which one is right"
+
+
+class ReplicationTimeoutError(ReplicationError, TimeoutError):
+    """An entry is not known to be on as many nodes as was asked. It may still get there.
+
+    Attributes:
+        receipt: what is known to hold where.
+    """
+
+    hint = "the entry is in the leader's log: wait for it again, or look at the receipt"
+
+    def __init__(self, receipt: Receipt, acks: str, stage: str, timeout_s: float) -> None:
+        self.receipt = receipt
+        self.acks = acks
+        self.stage = stage
+        self.timeout_s = timeout_s
+        super().__init__(
+            f"lsn {receipt.lsn} is not known to be {stage} as acks={acks} asks after "
+            f"{timeout_s:g} s; known: {receipt}"
         )

@@ -1,62 +1,161 @@
-"""ReplicationWALManager: a log whose durable entries reach its followers."""
+"""ReplicationWALManager: a log whose entries reach other nodes, as its users see it."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import random
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
-from urllib.parse import urlsplit
+from collections.abc import Callable, Generator, Iterable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any, Literal
 
-from walstore.errors import ClosedLogError, NotALogError, OptionError, WALStoreError
+from walstore._native import lib
+from walstore.errors import CommitTimeoutError, NotALogError, OptionError, WALStoreError
+from walstore.replication.acks import Acks, AcksOption, Receipt, Stage, parse_acks
 from walstore.replication.background import Background
-from walstore.replication.errors import NotLeaderError, ReplicationTimeoutError
-from walstore.replication.message import Entries, is_node_id
-from walstore.replication.network import (
-    FOLLOWERS_MAX,
-    FollowerLink,
-    LeaderServer,
-    ask_log_id,
+from walstore.replication.errors import (
+    NotLeaderError,
+    ReplicationTimeoutError,
+    TooFewNodesError,
 )
-from walstore.replication.protocol import Position
+from walstore.replication.join import ask_cluster_id
+from walstore.replication.message import is_node_id
+from walstore.replication.network import NetworkOptions
+from walstore.replication.security import TLS, Security
+from walstore.replication.status import NodeStatus
+from walstore.replication.streaming import ReplicationOptions, Snapshots, WALReplicationManager
+from walstore.replication.term import next_term_of
 from walstore.wal.commit import Commit
 from walstore.wal.manager import FileWALManager, Payload, SyncPolicy
-from walstore.wal.record import DATA, WALEntry
+from walstore.wal.record import DATA
 
-__all__ = ["ReplicationWALManager"]
+__all__ = ["ReplicatedCommit", "ReplicationWALManager"]
 
-_HOST = "127.0.0.1"
+Role = Literal["leader", "follower"]
+
+
+class ReplicatedCommit(Commit):
+    """An entry on its way to the disks of several nodes.
+
+    Attributes:
+        lsn: its place in the log, should it be committed.
+        acks, stage: which nodes it is waited for on, and how far it must have come there.
+    """
+
+    __slots__ = ("_node", "acks", "stage")
+
+    def __init__(
+        self, node: ReplicationWALManager, generation: int, lsn: int, acks: Acks, stage: Stage
+    ) -> None:
+        group = node._group
+        assert group is not None
+        super().__init__(group, generation, lsn)
+        self._node = node
+        self.acks = acks
+        self.stage = stage
+
+    @property
+    def receipt(self) -> Receipt:
+        """What is known now: which node holds the entry, and at which stage."""
+        return self._node.receipt(self.lsn)
+
+    def wait(self, timeout_s: float | None = None) -> int:
+        """Waits until the entry is where `acks` asks, and returns its lsn.
+
+        Args:
+            timeout_s: by default the node's.
+
+        Raises:
+            ReplicationTimeoutError: not known in time, with the receipt. It may still get there.
+            EntryTruncatedError: another leader's entry has its place.
+            LogFullError, LogPoisonedError: as Commit.wait.
+        """
+        node = self._node
+        limit_s = node.timeout_s if timeout_s is None else timeout_s
+        if not node._is_usual(self.acks, self.stage):
+            return self._wait_for_acks(limit_s)
+        try:
+            self._group.wait(self._generation, self.lsn, lib.WALCORE_LEVEL_COMMITTED, limit_s)
+        except CommitTimeoutError:
+            raise self._timeout(limit_s) from None
+        return self.lsn
+
+    def _wait_for_acks(self, timeout_s: float) -> int:
+        deadline = time.monotonic() + timeout_s
+        future = self._node._watch(self.lsn, self.acks, self.stage)
+        try:
+            self._group.wait(self._generation, self.lsn, lib.WALCORE_LEVEL_DURABLE, timeout_s)
+            future.result(max(0.0, deadline - time.monotonic()))
+        except (CommitTimeoutError, FutureTimeoutError):
+            raise self._timeout(timeout_s) from None
+        finally:
+            future.cancel()
+        return self.lsn
+
+    def __await__(self) -> Generator[Any, None, int]:
+        node = self._node
+        if node._is_usual(self.acks, self.stage):
+            yield from node._committed_future(self).__await__()
+        else:
+            yield from self._acked().__await__()
+        return self.lsn
+
+    async def _acked(self) -> None:
+        future = asyncio.wrap_future(self._node._watch(self.lsn, self.acks, self.stage))
+        try:
+            async with asyncio.timeout(self._node.timeout_s):
+                await self._group.waker().future(
+                    self._generation, self.lsn, lib.WALCORE_LEVEL_DURABLE
+                )
+                await future
+        except TimeoutError:
+            raise self._timeout(self._node.timeout_s) from None
+        finally:
+            future.cancel()
+
+    def _timeout(self, timeout_s: float) -> ReplicationTimeoutError:
+        return ReplicationTimeoutError(self.receipt, str(self.acks), self.stage, timeout_s)
 
 
 class ReplicationWALManager(FileWALManager):
-    """A log on several nodes: the leader's, or a follower's copy of it.
-
-    The node that listens leads: it is a FileWALManager, and streams each entry to its followers
-    once that is durable here. A node that is given a leader follows: its log takes the leader's
-    entries, whole as they are, and refuses any other write. Both can be read like any log.
+    """A log on several nodes, of which one leads: a FileWALManager whose appends are done when as
+    many nodes as `acks` asks hold the entry.
 
     Args:
-        path: the log's directory, as of FileWALManager.
-        node_id: this node's name, at most 64 bytes; no two nodes share one.
-        listen: "127.0.0.1:port" to lead; port 0 picks a free one, see `url`.
-        peers: {leader's node id: "ws://127.0.0.1:port"} to follow.
-        sync, segment_bytes, sync_interval_ms, clock, entropy: as of FileWALManager. A follower
-            acknowledges what is on its disk, whatever its policy.
-        join_timeout_s: how long a follower without a log waits for its leader, to learn which
-            log it is going to be a copy of. One that has a log needs no leader to open.
+        path: the log's directory. A node without a log takes part in one of two ways: with
+            role="leader" it makes a new cluster; otherwise it asks its peers which log theirs is,
+            and becomes a copy of it.
+        node_id: this node's name, at most 64 bytes; no two nodes of a cluster share one.
+        listen: "host:port" to be reached at; port 0 picks a free one, see `url`. None: this node
+            only dials.
+        peers: the other nodes of the cluster: {node id: "ws://host:port" or "wss://...", or None
+            where only that node dials}.
+        role: what the node shall be. "leader": leads when it makes the cluster; otherwise it asks
+            the others for their votes as soon as a majority is connected, unless one of them leads.
+        acks: when an entry counts as committed, and what an append waits for: "quorum", a majority
+            of all nodes; "all"; "async", the leader alone; a number of nodes, the leader included;
+            or a set of node ids. Always durable there.
+        timeout_s: how long an append waits for that.
+        too_few: what an append does when fewer nodes than `acks` asks are connected: "wait" for
+            them until the timeout, or "refuse" at once with nothing appended.
+        secret: proves to each other that nodes belong together, and signs every message. At least
+            16 bytes.
+        tls: certificates instead, with the node id in each.
+        insecure: allows neither, off loopback.
+        sync, segment_bytes, sync_interval_ms, clock, entropy: as of FileWALManager. Followers
+            acknowledge what is on their disks, whatever the policy.
+        snapshots: where the application's snapshots come from and go to; see Snapshots.
+        options, network: timings and limits.
 
     Raises:
-        OptionError: neither or both of `listen` and `peers`, or one that makes no sense.
+        OptionError: an option makes no sense, or the node would be open to strangers.
+        UnreachableError: a new node found none of its peers in time.
         OSError: the address is taken.
-        UnreachableError, RefusedError: a new follower did not find its leader, or found another.
         Other errors: as FileWALManager.
 
-    A leader that cannot be reached is tried again. What ends the replication, such as a leader
-    whose log is not this one's continuation, is logged and kept in `replication_error`.
+    All methods are safe from several threads; `submit` and `await` serve asyncio.
     """
 
     def __init__(
@@ -65,35 +164,41 @@ class ReplicationWALManager(FileWALManager):
         *,
         node_id: str,
         listen: str | None = None,
-        peers: Mapping[str, str] | None = None,
+        peers: Mapping[str, str | None] | None = None,
+        role: Role = "follower",
+        acks: AcksOption = "quorum",
+        timeout_s: float = 10.0,
+        too_few: Literal["wait", "refuse"] = "wait",
+        secret: bytes | None = None,
+        tls: TLS | None = None,
+        insecure: bool = False,
         sync: SyncPolicy = "always",
         segment_bytes: int = 64 << 20,
         sync_interval_ms: int = 50,
+        snapshots: Snapshots | None = None,
+        options: ReplicationOptions | None = None,
+        network: NetworkOptions | None = None,
         clock: Callable[[], int] = time.time_ns,
         entropy: Callable[[int], bytes] = os.urandom,
-        join_timeout_s: float = 10.0,
     ) -> None:
-        self.node_id = _checked_node_id(node_id)
-        self.role: Literal["leader", "follower"] = "leader" if listen else "follower"
-        self._wall_clock = clock
-        self._ending = threading.Event()
-        self._progress = threading.Condition()
-        self._durable_lsns: dict[str, int] = {}
-        self._server: LeaderServer | None = None
-        self._link: FollowerLink | None = None
-        service: LeaderServer | FollowerLink
-        if listen and not peers:
-            port = _checked_port(listen)
-            service = self._server = LeaderServer(self, _HOST, port, self._note_progress)
-        elif peers and not listen:
-            self._leader_id, url = _checked_leader(peers)
-            service = self._link = FollowerLink(self, self._leader_id, url, random.Random())
-            if not _is_log(path):
-                log_id = _ask(ask_log_id(node_id, self._leader_id, url, join_timeout_s))
-                entropy = _with_log_id(log_id, entropy)
-        else:
-            raise OptionError("a node is given either listen, to lead, or peers, to follow")
-        self._background = Background(service, f"walstore-{node_id}")
+        members = _members(node_id, peers)
+        self.node_id = node_id
+        self.timeout_s = _checked_timeout(timeout_s)
+        self.acks = parse_acks(acks, members)
+        self._stage: Stage = "durable"
+        if too_few not in ("wait", "refuse"):
+            raise OptionError(f"too_few is 'wait' or 'refuse', not {too_few!r}")
+        if role not in ("leader", "follower"):
+            raise OptionError(f"role is 'leader' or 'follower', not {role!r}")
+        self._too_few = too_few
+        self._deadlines = Deadlines()
+        security = Security(secret=secret, tls=tls, insecure=insecure)
+        network = network or NetworkOptions()
+        is_new = not _is_log(path)
+        cluster_id = None
+        if is_new and role == "follower":
+            cluster_id = ask_cluster_id(node_id, peers or {}, security, network)
+        self._origin = Origin(log_id=cluster_id, next_term=next_term_of(node_id), replicated=True)
         super().__init__(
             path,
             sync=sync,
@@ -103,194 +208,236 @@ class ReplicationWALManager(FileWALManager):
             entropy=entropy,
         )
         try:
-            if self.role == "leader":
-                super().begin_term()  # (lsn, term) never names two entries, whatever a crash took
+            self._streaming = WALReplicationManager(
+                self,
+                node_id=node_id,
+                members=members,
+                acks=self.acks,
+                wants_to_lead=role == "leader",
+                makes_cluster=role == "leader" and is_new,
+                network=partial(
+                    NetworkManager,
+                    node_id,
+                    listen=listen,
+                    peers={node: url for node, url in (peers or {}).items() if url},
+                    security=security,
+                    options=network,
+                    clock=clock,
+                ),
+                options=options or ReplicationOptions(),
+                snapshots=snapshots,
+            )
+            self._background = Background(self._streaming, f"walstore-{node_id}")
             self._background.start()
         except BaseException:
             super().close()
             raise
 
-    # ---- replication, as its users see it ----
+    # ---- the cluster, as its users see it ----
 
     @property
-    def url(self) -> str:
-        """Where the leader listens: what its followers are given."""
-        if self._server is None:
-            raise NotLeaderError(self.node_id, self._leader_id)
-        return f"ws://{_HOST}:{self._server.port}"
+    def role(self) -> Role:
+        """What this node is now."""
+        return self._streaming.role
+
+    @property
+    def leader_id(self) -> str | None:
+        """The node that leads, as far as this one knows."""
+        return self._streaming.leader_id
+
+    @property
+    def url(self) -> str | None:
+        """Where this node listens: what its peers are given. None when it does not."""
+        return self._streaming.url
 
     @property
     def connected(self) -> tuple[str, ...]:
         """The nodes that are connected now."""
-        if self._server is not None:
-            return self._server.connected
-        assert self._link is not None
-        return (self._leader_id,) if self._link.connected else ()
+        return self._streaming.connected
 
     @property
-    def replication_error(self) -> Exception | None:
-        """On a follower: what ended the replication until a person has acted, or None."""
-        return self._link.error if self._link is not None else None
+    def error(self) -> Exception | None:
+        """What keeps this node from taking part until a person has acted, or None."""
+        return self._streaming.error
 
-    def followers(self) -> dict[str, int]:
-        """On the leader: how far each follower is known to be durable, connected or not."""
-        with self._progress:
-            return dict(self._durable_lsns)
-
-    def wait_for_followers(
-        self, lsn: int, *, count: int = 1, timeout_s: float | None = None
-    ) -> None:
-        """Waits until `count` followers have an entry on their disks. With lsn 0: until so many
-        have connected.
+    def status(self) -> NodeStatus:
+        """This node, and the others as it sees them.
 
         Raises:
-            ReplicationTimeoutError: not known in time; it says what is known. The entry may still
-                get there.
-            ClosedLogError: this log was closed meanwhile.
+            ClosedLogError
         """
+        return self._streaming.call(self._streaming.status)
 
-        def there() -> bool:
-            known = sum(durable_lsn >= lsn for durable_lsn in self._durable_lsns.values())
-            return known >= count or self._ending.is_set()
+    def receipt(self, lsn: int) -> Receipt:
+        """Which nodes are known to hold an entry, and at which stage. A follower knows of itself."""
+        return self._streaming.receipt(lsn)
 
-        with self._progress:
-            in_time = self._progress.wait_for(there, timeout_s)
-            if not in_time:
-                assert timeout_s is not None
-                raise ReplicationTimeoutError(lsn, count, self._durable_lsns, timeout_s)
-        if self._ending.is_set():
-            raise ClosedLogError(f"{self.path} is closed")
+    def subscribe(self, callback: Callable[[ReplicationEvent], None]) -> Callable[[], None]:
+        """Calls back, in the node's own thread, when its role changes and when nodes connect and
+        disconnect. Returns a function that ends it. The callback must not block."""
+        return self._streaming.subscribe(callback)
+
+    def promote(self, *, force: bool = False, timeout_s: float | None = None) -> int:
+        """Makes this node the leader; returns the new term, which is durable then.
+
+        A majority of all nodes, this one included, has to agree; a node agrees when its log is
+        not ahead of this one's. The leader before is fenced: a node that knows the new term takes
+        nothing from it.
+
+        Args:
+            force: lead without them. What only they hold is lost, and what the leader before still
+                commits without this node, too: make sure that it has stopped.
+            timeout_s: how long to wait for the votes; by default the node's.
+
+        Raises:
+            PromotionError: not enough nodes agreed, and why.
+            LogFullError, LogPoisonedError, ClosedLogError
+        """
+        limit_s = self.timeout_s if timeout_s is None else timeout_s
+        return self._streaming.wait_for(self._streaming.promote(force, limit_s))
+
+    def demote(self) -> int:
+        """Ends this node's leadership; returns the new term, which is durable then, so that nobody
+        takes anything from the old one. Entries that are not committed yet are for the next leader
+        to keep or to drop. A node that does not lead stays as it is.
+
+        Raises:
+            LogFullError, LogPoisonedError, ClosedLogError
+        """
+        return self._streaming.wait_for(self._streaming.demote())
+
+    def mark_applied(self, lsn: int) -> None:
+        """Tells the others that this node's application is done with all entries up to `lsn`.
+
+        Raises:
+            LSNOutOfRangeError: not committed yet.
+        """
+        lsn = checked_lsn("lsn", lsn)
+        if lsn > self.committed_lsn:
+            raise LSNOutOfRangeError(lsn, self.first_lsn, self.committed_lsn)
+        self._streaming.post(partial(self._streaming.applied, lsn))
+
+    def wait_committed(self, lsn: int, *, timeout_s: float | None = None) -> None:
+        """Waits until an entry can be read on this node; on a follower, to read what was written
+        on the leader.
+
+        Raises:
+            ReplicationTimeoutError: it cannot, so far.
+        """
+        limit_s = self.timeout_s if timeout_s is None else timeout_s
+        deadline = time.monotonic() + limit_s
+        while not self._await_entry(lsn):
+            if time.monotonic() >= deadline:
+                raise ReplicationTimeoutError(self.receipt(lsn), str(self.acks), "committed", limit_s)
 
     # ---- writing: the leader's alone ----
 
-    def append(self, payload: Payload, *, kind: int = DATA) -> int:
-        """As FileWALManager.append. Followers get the entry after it is durable here.
+    def append(
+        self,
+        payload: Payload,
+        *,
+        kind: int = DATA,
+        acks: AcksOption | None = None,
+        stage: Stage = "durable",
+        timeout_s: float | None = None,
+    ) -> int:
+        """Appends an entry and returns its lsn when it is on as many nodes as asked.
+
+        Args:
+            payload, kind: as FileWALManager.append.
+            acks: by default the node's. An append that asks for fewer returns earlier; no reader
+                is shown the entry before the node's own policy holds.
+            stage: how far the entry must have come there: "received", in memory; "durable", on
+                disk; "applied", as their applications say.
+            timeout_s: by default the node's.
 
         Raises:
-            NotLeaderError: this node is a follower.
+            NotLeaderError, TooFewNodesError: nothing was appended.
+            ReplicationTimeoutError: it was, and is not known to be where it was asked to be; the
+                receipt says what is known.
+            Other errors: as FileWALManager.append.
         """
-        self._require_leader()
-        return super().append(payload, kind=kind)
+        return self.submit(payload, kind=kind, acks=acks, stage=stage).wait(timeout_s)
 
-    def append_many(self, payloads: Iterable[Payload], *, kind: int = DATA) -> range:
-        """As FileWALManager.append_many; see `append`."""
-        self._require_leader()
-        return super().append_many(payloads, kind=kind)
+    def append_many(
+        self,
+        payloads: Iterable[Payload],
+        *,
+        kind: int = DATA,
+        acks: AcksOption | None = None,
+        stage: Stage = "durable",
+        timeout_s: float | None = None,
+    ) -> range:
+        """Appends a batch, whole or not at all on every node; otherwise as `append`."""
+        wanted = self._ready(acks)
+        lsns = super().append_many(payloads, kind=kind)
+        if lsns:
+            generation = self._writable().generation
+            ReplicatedCommit(self, generation, lsns[-1], wanted, stage).wait(timeout_s)
+        return lsns
 
-    def submit(self, payload: Payload, *, kind: int = DATA) -> Commit:
-        """As FileWALManager.submit; see `append`."""
-        self._require_leader()
-        return super().submit(payload, kind=kind)
+    def submit(
+        self,
+        payload: Payload,
+        *,
+        kind: int = DATA,
+        acks: AcksOption | None = None,
+        stage: Stage = "durable",
+    ) -> ReplicatedCommit:
+        """Accepts an entry and returns at once; the commit tells when it is where `acks` asks.
+
+        Raises:
+            As `append`, for what is known at once.
+        """
+        wanted = self._ready(acks)
+        commit = super().submit(payload, kind=kind)
+        return ReplicatedCommit(self, commit._generation, commit.lsn, wanted, stage)
 
     def begin_term(self) -> int:
-        """As FileWALManager.begin_term; the leader's alone."""
-        self._require_leader()
-        return super().begin_term()
+        """Not here: `promote` begins a term."""
+        raise OptionError("the terms of a replicated log begin with promote() and demote()")
 
     def truncate_after(self, lsn: int) -> None:
-        """As FileWALManager.truncate_after; the leader's alone. A follower that holds more than
-        is left has diverged, and is refused from its next connection on."""
-        self._require_leader()
-        super().truncate_after(lsn)
+        """Not here: entries that were acknowledged would be gone from one node."""
+        raise OptionError("a replicated log is not truncated at its end; a new leader does that")
 
-    def _require_leader(self) -> None:
-        if self._link is not None:
-            raise NotLeaderError(self.node_id, self._leader_id)
+    def truncate_before(self, lsn: int) -> None:
+        """Drops committed entries before `lsn`, except those that a follower still needs.
+
+        A follower is waited for while it is not further behind than `retention_bytes`, nor gone
+        for longer than `retention_s` (see ReplicationOptions). What is kept back is dropped later.
+
+        Raises:
+            LSNOutOfRangeError: not committed yet.
+            Otherwise as FileWALManager.truncate_before.
+        """
+        lsn = checked_lsn("lsn", lsn)
+        if lsn > self.committed_lsn + 1:
+            raise LSNOutOfRangeError(lsn, self.first_lsn, self.committed_lsn)
+        super().truncate_before(self._streaming.call(partial(self._streaming.retain, lsn)))
 
     # ---- life ----
 
     def close(self) -> None:
-        """Ends the replication, then closes the log as FileWALManager.close. Followers get what
-        was not sent yet when the leader is back."""
-        with self._progress:
-            self._ending.set()
-            self._progress.notify_all()
+        """Leaves the cluster, then closes the log as FileWALManager.close. Followers get what was
+        not sent yet from the next leader that has it."""
         self._background.stop()
         super().close()
 
-    # ---- what the network needs (network.ReplicatedLog) ----
-
-    def position(self) -> Position:
-        """Where the log stands."""
-        return Position(bytes.fromhex(self.log_id), self.term, self.first_lsn, self.durable_lsn)
-
-    def term_of(self, lsn: int) -> int:
-        """The term of an entry, or of the one before the log's first."""
-        return self._term_of(lsn)
-
-    def now_ns(self) -> int:
-        """The wall clock."""
-        return self._wall_clock()
-
-    async def apply(self, batch: Entries) -> int:
-        """Appends a batch that was checked, whole or not at all; durable at return, whatever the
-        policy. Returns the durable lsn."""
-        return await asyncio.to_thread(self._append_durably, batch.entries)
-
     # ---- inside ----
 
-    def _append_durably(self, entries: Sequence[WALEntry]) -> int:
-        self._append_entries(entries)
-        durable_lsn = self.durable_lsn
-        return self.sync() if durable_lsn < entries[-1].lsn else durable_lsn
+    def _ready(self, acks: AcksOption | None) -> Acks:
+        """Raises unless an append may be tried now; returns whom to wait for."""
+        wanted = self.acks if acks is None else self._streaming.acks_of(acks)
+        if not self._streaming.leading:
+            self._writable()
+            self._streaming.await_leadership(self.timeout_s)
+        if self._too_few == "refuse":
+            there = (self.node_id, *self.connected)
+            if not wanted.possible(there):
+                raise TooFewNodesError(str(wanted), there)
+        return wanted
 
-    def _note_progress(self, node_id: str, durable_lsn: int) -> None:
-        with self._progress:
-            self._durable_lsns[node_id] = durable_lsn
-            if len(self._durable_lsns) > FOLLOWERS_MAX:
-                gone = set(self._durable_lsns).difference(self.connected)
-                del self._durable_lsns[min(gone)]
-            self._progress.notify_all()
-
-
-def _is_log(path: str | os.PathLike[str]) -> bool:
-    try:
-        FileWALManager(path, read_only=True).close()
-    except NotALogError:
-        return False
-    except WALStoreError:
-        return True  # opening it to write says what ails it
-    return True
-
-
-def _ask(question: Coroutine[object, object, bytes]) -> bytes:
-    """Runs in a thread of its own: the caller's may have an event loop that is running."""
-    with ThreadPoolExecutor(1, "walstore-join") as executor:
-        return executor.submit(asyncio.run, question).result()
-
-
-def _with_log_id(log_id: bytes, entropy: Callable[[int], bytes]) -> Callable[[int], bytes]:
-    """Random bytes whose first request of a log id's size gets this one: making a log asks for
-    its id once, and for nothing else of that size."""
-    ids = iter([log_id])
-    return lambda size: (size == len(log_id) and next(ids, b"")) or entropy(size)
-
-
-def _checked_node_id(node_id: str) -> str:
-    if not is_node_id(node_id):
-        raise OptionError(f"node_id is a printable name of at most 64 bytes, not {node_id!r}")
-    return node_id
-
-
-def _checked_port(listen: str) -> int:
-    host, _, port = listen.rpartition(":")
-    if host != _HOST or not port.isdecimal() or int(port) > 0xFFFF:
-        raise OptionError(
-            f"listen is '{_HOST}:port', not {listen!r}: what travels is neither encrypted nor "
-            "authenticated yet, so it stays on this machine"
-        )
-    return int(port)
-
-
-def _checked_leader(peers: Mapping[str, str]) -> tuple[str, str]:
-    if len(peers) != 1:
-        raise OptionError(f"a follower is given one peer, its leader, not {len(peers)}")
-    ((leader_id, url),) = peers.items()
-    parts = urlsplit(url)
-    try:
-        good = parts.scheme == "ws" and parts.hostname == _HOST and bool(parts.port)
-    except ValueError:
-        good = False
-    if not good:
-        raise OptionError(f"a peer's url is 'ws://{_HOST}:port', not {url!r}")
-    return _checked_node_id(leader_id), url
+    def _is_usual(self, acks: Acks, stage: Stage) -> bool:
+        """Whether the log's own group commit knows when these hold."""
+        return stage == "durable" and acks is self.acks

@@ -278,6 +278,14 @@ class NetworkManager:
             connection.close(CloseCode.NORMAL, f"{self.node_id} disconnects")
             await connection.ended.wait()
 
+    def refuse(self, node_id: str, reason: str) -> None:
+        """Closes the connection to a node that broke the protocol."""
+        connection = self._connections.get(node_id)
+        if connection is not None:
+            connection.counters.refused[CloseCode.BAD_MESSAGE.name] += 1
+            logger.warning("%s: refused: %s", node_id, reason, extra={"node": node_id})
+            connection.close(CloseCode.BAD_MESSAGE, reason)
+
     async def ask(self, node_id: str, url: str | None = None) -> bytes:
         """The cluster id of a node, which need not be connected: a new node joins with it.
 

@@ -1,4 +1,4 @@
-"""Options of the network."""
+"""Times and bounds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 from walstore.errors import OptionError
 
-__all__ = ["NetworkOptions"]
+__all__ = ["NetworkOptions", "ReplicationOptions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +47,42 @@ class NetworkOptions:
             raise OptionError("silence_ms must be more than heartbeat_ms")
         if self.reconnect_max_ms < self.reconnect_min_ms:
             raise OptionError("reconnect_max_ms must be at least reconnect_min_ms")
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicationOptions:
+    """Times and bounds of a node.
+
+    Attributes:
+        window_bytes: records on their way to a follower, at most; a slow one costs this memory.
+        heartbeat_ms: a leader is heard of at least so often.
+        commit_delay_ms: followers learn at most so much later what is committed.
+        probe_ms: an unanswered question where a follower's log meets the leader's is repeated.
+        leader_timeout_ms: a node that is to lead and hears of no leader for so long asks for votes.
+        join_timeout_ms: how long a new node looks for a peer that has a log.
+        retention_bytes, retention_s: how much log is kept back from `truncate_before` for a
+            follower that is behind, and for how long for one that is gone.
+        catch_up_bytes_per_s: bound on what followers that are far behind are sent, together;
+            None: none.
+
+    Raises:
+        OptionError: a value is not a positive number.
+    """
+
+    window_bytes: int = 4 << 20
+    heartbeat_ms: float = 100.0
+    commit_delay_ms: float = 10.0
+    probe_ms: float = 500.0
+    leader_timeout_ms: float = 1000.0
+    join_timeout_ms: float = 10_000.0
+    retention_bytes: int = 1 << 30
+    retention_s: float = 86_400.0
+    catch_up_bytes_per_s: int | None = None
+
+    def __post_init__(self) -> None:
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if value is None and option.name == "catch_up_bytes_per_s":
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+                raise OptionError(f"{option.name} is a positive number, not {value!r}")

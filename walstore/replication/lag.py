@@ -1,0 +1,61 @@
+"""How far behind a stage is, in bytes and in time. Sans-IO."""
+
+from __future__ import annotations
+
+import bisect
+from typing import NamedTuple
+
+__all__ = ["Lag", "Samples"]
+
+_SAMPLES_MAX = 4096
+
+
+class Lag(NamedTuple):
+    """How far a node's stage is behind the leader's log.
+
+    Attributes:
+        entries: how many it lacks.
+        bytes: about how many bytes of log these are.
+        ms: how long the leader has had the oldest of them; 0 when it lacks none.
+    """
+
+    entries: int
+    bytes: int
+    ms: float
+
+
+class Samples:
+    """Where the leader's log ended at some moments: (lsn, bytes written, time).
+
+    At most one sample per `resolution_ms`, and at most 4096, of which the older half is thinned
+    out: what is far behind is known less exactly.
+    """
+
+    def __init__(self, resolution_ms: float = 5.0) -> None:
+        self._resolution_ms = resolution_ms
+        self._lsns: list[int] = []
+        self._bytes: list[int] = []
+        self._times: list[float] = []
+
+    def note(self, last_lsn: int, bytes_written: int, now_ms: float) -> None:
+        """The log ends here now."""
+        if self._lsns and self._lsns[-1] >= last_lsn:
+            return
+        if len(self._times) > 1 and now_ms - self._times[-2] < self._resolution_ms:
+            self._lsns[-1], self._bytes[-1], self._times[-1] = last_lsn, bytes_written, now_ms
+            return
+        self._lsns.append(last_lsn)
+        self._bytes.append(bytes_written)
+        self._times.append(now_ms)
+        if len(self._lsns) > _SAMPLES_MAX:
+            for column in (self._lsns, self._bytes, self._times):
+                del column[: _SAMPLES_MAX // 2 : 2]
+
+    def lag(self, lsn: int, last_lsn: int, now_ms: float) -> Lag:
+        """Of a stage that has reached `lsn`, when the log ends at `last_lsn`."""
+        if lsn >= last_lsn or not self._lsns:
+            return Lag(max(0, last_lsn - lsn), 0, 0.0)
+        first_missing = bisect.bisect_right(self._lsns, lsn)
+        at = min(first_missing, len(self._lsns) - 1)
+        held = self._bytes[first_missing - 1] if first_missing else 0
+        return Lag(last_lsn - lsn, max(0, self._bytes[-1] - held), max(0.0, now_ms - self._times[at]))

@@ -1,0 +1,148 @@
+"""A FileWALManager as replication sees it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from walstore._native import lib
+from walstore.replication.runs import Terms
+from walstore.wal.records import RecordReader, Records, term_runs
+from walstore.wal.watch import LsnWatch
+
+if TYPE_CHECKING:
+    from walstore.wal.manager import FileWALManager
+
+__all__ = ["NodeLog"]
+
+
+class NodeLog:
+    """The log of one node of a cluster. Used by the node's own thread, and by those it gives work
+    to, one at a time.
+
+    Args:
+        wal: the log, opened as one that is replicated.
+    """
+
+    def __init__(self, wal: FileWALManager) -> None:
+        self._wal = wal
+        self._writer = wal._log_writer()
+        self._group = self._writer.group
+        self._raw = self._group.raw
+        self._accepts = False
+        self._terms = Terms(self._staged_lsn + 1, self._writer.term_of)
+        self.path = wal.path
+
+    # ---- where it stands ----
+
+    @property
+    def cluster_id(self) -> bytes:
+        """The log's id: 16 bytes."""
+        return self._writer.meta.log_id
+
+    @property
+    def term(self) -> int:
+        """The current term."""
+        return self._writer.meta.term
+
+    @property
+    def first_lsn(self) -> int:
+        """The first entry held."""
+        return self._writer.meta.first_lsn
+
+    @property
+    def _staged_lsn(self) -> int:
+        return lib.walcore_last_lsn(self._raw)
+
+    @property
+    def last_lsn(self) -> int:
+        """The last entry. While threads append, what they have not handed to the kernel yet may
+        still be refused, and does not count."""
+        return self.written_lsn if self._accepts else self._staged_lsn
+
+    @property
+    def written_lsn(self) -> int:
+        """The last entry that was handed to the kernel."""
+        return lib.walcore_written_lsn(self._raw)
+
+    @property
+    def durable_lsn(self) -> int:
+        """The last entry on the disk."""
+        return lib.walcore_durable_lsn(self._raw)
+
+    @property
+    def committed_lsn(self) -> int:
+        """The last entry known to be committed."""
+        return lib.walcore_committed_lsn(self._raw)
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes written since the log was opened."""
+        return self._group.status().write_bytes
+
+    @property
+    def bytes_unsynced(self) -> int:
+        """Bytes that wait for the disk."""
+        return lib.walcore_unsynced_bytes(self._raw)
+
+    def term_of(self, lsn: int) -> int:
+        """The term of an entry, or of the one before the first."""
+        return self._terms.of(lsn)
+
+    def check(self) -> None:
+        """Raises what latched the log shut, if anything has."""
+        if self._group.status().poisoned:
+            raise self._group.error(lib.WALCORE_POISONED)
+
+    def watch(self, level: int, callback: Callable[[], None]) -> LsnWatch:
+        """Calls back in the running loop when an lsn that is armed has come to a level."""
+        return LsnWatch(self._group, asyncio.get_running_loop(), level, callback)
+
+    def reader(self) -> RecordReader:
+        """A reader of raw records."""
+        return self._wal._record_reader()
+
+    # ---- changes ----
+
+    def accept_appends(self, accept: bool) -> None:
+        """Lets the users' appends in, or keeps them out: checked where entries get their lsns, so
+        that none ever gets one in another leader's term."""
+        self._accepts = accept
+        lib.walcore_accept_appends(self._raw, accept)
+        if accept:
+            self._terms.note([(self._staged_lsn + 1, self.term)])
+
+    def adopt_term(self, term: int) -> None:
+        """Makes a term durable."""
+        self._wal._adopt_term(term)
+
+    def append_term_entry(self, payload: bytes) -> None:
+        """Appends the entry that begins a leadership; durable, with all before it, at return."""
+        commit = self._wal._append_term_entry(payload)
+        self._terms.note([(commit.lsn, self.term)])
+        self._group.wait(commit._generation, commit.lsn, lib.WALCORE_LEVEL_DURABLE, None)
+
+    def submit_records(self, records: Records) -> None:
+        """Appends another node's entries, without waiting for the disk."""
+        self._wal._submit_records(records)
+        self._terms.note(term_runs(records))
+
+    def cut_diverged(self, after_lsn: int, term: int) -> str:
+        """Keeps the entries after this one aside and cuts them; returns where they are."""
+        path = self._wal._cut_diverged(after_lsn, term)
+        self._terms.cut(after_lsn)
+        return path
+
+    def reset(self, first_lsn: int, prev_term: int, term: int) -> None:
+        """Begins the log anew."""
+        self._wal._reset(first_lsn, prev_term, term)
+        self._terms.restart(first_lsn)
+
+    def set_committed(self, lsn: int) -> None:
+        """Shows readers the entries up to here."""
+        self._wal._set_committed(lsn)
+
+    def drop_before(self, lsn: int) -> None:
+        """Truncates the log's front."""
+        self._writer.truncate_before(lsn)

@@ -1,0 +1,216 @@
+"""Sending what the core asks for: read from the log, paced by the peer's queue and the throttle.
+
+What a slow follower needs is read again when it is ready for it; it holds no memory here but one
+message and its queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from walstore.errors import LSNOutOfRangeError, WALStoreError
+from walstore.replication.core import Core
+from walstore.replication.effects import Effect, SendEntries, SendSnapshot
+from walstore.replication.message import MESSAGE_BYTES, MESSAGE_BYTES_MAX, SnapshotPart, WalEntry
+from walstore.replication.network import NetworkManager
+from walstore.replication.snapshots import Outgoing, Snapshots
+from walstore.replication.throttle import Throttle
+from walstore.wal.records import RecordReader, Records
+
+__all__ = ["Sender", "SentLog"]
+
+logger = logging.getLogger("walstore.replication")
+
+_PLAIN_BYTES_MAX = MESSAGE_BYTES_MAX - 4096
+_RECENT_MAX = 8
+
+
+class SentLog(Protocol):
+    """What sending needs of a log."""
+
+    @property
+    def first_lsn(self) -> int: ...
+
+    @property
+    def written_lsn(self) -> int:
+        """The last entry that may travel."""
+
+    def term_of(self, lsn: int) -> int:
+        """The term of an entry, or of the one before the first."""
+
+    def reader(self) -> RecordReader:
+        """A reader of raw records."""
+
+
+class Sender:
+    """Carries out SendEntries and SendSnapshot.
+
+    Args:
+        log: whose records.
+        network: where to.
+        core: what to tell.
+        give: takes what the core wants done next.
+        fail: called with an error of the log's.
+        snapshots: the application's; None: there are none.
+        throttle: for followers that catch up.
+        now_ms: the monotonic clock.
+    """
+
+    def __init__(
+        self,
+        log: SentLog,
+        network: NetworkManager,
+        core: Core,
+        give: Callable[[Callable[[], list[Effect]]], None],
+        fail: Callable[[WALStoreError], None],
+        snapshots: Snapshots | None,
+        throttle: Throttle,
+        now_ms: Callable[[], float],
+    ) -> None:
+        self._log = log
+        self._network = network
+        self._core = core
+        self._give = give
+        self._fail = fail
+        self._snapshots = snapshots
+        self._throttle = throttle
+        self._now_ms = now_ms
+        self._readers: dict[str, RecordReader] = {}
+        self._recent: OrderedDict[tuple[int, int], Records] = OrderedDict()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._outgoing: dict[str, Outgoing] = {}
+
+    def entries(self, effect: SendEntries) -> None:
+        """Reads and sends; tells the core when that is in the peer's queue."""
+        try:
+            records = self._read(effect)
+        except LSNOutOfRangeError:
+            self._give(lambda: self._core.not_sent(effect, self._now_ms()))
+            return
+        except WALStoreError as error:
+            self._fail(error)
+            return
+        size = len(records.data)
+        behind = size >= MESSAGE_BYTES
+        wait_s = self._throttle.take(size, self._now_ms() / 1000) if behind else 0.0
+        bodies = _messages(effect, records)
+        if not wait_s and len(bodies) == 1 and self._network.send(effect.node, bodies[0]):
+            self._give(lambda: self._core.sent(effect, records.last_lsn, size, self._now_ms()))
+            return
+        self._later(effect.node, self._send_entries(effect, records, bodies, wait_s))
+
+    async def _send_entries(
+        self, effect: SendEntries, records: Records, bodies: list[WalEntry], wait_s: float
+    ) -> None:
+        await asyncio.sleep(wait_s)
+        for body in bodies:
+            await self._push(effect.node, body)
+        size = len(records.data)
+        self._give(lambda: self._core.sent(effect, records.last_lsn, size, self._now_ms()))
+
+    async def _push(self, node: str, body: WalEntry | SnapshotPart) -> None:
+        while not self._network.send(node, body):
+            await self._network.drained(node)  # a disconnect cancels this task
+
+    def _later(self, node: str, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks[node] = asyncio.get_running_loop().create_task(work)
+
+    def _read(self, effect: SendEntries) -> Records:
+        """Followers that are level are sent the same bytes."""
+        to_lsn = self._log.written_lsn
+        key = (effect.from_lsn, effect.bytes_max)
+        recent = self._recent.get(key)
+        if recent is not None and (recent.last_lsn == to_lsn or len(recent.data) >= MESSAGE_BYTES):
+            return recent
+        reader = self._readers.get(effect.node)
+        if reader is None:
+            reader = self._readers[effect.node] = self._log.reader()
+        records = reader.read(effect.from_lsn, effect.bytes_max, to_lsn)
+        self._recent[key] = records
+        self._recent.move_to_end(key)
+        if len(self._recent) > _RECENT_MAX:
+            self._recent.popitem(last=False)
+        return records
+
+    # ---- snapshots ----
+
+    def snapshot(self, effect: SendSnapshot) -> None:
+        """Reads a part and sends it; in a task, since it reads a file of the application's."""
+        self._later(effect.node, self._send_snapshot(effect))
+
+    async def _send_snapshot(self, effect: SendSnapshot) -> None:
+        try:
+            outgoing = await asyncio.to_thread(self._open_snapshot, effect)
+            if outgoing is None:
+                self._give(lambda: self._core.not_sent(effect, self._now_ms()))
+                return
+            data = await asyncio.to_thread(outgoing.read, effect.at, effect.bytes_max)
+        except (OSError, WALStoreError) as error:
+            logger.warning("%s: no snapshot for it: %s", effect.node, error)
+            self._give(lambda: self._core.not_sent(effect, self._now_ms()))
+            return
+        end = effect.at + len(data)
+        part = SnapshotPart(outgoing.lsn, outgoing.term, effect.at, outgoing.total_bytes, data)
+        await asyncio.sleep(self._throttle.take(len(data), self._now_ms() / 1000))
+        await self._push(effect.node, part)
+        self._give(
+            lambda: self._core.snapshot_sent(effect, outgoing.lsn, outgoing.total_bytes, end)
+        )
+
+    def _open_snapshot(self, effect: SendSnapshot) -> Outgoing | None:
+        """The snapshot under way, or the newest one that reaches the log."""
+        node = effect.node
+        current = self._outgoing.get(node)
+        if effect.lsn:
+            return current if current is not None and current.lsn == effect.lsn else None
+        if current is not None:
+            current.close()
+        lsn, path = self._log.first_lsn - 1, None
+        if self._snapshots is not None:
+            newest = self._snapshots.newest()
+            if newest is None or newest[0] < lsn:
+                return None
+            lsn, path = newest
+        self._outgoing[node] = Outgoing(lsn, self._log.term_of(lsn), path)
+        return self._outgoing[node]
+
+    # ---- life ----
+
+    def forget(self, node: str) -> None:
+        """The connection is gone."""
+        task = self._tasks.pop(node, None)
+        if task is not None:
+            task.cancel()
+        self._readers.pop(node, None)
+        outgoing = self._outgoing.pop(node, None)
+        if outgoing is not None:
+            outgoing.close()
+
+    def clear(self) -> None:
+        """The node does not lead any more, or is closed."""
+        for node in {*self._tasks, *self._readers, *self._outgoing}:
+            self.forget(node)
+        self._recent.clear()
+
+
+def _messages(effect: SendEntries, records: Records) -> list[WalEntry]:
+    """One message, or the parts of a batch that is too large for one."""
+    data = memoryview(records.data)
+    size = len(data) if len(data) <= _PLAIN_BYTES_MAX else MESSAGE_BYTES
+    cuts = range(0, len(data), size)
+    return [
+        WalEntry(
+            effect.prev_lsn,
+            effect.prev_term,
+            effect.committed_lsn,
+            records.seed,
+            records.data if len(cuts) == 1 else data[at : at + size],
+            more=at + size < len(data),
+            receipt=effect.receipt,
+        )
+        for at in cuts
+    ]

@@ -1,0 +1,100 @@
+"""Snapshots of the application on their way from a leader to a follower that is too far behind."""
+
+from __future__ import annotations
+
+import os
+from typing import Protocol
+
+from walstore.wal import files
+
+__all__ = ["Incoming", "Outgoing", "Snapshots"]
+
+INCOMING_NAME = "incoming.snapshot"
+
+
+class Snapshots(Protocol):
+    """The application's side. A log without an application to snapshot needs none: a follower
+    that is behind the first entry held then begins its log there, without the entries before.
+
+    Both are called in threads of the node's own and may take their time.
+    """
+
+    def newest(self) -> tuple[int, str] | None:
+        """On the leader: (lsn, path) of a file that holds what all entries up to lsn amount to, or
+        None when there is none. The file stays as it is, also when it is replaced by a newer one
+        while it is being sent (an open descriptor is enough)."""
+
+    def install(self, lsn: int, path: str) -> None:
+        """On a follower: take this file over, whole and durable at return. The log begins anew
+        after lsn then, and `first_lsn` is lsn + 1. Called again when a crash came between."""
+
+
+class Outgoing:
+    """A snapshot that is being read.
+
+    Args:
+        lsn, term: the last entry that it covers.
+        path: the file; none: there is nothing but the place.
+    """
+
+    def __init__(self, lsn: int, term: int, path: str | None) -> None:
+        self.lsn = lsn
+        self.term = term
+        self._fd = files.open_file(path) if path is not None else -1
+        self.total_bytes = os.fstat(self._fd).st_size if path is not None else 0
+
+    def read(self, at: int, bytes_max: int) -> bytes:
+        """The bytes at a place."""
+        if self._fd < 0:
+            return b""
+        return files.read_at(self._fd, min(bytes_max, self.total_bytes - at), at)
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        if self._fd >= 0:
+            files.close(self._fd)
+            self._fd = -1
+
+
+class Incoming:
+    """A snapshot that is being written beside the log.
+
+    Args:
+        directory: of the log.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self.path = os.path.join(directory, INCOMING_NAME)
+        self._fd = -1
+
+    def write(self, at: int, data: bytes | memoryview) -> None:
+        """Takes the next part; one at 0 begins anew.
+
+        Raises:
+            OSError: the disk did not take it.
+        """
+        if at == 0:
+            self.close()
+            flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+            self._fd = os.open(self.path, flags, 0o644)
+        written = 0
+        while written < len(data):
+            written += os.pwrite(self._fd, data[written:], at + written)
+
+    def finish(self) -> str:
+        """All of it is there: durable at return. Returns its path."""
+        os.fsync(self._fd)
+        self.close()
+        files.sync_directory(os.path.dirname(self.path))
+        return self.path
+
+    def remove(self) -> None:
+        """The application has it."""
+        if os.path.exists(self.path):
+            files.remove(self.path)
+
+    def close(self) -> None:
+        """Lets go of the file; what is there stays until the next one."""
+        if self._fd >= 0:
+            files.close(self._fd)
+            self._fd = -1

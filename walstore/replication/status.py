@@ -1,0 +1,74 @@
+"""What a node knows of itself and of the others, for people and programs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from walstore.replication.lag import Lag
+
+__all__ = ["NodeStatus", "PeerStatus"]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatus:
+    """Another node, as this one sees it. Lags are known on the leader only.
+
+    Attributes:
+        node_id, url: who and where; the url is None where only that node dials.
+        connected: whether it is connected now.
+        since_s: for how long it has been so, in seconds.
+        state: on the leader: "probe", "replicate" or "snapshot".
+        received_lsn, durable_lsn, applied_lsn: how far it is, stage by stage.
+        lag: {stage: how far behind the leader's log}.
+        round_trip_ms: of the last heartbeat.
+        error: what went wrong last, or "".
+    """
+
+    node_id: str
+    url: str | None
+    connected: bool
+    since_s: float
+    state: str | None = None
+    received_lsn: int = 0
+    durable_lsn: int = 0
+    applied_lsn: int = 0
+    lag: dict[str, Lag] | None = None
+    round_trip_ms: float | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """A node of a replicated log.
+
+    Attributes:
+        node_id, cluster_id, url: who and where.
+        role: what it is now; `leader_id` is None when it knows of no leader.
+        term: the current one.
+        first_lsn, last_lsn, durable_lsn, committed_lsn, applied_lsn: its own log.
+        acks: when an entry counts as committed.
+        since_s: for how long it has had this role.
+        error: what keeps it from taking part, or "".
+        peers: the other nodes.
+    """
+
+    node_id: str
+    cluster_id: str
+    url: str | None
+    role: Literal["leader", "follower"]
+    leader_id: str | None
+    term: int
+    first_lsn: int
+    last_lsn: int
+    durable_lsn: int
+    committed_lsn: int
+    applied_lsn: int
+    acks: str
+    since_s: float
+    error: str
+    peers: tuple[PeerStatus, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)

@@ -1,0 +1,635 @@
+"""WALReplicationManager: carries out what the core decides, on a log and a network.
+
+Everything here runs in one event loop. Inputs (a message, bytes that were written or became
+durable, time) go to the core one after the other; what it wants done is done in order. What must
+wait for the disk (a term, a cut) is done in a thread, and what comes meanwhile waits in line. The
+few methods that may be called from any thread say so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any, Literal, TypeVar
+
+from walstore._native import lib
+from walstore.errors import ClosedLogError, LogFullError, RefusedRecordsError, WALStoreError
+from walstore.replication import effects
+from walstore.replication.acks import Acks, Receipt, Stage, majority
+from walstore.replication.core import Core, CoreBody, CoreOptions
+from walstore.replication.effects import Effect
+from walstore.replication.errors import FatalReplicationError, MessageError, PromotionError
+from walstore.replication.events import ReplicationEvent, RoleChanged
+from walstore.replication.lag import Samples
+from walstore.replication.log import NodeLog
+from walstore.replication.message import ReplicationMessage, WalEntry
+from walstore.replication.metrics import PeerMetrics
+from walstore.replication.network import NetworkEvent, NetworkManager, NodeConnected, NodeDisconnected
+from walstore.replication.options import ReplicationOptions
+from walstore.replication.receiving import Joiner, records_from
+from walstore.replication.sending import Sender
+from walstore.replication.snapshots import Incoming, Snapshots
+from walstore.replication.status import NodeStatus, PeerStatus
+from walstore.replication.throttle import Throttle
+from walstore.replication.waiting import Waiters
+
+__all__ = ["WALReplicationManager"]
+
+logger = logging.getLogger("walstore.replication")
+
+T = TypeVar("T")
+
+_MAKE_TIMEOUT_S = 60.0
+_MAINTAIN_S = 0.2
+_UNSYNCED_BYTES_MAX = 4 << 20
+"""A follower takes nothing more from the network while so much waits for its disk."""
+
+
+class WALReplicationManager:
+    """One node's replication.
+
+    Args:
+        log: its log.
+        node_id, members: this node and all of its cluster.
+        acks: when an entry is committed.
+        wants_to_lead: asks for votes when no node leads.
+        makes_cluster: leads at once: there is nobody who could have another history.
+        network: makes the NetworkManager, given cluster_id, term and on_message.
+        urls: where the other nodes listen, as far as is known.
+        options, snapshots: see there.
+    """
+
+    def __init__(
+        self,
+        log: NodeLog,
+        *,
+        node_id: str,
+        members: frozenset[str],
+        acks: Acks,
+        wants_to_lead: bool,
+        makes_cluster: bool,
+        network: Callable[..., NetworkManager],
+        urls: Mapping[str, str],
+        options: ReplicationOptions,
+        snapshots: Snapshots | None,
+    ) -> None:
+        self._log = log
+        self._node_id = node_id
+        self._members = members
+        self._acks = acks
+        self._wants_to_lead = wants_to_lead
+        self._makes_cluster = makes_cluster
+        self._options = options
+        self._snapshots = snapshots
+        self._urls = urls
+        core_options = CoreOptions(
+            window_bytes=options.window_bytes,
+            probe_ms=options.probe_ms,
+            heartbeat_ms=options.heartbeat_ms,
+            commit_delay_ms=options.commit_delay_ms,
+        )
+        self.core = Core(
+            node_id, members, log, log.term, log.committed_lsn, acks, core_options
+        )
+        self.network = network(
+            cluster_id=lambda: log.cluster_id,
+            term=lambda: self.core.term,
+            on_message=self._on_message,
+        )
+        throttle = Throttle(options.catch_up_bytes_per_s)
+        self._sender = Sender(
+            log, self.network, self.core, self._input, self._fail, snapshots, throttle, _now_ms
+        )
+        self._joiner = Joiner()
+        self._incoming = Incoming(log.path)
+        self._samples = Samples()
+        self._waiters = Waiters()
+        self._inbox: deque[Callable[[], list[Effect]]] = deque()
+        self._effects: deque[Effect] = deque()
+        self._turning = False
+        self._work: asyncio.Task[None] | None = None
+        self._idle: list[asyncio.Future[None]] = []
+        self._callbacks: list[Callable[[ReplicationEvent], None]] = []
+        self._campaign: asyncio.Future[int] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_ms = 0.0
+        self._started_ms = self._role_since_ms = self._leader_heard_ms = _now_ms()
+        self._seen_ms: dict[str, float] = {}
+        self._truncate_to = 0
+        self._maintenance: asyncio.Task[None] | None = None
+        self.leading = False
+        self.error: Exception | None = None
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            effects.AppendRecords: self._append_records,
+            effects.SetCommitted: self._set_committed,
+            effects.Send: self._send,
+            effects.SendEntries: self._sender.entries,
+            effects.SendSnapshot: self._sender.snapshot,
+            effects.RoleChanged: self._role_changed,
+            effects.Elected: self._elected,
+            effects.VoteFailed: self._vote_failed,
+            effects.Refuse: self._refuse,
+            effects.StopFollowing: self._stop_following,
+        }
+        self._disk_handlers: dict[type, Callable[[Any], None]] = {
+            effects.PersistTerm: self._persist_term,
+            effects.AppendTermEntry: self._append_term_entry,
+            effects.CutDiverged: self._cut_diverged,
+            effects.Reset: self._reset,
+            effects.TakeSnapshotPart: self._take_snapshot_part,
+        }
+
+    # ---- life (background.Service) ----
+
+    async def start(self) -> None:
+        """Begins; returns when the node listens, and leads where it makes the cluster.
+
+        Raises:
+            OSError: the address is taken.
+            WALStoreError: the log does not take the new term.
+        """
+        self.loop = asyncio.get_running_loop()
+        self._written = self._log.watch(lib.WALCORE_LEVEL_WRITTEN, self._on_written)
+        self._durable = self._log.watch(lib.WALCORE_LEVEL_DURABLE, self._on_durable)
+        self.network.subscribe(self._on_network)
+        await self.network.start()
+        self._arm_watches()
+        if self._makes_cluster:
+            await self.promote(force=True, timeout_s=_MAKE_TIMEOUT_S)
+        self._maintenance = self.loop.create_task(self._maintain())
+        self._arm_timer()
+
+    async def stop(self) -> None:
+        """Ends; no task and no connection is left."""
+        if self._maintenance is not None:
+            self._maintenance.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._work is not None:
+            await asyncio.wait([self._work])
+        self._sender.clear()
+        self._incoming.close()
+        await self.network.stop()
+        self._written.close()
+        self._durable.close()
+        self._waiters.fail(ClosedLogError(f"{self._log.path} is closed"))
+        for waiting in self._idle:
+            waiting.cancel()
+
+    # ---- turns: inputs to the core, effects from it ----
+
+    def _input(self, thunk: Callable[[], list[Effect]]) -> None:
+        """Gives the core an input when its turn has come; at once, if nothing is under way."""
+        self._inbox.append(thunk)
+        if not self._turning and self._work is None:
+            self._turn()
+
+    def _turn(self) -> None:
+        self._turning = True
+        try:
+            while self._effects or self._inbox:
+                if not self._effects:
+                    self._effects.extend(self._inbox.popleft()())
+                    continue
+                effect = self._effects.popleft()
+                slow = self._disk_handlers.get(type(effect))
+                if slow is not None:
+                    self._work = self.loop.create_task(self._on_disk(slow, effect))
+                    return
+                self._handlers[type(effect)](effect)
+        finally:
+            self._turning = False
+        self._arm_timer()
+        if self._waiters:
+            self._waiters.look()
+        if self._idle and self._log.bytes_unsynced <= _UNSYNCED_BYTES_MAX:
+            for future in self._idle:
+                if not future.done():
+                    future.set_result(None)
+            self._idle.clear()
+
+    async def _on_disk(self, work: Callable[[Any], None], effect: Effect) -> None:
+        try:
+            await asyncio.to_thread(work, effect)
+        except (WALStoreError, OSError) as error:
+            self._fail(error)
+            return
+        finally:
+            self._work = None
+        if isinstance(effect, effects.AppendTermEntry):
+            self._begin_to_lead()
+        self._turn()
+
+    def _on_message(self, peer: str, message: ReplicationMessage) -> asyncio.Future[None] | None:
+        """A message from a peer. The future, if any, is done when the next may come."""
+        if self.error is not None:
+            return None
+        body = message.body
+        if isinstance(body, WalEntry):
+            self._leader_heard_ms = _now_ms()
+            try:
+                batch = self._joiner.batch(peer, body)
+            except (MessageError, RefusedRecordsError) as error:
+                self.network.refuse(peer, str(error))
+                return None
+            if batch is None:
+                return None
+            self._receive(peer, message.term, batch)
+        elif isinstance(body, CoreBody):
+            self._receive(peer, message.term, body)
+        if self._work is None and self._log.bytes_unsynced <= _UNSYNCED_BYTES_MAX:
+            return None
+        future = self.loop.create_future()
+        self._idle.append(future)
+        return future
+
+    def _receive(self, peer: str, term: int, body: CoreBody) -> None:
+        self._input(lambda: self.core.received(peer, term, body, _now_ms()))
+
+    def _on_network(self, event: NetworkEvent) -> None:
+        match event:
+            case NodeConnected(node_id=node):
+                self._seen_ms[node] = _now_ms()
+                self._input(lambda: self.core.connected(node, _now_ms()))
+            case NodeDisconnected(node_id=node):
+                self._seen_ms[node] = _now_ms()
+                self._sender.forget(node)
+                self._joiner.forget(node)
+                self._input(lambda: self.core.disconnected(node))
+        self._tell(event)
+
+    def _on_written(self) -> None:
+        self._look_at_log(self.core.written)
+
+    def _on_durable(self) -> None:
+        self._look_at_log(lambda: self.core.durable(_now_ms()))
+
+    def _look_at_log(self, thunk: Callable[[], list[Effect]]) -> None:
+        try:
+            self._log.check()
+        except WALStoreError as error:
+            self._fail(error)
+            return
+        if self.leading:
+            self._samples.note(self._log.last_lsn, self._log.bytes_written, _now_ms())
+        self._input(thunk)
+        self._arm_watches()
+
+    def _arm_watches(self) -> None:
+        self._written.arm(self._log.written_lsn + 1)
+        self._durable.arm(self._log.durable_lsn + 1)
+
+    def _arm_timer(self) -> None:
+        due_ms = self.core.next_deadline_ms
+        if due_ms is None or (self._timer is not None and self._timer_ms <= due_ms):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_ms = due_ms
+        self._timer = self.loop.call_later(max(0.0, due_ms - _now_ms()) / 1000, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._input(lambda: self.core.tick(_now_ms()))
+        self._arm_timer()
+
+    def _fail(self, error: Exception) -> None:
+        """The log, or what the leader says, leaves nothing to do here without a person."""
+        if self.error is not None:
+            return
+        self.error = error
+        self.leading = False
+        hint = error.hint if isinstance(error, WALStoreError) else ""
+        logger.error("%s: replication ends here: %s; %s", self._node_id, error, hint)
+        self._effects.clear()
+        self._inbox.clear()
+        self._waiters.fail(error)
+        if self._campaign is not None and not self._campaign.done():
+            self._campaign.set_exception(error)
+        self._stopping = self.loop.create_task(self.network.stop())
+
+    # ---- effects ----
+
+    def _append_records(self, effect: effects.AppendRecords) -> None:
+        try:
+            self._log.submit_records(records_from(effect.batch, effect.from_lsn))
+        except LogFullError as error:  # the core sees where the log ends, and asks again
+            logger.warning("%s: %s", self._node_id, error)
+        except WALStoreError as error:
+            self._fail(error)
+
+    def _set_committed(self, effect: effects.SetCommitted) -> None:
+        self._log.set_committed(effect.lsn)
+
+    def _send(self, effect: effects.Send) -> None:
+        self.network.send(effect.node, effect.body)
+
+    def _persist_term(self, effect: effects.PersistTerm) -> None:
+        self._log.accept_appends(False)
+        self._log.adopt_term(effect.term)
+
+    def _append_term_entry(self, effect: effects.AppendTermEntry) -> None:
+        self._log.append_term_entry(self._node_id.encode())
+
+    def _begin_to_lead(self) -> None:
+        """The term entry is durable, and everything before it."""
+        self.leading = True
+        self._log.accept_appends(True)
+        self._effects.extend(self.core.written())
+        self._effects.extend(self.core.durable(_now_ms()))
+        self._arm_watches()
+
+    def _cut_diverged(self, effect: effects.CutDiverged) -> None:
+        last_lsn = self._log.last_lsn
+        path = self._log.cut_diverged(effect.after_lsn, effect.term)
+        logger.warning(
+            "%s: entries %d to %d are not the leader's; they are kept in %s",
+            self._node_id, effect.after_lsn + 1, last_lsn, path,
+        )  # fmt: skip
+
+    def _reset(self, effect: effects.Reset) -> None:
+        self._log.reset(effect.first_lsn, effect.prev_term, effect.term)
+        self._incoming.remove()
+
+    def _take_snapshot_part(self, effect: effects.TakeSnapshotPart) -> None:
+        part = effect.part
+        if part.total_bytes:
+            self._incoming.write(part.at, part.data)
+        if effect.last and part.total_bytes:
+            path = self._incoming.finish()
+            if self._snapshots is None:
+                raise FatalReplicationError(
+                    f"the leader sent a snapshot of lsn {part.lsn}, and no application takes it"
+                )
+            self._snapshots.install(part.lsn, path)
+
+    def _role_changed(self, effect: effects.RoleChanged) -> None:
+        if effect.role != "leader":
+            self.leading = False
+            self._log.accept_appends(False)
+            self._sender.clear()
+        self._role_since_ms = _now_ms()
+        logger.info(
+            "%s: %s in term %d, leader %s", self._node_id, effect.role, effect.term, effect.leader_id
+        )
+        self._tell(RoleChanged(effect.role, effect.term, effect.leader_id))
+
+    def _elected(self, effect: effects.Elected) -> None:
+        logger.info("%s: elected by %s", self._node_id, ", ".join(sorted(effect.granted)))
+
+    def _vote_failed(self, effect: effects.VoteFailed) -> None:
+        if self._campaign is not None and not self._campaign.done():
+            self._campaign.set_exception(PromotionError(self._node_id, effect.reasons))
+
+    def _refuse(self, effect: effects.Refuse) -> None:
+        self.network.refuse(effect.node, effect.reason)
+
+    def _stop_following(self, effect: effects.StopFollowing) -> None:
+        self._fail(FatalReplicationError(effect.reason))
+
+    def _tell(self, event: ReplicationEvent) -> None:
+        for callback in tuple(self._callbacks):
+            callback(event)
+        if self._campaign is not None and self.leading and not self._campaign.done():
+            self._campaign.set_result(self.core.term)
+
+    # ---- leading ----
+
+    @property
+    def role(self) -> Literal["leader", "follower"]:
+        """What this node is; a leader from when it takes appends. From any thread."""
+        return "leader" if self.leading else "follower"
+
+    @property
+    def leader_id(self) -> str | None:
+        """Who leads, as far as is known. From any thread."""
+        return self.core.leader_id
+
+    async def promote(self, force: bool, timeout_s: float) -> int:
+        """Asks for votes, or leads without; returns the term.
+
+        Raises:
+            PromotionError: not enough nodes agreed.
+        """
+        if self.error is not None:
+            raise self.error
+        if self.leading:
+            return self.core.term
+        if self._campaign is None or self._campaign.done():
+            self._campaign = self.loop.create_future()
+            self._input(lambda: self.core.campaign(_now_ms(), force))
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await asyncio.shield(self._campaign)
+        except TimeoutError:
+            self._input(self.core.give_up)
+            return await self._campaign
+
+    async def demote(self) -> int:
+        """Ends the leadership with a new term; returns it."""
+        self._wants_to_lead = False
+        done = self.loop.create_future()
+
+        def step_down() -> list[Effect]:
+            self.loop.call_soon(done.set_result, None)
+            return self.core.step_down()
+
+        self._input(step_down)
+        await done
+        while self._work is not None:
+            await asyncio.wait([self._work])
+        if self.error is not None:
+            raise self.error
+        return self.core.term
+
+    async def _maintain(self) -> None:
+        """What is looked at now and then: whether to ask for votes, and what may be truncated."""
+        while True:
+            await asyncio.sleep(_MAINTAIN_S)
+            if self._wants_to_lead and self._should_campaign():
+                await self._campaign_quietly()
+            if self._truncate_to > self._log.first_lsn:
+                lsn = self.retain(self._truncate_to)
+                if lsn > self._log.first_lsn:
+                    await asyncio.to_thread(self._truncate, lsn)
+
+    def _should_campaign(self) -> bool:
+        if self.leading or self.error is not None or self.core.campaigning:
+            return False
+        if self._leader_heard_ms > self._role_since_ms and self.core.leader_id is not None:
+            self._wants_to_lead = False  # another one leads, and it is left to do so
+            return False
+        silent_ms = _now_ms() - max(self._leader_heard_ms, *self._seen_ms.values(), 0.0)
+        there = 1 + len(self.network.connected)
+        return there >= majority(len(self._members)) and silent_ms > self._options.leader_timeout_ms
+
+    async def _campaign_quietly(self) -> None:
+        try:
+            await self.promote(False, self._options.leader_timeout_ms / 1000)
+        except PromotionError as error:
+            logger.warning("%s", error)
+
+    # ---- retention ----
+
+    def retain(self, lsn: int) -> int:
+        """Up to where the log may be truncated now, of what may be truncated before `lsn`."""
+        self._truncate_to = max(self._truncate_to, lsn)
+        if not self.leading:
+            return lsn
+        return min([lsn, *(self._needed_by(node) for node in self._members - {self._node_id})])
+
+    def _needed_by(self, node: str) -> int:
+        """The first entry that is kept for a follower."""
+        progress = self.core.progress(node)
+        last_lsn, now_ms = self._log.last_lsn, _now_ms()
+        if progress is None:
+            return last_lsn + 1
+        gone_ms = 0.0 if progress.connected else now_ms - self._seen_ms.get(node, self._role_since_ms)
+        behind = self._samples.lag(progress.matched_lsn, last_lsn, now_ms)
+        options = self._options
+        if gone_ms > options.retention_s * 1000 or behind.bytes > options.retention_bytes:
+            return last_lsn + 1
+        return progress.matched_lsn + 1
+
+    def _truncate(self, lsn: int) -> None:
+        try:
+            self._log.drop_before(lsn)
+        except WALStoreError as error:
+            logger.warning("%s: nothing was truncated: %s", self._node_id, error)
+
+    # ---- from any thread ----
+
+    @property
+    def url(self) -> str | None:
+        """Where this node listens."""
+        return self.network.url
+
+    @property
+    def connected(self) -> tuple[str, ...]:
+        """The nodes that are connected now."""
+        return self.network.connected
+
+    def url_of(self, node: str | None) -> str | None:
+        """Where a node listens, as far as this one was told."""
+        return self._urls.get(node) if node is not None else None
+
+    def receipt(self, lsn: int) -> Receipt:
+        """What is known of an entry."""
+        return self.core.receipt(lsn)
+
+    def post(self, work: Callable[[], object]) -> None:
+        """Has something done in the loop.
+
+        Raises:
+            ClosedLogError
+        """
+        try:
+            self.loop.call_soon_threadsafe(work)
+        except RuntimeError:
+            raise ClosedLogError(f"{self._log.path} is closed") from None
+
+    def call(self, work: Callable[[], T]) -> T:
+        """What `work` returns, or raises, in the loop."""
+
+        async def run() -> T:
+            return work()
+
+        return self.wait_for(run())
+
+    def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
+        """What a coroutine returns, or raises, in the loop."""
+        try:
+            future = asyncio.run_coroutine_threadsafe(work, self.loop)
+        except RuntimeError:
+            work.close()
+            raise ClosedLogError(f"{self._log.path} is closed") from None
+        return future.result()
+
+    def applied(self, lsn: int) -> None:
+        """The application is done with everything up to lsn. In the loop."""
+        self._input(lambda: self.core.applied(lsn))
+
+    def watch(self, lsn: int, acks: Acks, stage: Stage) -> Future[None]:
+        """A future that is done when an entry is where it was asked to be."""
+        future: Future[None] = Future()
+
+        def add() -> None:
+            if stage is Stage.RECEIVED:
+                self.core.want_receipts(True)
+            self._waiters.add(
+                lsn, lambda: acks.reached(self.core.lsns(stage), self._node_id), future
+            )
+
+        self.post(add)
+        return future
+
+    def subscribe(self, callback: Callable[[ReplicationEvent], None]) -> Callable[[], None]:
+        """Calls back, in the loop, at each event; returns a function that ends it."""
+        self._callbacks.append(callback)
+        return lambda: self._callbacks.remove(callback)
+
+    # ---- what people look at ----
+
+    def status(self) -> NodeStatus:
+        """This node and the others. In the loop."""
+        log, core, now_ms = self._log, self.core, _now_ms()
+        return NodeStatus(
+            node_id=self._node_id,
+            cluster_id=log.cluster_id.hex(),
+            url=self.url,
+            role=self.role,
+            leader_id=core.leader_id,
+            term=core.term,
+            first_lsn=log.first_lsn,
+            last_lsn=log.last_lsn,
+            durable_lsn=log.durable_lsn,
+            committed_lsn=log.committed_lsn,
+            applied_lsn=core.applied_lsn,
+            acks=str(self._acks),
+            since_s=(now_ms - self._role_since_ms) / 1000,
+            error=str(self.error or ""),
+            peers=tuple(self._peer_status(node) for node in sorted(self._members - {self._node_id})),
+        )
+
+    def _peer_status(self, node: str) -> PeerStatus:
+        metrics = self.network.metrics().peers.get(node)
+        now_ms = _now_ms()
+        progress = self.core.progress(node) if self.leading else None
+        connected = node in self.network.connected
+        common = PeerStatus(
+            node_id=node,
+            url=self.url_of(node),
+            connected=connected,
+            since_s=(now_ms - self._seen_ms.get(node, self._started_ms)) / 1000,
+            round_trip_ms=_mean_ms(metrics) if metrics and connected else None,
+            error=metrics.last_error if metrics else "",
+        )
+        if progress is None:
+            return common
+        last_lsn = self._log.last_lsn
+        stages = {
+            "received": progress.received_lsn,
+            "durable": progress.durable_lsn,
+            "applied": progress.applied_lsn,
+        }
+        return replace(
+            common,
+            state=progress.state.value,
+            received_lsn=progress.received_lsn,
+            durable_lsn=progress.durable_lsn,
+            applied_lsn=progress.applied_lsn,
+            lag={name: self._samples.lag(at, last_lsn, now_ms) for name, at in stages.items()},
+        )
+
+
+def _mean_ms(metrics: PeerMetrics) -> float | None:
+    return metrics.round_trip_sum_ns / metrics.round_trips / 1e6 if metrics.round_trips else None
+
+
+def _now_ms() -> float:
+    return time.monotonic() * 1000
