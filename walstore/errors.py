@@ -14,6 +14,7 @@ WALStoreError
         LogLockedError (BlockingIOError)    another writer has it
         LogAccessError (OSError)            the system refused: permission, missing parent, I/O
         UnsupportedFormatError              written by a newer walstore
+    RefusedRecordsError (ValueError)        raw records that are damaged, or do not follow
     CorruptLogError                         bytes that were durable are damaged or missing
     LogFullError (OSError)                  no space; this append failed whole, later ones may not
     LogPoisonedError (OSError)              a write or sync failed; reopen to go on
@@ -43,6 +44,7 @@ __all__ = [
     "PayloadTooLargeError",
     "PayloadTypeError",
     "ReadOnlyLogError",
+    "RefusedRecordsError",
     "UnsupportedFormatError",
     "WALStoreError",
 ]
@@ -142,6 +144,18 @@ class CommitTimeoutError(WALStoreError, TimeoutError):
         super().__init__(
             f"lsn {lsn} is not known to be durable after {timeout_s:g} s; it may still become so"
         )
+
+
+class RefusedRecordsError(WALStoreError, ValueError):
+    """Raw records of another log are damaged, or do not follow the end of this one. None of them
+    was appended."""
+
+    hint = "ask for them again, from the end of this log on"
+
+    def __init__(self, lsn: int, reason: str) -> None:
+        self.lsn = lsn
+        self.reason = reason
+        super().__init__(f"records were refused at lsn {lsn}: {reason}")
 
 
 class LogOpenError(WALStoreError):

@@ -29,7 +29,9 @@ SEGMENT_BYTES_MAX = 4 << 30
 SYNC_INTERVAL_MS_MAX = 60_000
 """Longest window that sync="interval" may leave un-synced."""
 
-KIND_MAX = 0xFFFF
+KIND_MAX: int = lib.WALCORE_KIND_TERM - 1
+"""Highest kind of a user's entry; the one above it is the log's own, see wal.record.TERM."""
+
 LSN_MAX = (1 << 63) - 1
 
 # A batch can always hold the largest entry, and every place in the largest segment fits into

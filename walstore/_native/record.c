@@ -191,6 +191,113 @@ void walcore_reseal(uint8_t *records, size_t bytes, uint32_t seed) {
     }
 }
 
+/* Ends a batch with the last of these valid records, where a truncation took the rest. */
+void walcore_end_batch(uint8_t *records, size_t bytes, uint32_t seed) {
+    record_header header = {0};
+    uint64_t at = 0, next_at = 0;
+    while (next_at < bytes) {
+        at = next_at;
+        memcpy(&header, records + at, sizeof header);
+        next_at += walcore_record_bytes(header.payload_bytes);
+    }
+    header.flags &= (uint16_t)~WALCORE_FLAG_MORE;
+    memcpy(records + at, &header, sizeof header);
+    walcore_reseal(records + at, sizeof header, seed);
+}
+
+/* Binds a valid record to another segment, and says what is durable in its log. Returns its size
+ * and its term. */
+uint64_t walcore_adopt(uint8_t *record, uint32_t seed, uint64_t durable_lsn, uint64_t *term) {
+    record_header header;
+    memcpy(&header, record, sizeof header);
+    header.durable_lsn = durable_lsn;
+    memcpy(record, &header, sizeof header);
+    header.header_crc = header_crc(seed, record);
+    memcpy(record, &header, sizeof header);
+    *term = header.term;
+    return walcore_record_bytes(header.payload_bytes);
+}
+
+/* The header of a valid record; returns the record's size. */
+uint64_t walcore_peek(const uint8_t *record, walcore_entry *out) {
+    record_header header;
+    memcpy(&header, record, sizeof header);
+    *out = entry_of(&header, 0);
+    return walcore_record_bytes(header.payload_bytes);
+}
+
+/* Size of the batch that valid records begin with; `count` grows by its entries. */
+uint64_t walcore_batch_bytes(const uint8_t *records, uint64_t bytes, size_t *count) {
+    uint64_t at = 0;
+    record_header header;
+    do {
+        memcpy(&header, records + at, sizeof header);
+        at += walcore_record_bytes(header.payload_bytes);
+        ++*count;
+    } while ((header.flags & WALCORE_FLAG_MORE) && at < bytes);
+    return at;
+}
+
+static void note_record(walcore_records *found, const record_header *header, uint64_t at,
+                        uint64_t *runs, size_t runs_max) {
+    if (header->lsn == found->split_lsn) {
+        found->split_at = at;
+        found->split_term = found->last_term;
+    }
+    if (!found->runs || header->term != found->last_term) {
+        if (found->runs < runs_max) {
+            runs[2 * found->runs] = header->lsn;
+            runs[2 * found->runs + 1] = header->term;
+        }
+        found->runs++;
+    }
+    found->last_lsn = header->lsn;
+    found->last_term = header->term;
+}
+
+/* Checks bytes that are to be whole batches of records: every checksum (of headers only, when the
+ * payloads are checked elsewhere), dense lsns, terms that do not go back. `runs` gets pairs (lsn,
+ * term) where a term begins. Returns 1 when all is good; otherwise `found` says what is not. */
+int walcore_check_records(const uint8_t *data, size_t bytes, int headers_only,
+                          walcore_records *found, uint64_t *runs, size_t runs_max) {
+    walcore_scan_state state = {.seed = found->seed, .term = found->prev_term};
+    record_header header = {0};
+    uint64_t at = 0;
+    found->runs = found->last_lsn = found->bad_lsn = 0;
+    found->last_term = found->prev_term;
+    for (;;) {
+        found->at = at;
+        found->bad_lsn = state.next_lsn ? state.next_lsn : found->first_lsn;
+        if (at == bytes && at && !(header.flags & WALCORE_FLAG_MORE)) {
+            found->stop = WALCORE_SCAN_LIMIT;
+            found->bad_lsn = 0;
+            return 1;
+        }
+        found->stop = WALCORE_SCAN_SHORT;
+        if (bytes - at < sizeof header) return 0;
+        memcpy(&header, data + at, sizeof header);
+        if (!at) {
+            if (!found->first_lsn) found->first_lsn = header.lsn;
+            state.next_lsn = found->first_lsn;
+        }
+        int verdict = judge_header(data + at, &header, &state);
+        if (verdict >= 0) {
+            found->stop = (uint32_t)verdict;
+            return 0;
+        }
+        uint64_t total = walcore_record_bytes(header.payload_bytes);
+        if (bytes - at < total) return 0;
+        if (!headers_only && !payload_is_good(data + at, &header, total)) {
+            found->stop = WALCORE_SCAN_BAD_PAYLOAD;
+            return 0;
+        }
+        note_record(found, &header, at, runs, runs_max);
+        state.next_lsn = header.lsn + 1;
+        state.term = header.term;
+        at += total;
+    }
+}
+
 /* Finds one record: walks over the headers before it, each verified, and verifies it whole. The
  * payloads passed over are not looked at. Returns 1 when `out` holds it; otherwise state->stop
  * says why not, as for walcore_scan. */

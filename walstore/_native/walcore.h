@@ -25,6 +25,9 @@ enum {
 /* Flags of a record. */
 enum { WALCORE_FLAG_MORE = 1 };
 
+/* The kind of the entry that a leadership begins with; no user's entry has it. */
+enum { WALCORE_KIND_TERM = 65535 };
+
 /* What a call returns when it does not return a value. Negative, so that an lsn can share the
  * type. */
 enum {
@@ -40,8 +43,10 @@ enum {
     WALCORE_TRUNCATED = -9, /* the entry is not, or no longer, in the log */
 };
 
-/* How far an entry must have come before a waiting call returns. */
-enum { WALCORE_LEVEL_WRITTEN = 0, WALCORE_LEVEL_DURABLE = 1 };
+/* How far an entry must have come before a waiting call returns. Committed: durable here, and the
+ * caller of walcore_set_committed says that it will stay; in a log that is not replicated, every
+ * durable entry is. */
+enum { WALCORE_LEVEL_WRITTEN = 0, WALCORE_LEVEL_DURABLE = 1, WALCORE_LEVEL_COMMITTED = 2 };
 
 /* Why a scan stopped. */
 enum {
@@ -101,6 +106,22 @@ typedef struct {
     uint64_t valid_end;  /* in, out: where the last record with a valid header ends, or 0 */
 } walcore_ahead;
 
+/* What walcore_check_records found out about raw records. */
+typedef struct {
+    uint64_t first_lsn;  /* in: of the first record; 0: any. out */
+    uint64_t last_lsn;   /* out: of the last good record */
+    uint64_t prev_term;  /* in: the least term the first record may have */
+    uint64_t last_term;  /* out */
+    uint64_t bad_lsn;    /* out: the first record that is not good, or 0 */
+    uint64_t at;         /* out: bytes before it */
+    uint64_t split_lsn;  /* in: find where this record begins; 0: none */
+    uint64_t split_at;   /* out: its place */
+    uint64_t split_term; /* out: the term of the record before it */
+    uint64_t runs;       /* out: how often the term changes, counted beyond runs_max too */
+    uint32_t seed;       /* in */
+    uint32_t stop;       /* out: WALCORE_SCAN_*; SCAN_LIMIT when all of it is good */
+} walcore_records;
+
 typedef struct walcore_writer walcore_writer;
 
 typedef struct {
@@ -108,6 +129,7 @@ typedef struct {
     uint64_t next_lsn;
     uint64_t written_lsn;
     uint64_t durable_lsn;
+    uint64_t committed_lsn; /* UINT64_MAX in a log that is not replicated */
     uint64_t tail_at;      /* place in the file of the next record */
     uint64_t writes;
     uint64_t write_bytes;
@@ -132,6 +154,12 @@ void walcore_encode(uint8_t *out, uint32_t seed, const walcore_entry *entry,
 size_t walcore_scan(const uint8_t *base, size_t bytes, walcore_scan_state *state,
                     walcore_entry *out, size_t out_max);
 void walcore_reseal(uint8_t *records, size_t bytes, uint32_t seed);
+void walcore_end_batch(uint8_t *records, size_t bytes, uint32_t seed);
+uint64_t walcore_adopt(uint8_t *record, uint32_t seed, uint64_t durable_lsn, uint64_t *term);
+uint64_t walcore_peek(const uint8_t *record, walcore_entry *out);
+uint64_t walcore_batch_bytes(const uint8_t *records, uint64_t bytes, size_t *count);
+int walcore_check_records(const uint8_t *data, size_t bytes, int headers_only,
+                          walcore_records *found, uint64_t *runs, size_t runs_max);
 int walcore_find(const uint8_t *base, size_t bytes, walcore_scan_state *state, uint64_t lsn,
                  walcore_entry *out);
 uint64_t walcore_index_note(uint32_t *index, uint64_t count, uint64_t number, uint64_t at);
@@ -153,6 +181,8 @@ int walcore_lock_held(int fd);
 /* writer.c */
 walcore_writer *walcore_writer_new(int level, uint64_t interval_ns, int watermark_fd,
                                    uint64_t watermark_at, uint32_t watermark_seed);
+void walcore_writer_commits(walcore_writer *w, uint64_t committed_lsn, uint64_t mark_at);
+int walcore_writer_restart(walcore_writer *w, uint64_t next_lsn, uint32_t watermark_seed);
 int walcore_writer_start(walcore_writer *w);
 void walcore_writer_stop(walcore_writer *w);
 void walcore_writer_free(walcore_writer *w);
@@ -170,8 +200,11 @@ int64_t walcore_append(walcore_writer *w, const uint8_t *payload, size_t bytes,
                        uint64_t timestamp_ns, uint16_t kind);
 int64_t walcore_append_many(walcore_writer *w, const uint8_t *joined, const uint32_t *lengths,
                             size_t count, uint64_t timestamp_ns, uint16_t kind);
-int64_t walcore_append_entries(walcore_writer *w, const uint8_t *joined,
-                               const walcore_entry *entries, size_t count);
+int64_t walcore_submit_term(walcore_writer *w, uint64_t generation, const uint8_t *payload,
+                            size_t bytes, uint64_t timestamp_ns);
+int64_t walcore_submit_records(walcore_writer *w, const uint8_t *records, uint64_t bytes,
+                               uint64_t *taken, uint64_t *need);
+void walcore_set_committed(walcore_writer *w, uint64_t lsn);
 int walcore_wait(walcore_writer *w, uint64_t generation, uint64_t lsn, int level,
                  int64_t timeout_ns);
 int walcore_watch(walcore_writer *w, uint64_t lsn, int64_t timeout_ns);
@@ -183,10 +216,13 @@ uint64_t walcore_last_lsn(walcore_writer *w);
 uint64_t walcore_generation(walcore_writer *w);
 int walcore_fate_of(walcore_writer *w, uint64_t generation, uint64_t lsn);
 uint64_t walcore_durable_lsn(walcore_writer *w);
+uint64_t walcore_committed_lsn(walcore_writer *w);
+uint64_t walcore_visible_lsn(walcore_writer *w);
+uint64_t walcore_written_lsn(walcore_writer *w);
 void walcore_writer_status(walcore_writer *w, walcore_status *out);
 int walcore_notify_open(walcore_writer *w, int fd);
 void walcore_notify_close(walcore_writer *w, int slot);
-int walcore_notify_arm(walcore_writer *w, int slot, uint64_t generation, uint64_t lsn);
+int walcore_notify_arm(walcore_writer *w, int slot, uint64_t generation, uint64_t lsn, int level);
 size_t walcore_index_copy(walcore_writer *w, uint32_t *pairs, size_t count_max);
 int walcore_locate(walcore_writer *w, uint64_t lsn, uint64_t *from_lsn, uint64_t *from_at,
                    uint64_t *to_at);

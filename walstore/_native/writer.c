@@ -7,6 +7,9 @@
  *
  *   next_lsn > staged >= written_lsn >= durable_lsn
  *
+ * In a replicated log an entry is visible once it is durable and committed; what is committed is
+ * told from outside (walcore_set_committed).
+ *
  * Failures. No space: the group is taken back (its bytes are zeroed and synced), everything
  * staged is refused, and a new generation begins that gives the same lsns out again; a caller's
  * (generation, lsn) tells whether its entry was refused. Anything else: POISONED, for good; an
@@ -47,6 +50,7 @@ typedef struct {
 
 typedef struct {
     int fd; /* -1: free */
+    int level;
     uint64_t armed_lsn;
 } notify_slot;
 
@@ -65,6 +69,7 @@ struct walcore_writer {
     uint64_t watermark_at;
     uint32_t watermark_seed;
     uint64_t epoch;
+    uint64_t mark_at; /* of the commit mark, in the watermark's file */
 
     int fd;
     uint32_t seed;
@@ -82,6 +87,7 @@ struct walcore_writer {
     int filling;
     int writing; /* a leader is in pwrite */
     int syncing; /* a leader is in fdatasync */
+    int marking; /* somebody writes the commit mark */
     int frozen;  /* the segment is being changed */
     uint64_t preferred_bytes; /* a segment was made for an entry this large: it comes first */
     uint64_t preferred_until_ns;
@@ -90,6 +96,7 @@ struct walcore_writer {
     uint64_t next_lsn;
     uint64_t written_lsn;
     uint64_t durable_lsn;
+    uint64_t committed_lsn; /* UINT64_MAX: not replicated */
     uint64_t requested_lsn; /* what the flusher was asked for */
 
     uint64_t generation;
@@ -146,12 +153,18 @@ static int cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_
 
 /* ---- waking ---- */
 
+static uint64_t reached(const walcore_writer *w, int level) {
+    if (level == WALCORE_LEVEL_WRITTEN) return w->written_lsn;
+    if (level == WALCORE_LEVEL_DURABLE || w->durable_lsn < w->committed_lsn) return w->durable_lsn;
+    return w->committed_lsn;
+}
+
 static void wake_loops(walcore_writer *w, int failing) {
     static const uint64_t one = 1;
     for (int i = 0; i < WALCORE_NOTIFY_SLOTS; i++) {
         notify_slot *slot = &w->slots[i];
         if (slot->fd < 0 || !slot->armed_lsn) continue;
-        if (!failing && slot->armed_lsn > w->durable_lsn) continue;
+        if (!failing && slot->armed_lsn > reached(w, slot->level)) continue;
         slot->armed_lsn = 0;
         /* The descriptor is an eventfd or a non-blocking pipe: when it is full, its loop is
          * already due to wake, so the result does not matter. */
@@ -290,6 +303,7 @@ static void write_staged(walcore_writer *w) {
         w->written_at = buffer->at + buffer->used;
         buffer->used = 0;
         shrink(buffer);
+        wake_loops(w, 0);
     } else if (is_no_space(-rc) && undo == 0) {
         refuse_group(w, buffer, -rc);
     } else {
@@ -308,14 +322,39 @@ typedef struct {
 
 _Static_assert(sizeof(watermark) == WALCORE_WATERMARK_BYTES, "read by walstore/wal/meta.py");
 
+static watermark mark_of(const walcore_writer *w, int level, uint64_t lsn) {
+    watermark mark = {0, (uint32_t)level, w->epoch, lsn};
+    mark.crc = walcore_crc32c(w->watermark_seed, (const uint8_t *)&mark + 4, sizeof mark - 4);
+    return mark;
+}
+
 /* Tells other processes how far they may read. Never synced: it may be behind after a crash,
  * and never ahead. Failing to publish holds readers back and harms nothing else. */
 static int publish_watermark(const walcore_writer *w, uint64_t durable_lsn) {
     if (w->watermark_fd < 0) return 0;
-    watermark mark = {0, (uint32_t)w->level, w->epoch, durable_lsn};
-    mark.crc = walcore_crc32c(w->watermark_seed, (const uint8_t *)&mark + 4, sizeof mark - 4);
+    int level = w->level == WALCORE_LEVEL_WRITTEN ? w->level : WALCORE_LEVEL_DURABLE;
+    watermark mark = mark_of(w, level, durable_lsn);
     return walcore_pwrite_all(w->watermark_fd, (const uint8_t *)&mark, sizeof mark,
                               w->watermark_at);
+}
+
+/* Tells them, too, how far a replicated log is committed. With the mutex, which it drops
+ * meanwhile; one caller writes for all that come while it does. */
+static void publish_committed(walcore_writer *w) {
+    if (w->watermark_fd < 0 || w->marking) return;
+    w->marking = 1;
+    uint64_t lsn;
+    do {
+        lsn = w->committed_lsn;
+        watermark mark = mark_of(w, WALCORE_LEVEL_COMMITTED, lsn);
+        pthread_mutex_unlock(&w->mutex);
+        int rc = walcore_pwrite_all(w->watermark_fd, (const uint8_t *)&mark, sizeof mark,
+                                    w->mark_at);
+        pthread_mutex_lock(&w->mutex);
+        if (rc) w->watermark_failures++;
+    } while (lsn != w->committed_lsn && !w->stopping);
+    w->marking = 0;
+    pthread_cond_broadcast(&w->changed);
 }
 
 static void count_sync(walcore_writer *w, uint64_t took_ns) {
@@ -358,8 +397,7 @@ static int advance_to(walcore_writer *w, uint64_t generation, uint64_t lsn, int 
         int fate = fate_of(w, generation, lsn);
         if (fate) return fate;
         if (lsn >= w->next_lsn) return WALCORE_TRUNCATED;
-        if (w->durable_lsn >= lsn) return WALCORE_OK;
-        if (level == WALCORE_LEVEL_WRITTEN && w->written_lsn >= lsn) return WALCORE_OK;
+        if (reached(w, level) >= lsn) return WALCORE_OK;
         if (w->poisoned) return WALCORE_POISONED;
         if (w->stopping) return WALCORE_STOPPED; /* the descriptor may be another file's by now */
         if (w->written_lsn < lsn && !w->writing) {
@@ -371,7 +409,7 @@ static int advance_to(walcore_writer *w, uint64_t generation, uint64_t lsn, int 
                 pthread_cond_broadcast(&w->changed);
             continue;
         }
-        if (w->written_lsn >= lsn && !w->syncing) {
+        if (w->written_lsn >= lsn && w->durable_lsn < lsn && !w->syncing) {
             sync_written(w);
             continue;
         }
@@ -395,12 +433,12 @@ int walcore_wait(walcore_writer *w, uint64_t generation, uint64_t lsn, int level
     return rc;
 }
 
-/* Waits until `lsn` is durable without making it so: for those who follow the log. */
+/* Waits until `lsn` is visible without making it so: for those who follow the log. */
 int walcore_watch(walcore_writer *w, uint64_t lsn, int64_t timeout_ns) {
     uint64_t deadline = deadline_of(timeout_ns);
     int rc = WALCORE_OK;
     pthread_mutex_lock(&w->mutex);
-    while (w->durable_lsn < lsn) {
+    while (reached(w, WALCORE_LEVEL_COMMITTED) < lsn) {
         if (w->poisoned) rc = WALCORE_POISONED;
         else if (w->stopping) rc = WALCORE_STOPPED;
         else if (cond_wait_until(&w->changed, &w->mutex, deadline) == ETIMEDOUT)
@@ -534,10 +572,12 @@ static int64_t settle(walcore_writer *w, int64_t lsn, int64_t first_lsn) {
     return rc == WALCORE_OK ? first_lsn : rc;
 }
 
+static int is_users(uint16_t kind) { return kind && kind != WALCORE_KIND_TERM; }
+
 /* Appends one entry and returns its lsn once it is where the policy wants it. */
 int64_t walcore_append(walcore_writer *w, const uint8_t *payload, size_t bytes,
                        uint64_t timestamp_ns, uint16_t kind) {
-    if (bytes > WALCORE_PAYLOAD_BYTES_MAX || !kind) return WALCORE_REFUSED;
+    if (bytes > WALCORE_PAYLOAD_BYTES_MAX || !is_users(kind)) return WALCORE_REFUSED;
     timestamp_ns = stamp(timestamp_ns);
     pthread_mutex_lock(&w->mutex);
     int64_t lsn = stage_one(w, w->generation, payload, bytes, timestamp_ns, kind);
@@ -546,19 +586,31 @@ int64_t walcore_append(walcore_writer *w, const uint8_t *payload, size_t bytes,
     return lsn;
 }
 
-/* Returns at once with the lsn; where the policy is to sync, the flusher does it. */
-int64_t walcore_submit(walcore_writer *w, uint64_t generation, const uint8_t *payload,
-                       size_t bytes, uint64_t timestamp_ns, uint16_t kind) {
-    if (bytes > WALCORE_PAYLOAD_BYTES_MAX || !kind) return WALCORE_REFUSED;
+static int64_t submit(walcore_writer *w, uint64_t generation, const uint8_t *payload, size_t bytes,
+                      uint64_t timestamp_ns, uint16_t kind) {
+    if (bytes > WALCORE_PAYLOAD_BYTES_MAX) return WALCORE_REFUSED;
     timestamp_ns = stamp(timestamp_ns);
     pthread_mutex_lock(&w->mutex);
     int64_t lsn = stage_one(w, generation, payload, bytes, timestamp_ns, kind);
     if (lsn > 0) {
-        if (w->level == WALCORE_LEVEL_DURABLE) request_flush(w, (uint64_t)lsn);
+        if (w->level != WALCORE_LEVEL_WRITTEN) request_flush(w, (uint64_t)lsn);
         else lsn = settle(w, lsn, lsn);
     }
     pthread_mutex_unlock(&w->mutex);
     return lsn;
+}
+
+/* Returns at once with the lsn; where the policy is to sync, the flusher does it. */
+int64_t walcore_submit(walcore_writer *w, uint64_t generation, const uint8_t *payload,
+                       size_t bytes, uint64_t timestamp_ns, uint16_t kind) {
+    if (!is_users(kind)) return WALCORE_REFUSED;
+    return submit(w, generation, payload, bytes, timestamp_ns, kind);
+}
+
+/* As walcore_submit, for the entry that a leadership begins with. */
+int64_t walcore_submit_term(walcore_writer *w, uint64_t generation, const uint8_t *payload,
+                            size_t bytes, uint64_t timestamp_ns) {
+    return submit(w, generation, payload, bytes, timestamp_ns, WALCORE_KIND_TERM);
 }
 
 /* Appends `count` payloads, laid end to end in `joined`, as one atomic batch. Returns the first
@@ -570,7 +622,7 @@ int64_t walcore_append_many(walcore_writer *w, const uint8_t *joined, const uint
         if (lengths[i] > WALCORE_PAYLOAD_BYTES_MAX) return WALCORE_REFUSED;
         total += walcore_record_bytes(lengths[i]);
     }
-    if (total > WALCORE_BATCH_BYTES_MAX || !kind) return WALCORE_REFUSED;
+    if (total > WALCORE_BATCH_BYTES_MAX || !is_users(kind)) return WALCORE_REFUSED;
     timestamp_ns = stamp(timestamp_ns);
     pthread_mutex_lock(&w->mutex);
     int64_t first;
@@ -594,44 +646,83 @@ int64_t walcore_append_many(walcore_writer *w, const uint8_t *joined, const uint
     return first;
 }
 
-static int fits_in_order(const walcore_writer *w, const walcore_entry *entries, size_t count) {
-    uint64_t term = w->last_term;
-    for (size_t i = 0; i < count; i++) {
-        if (entries[i].lsn != w->next_lsn + i || entries[i].term < term) return 0;
-        term = entries[i].term;
+/* As many whole batches, of valid records, as fit into the segment, and into a staging buffer of
+ * the usual size; at least one. */
+static uint64_t bytes_that_fit(const walcore_writer *w, const uint8_t *records, uint64_t bytes,
+                               size_t *count) {
+    uint64_t room = w->limit_at > w->tail_at ? w->limit_at - w->tail_at : 0;
+    uint64_t fit = 0;
+    if (room > STAGING_BYTES) room = STAGING_BYTES;
+    while (fit < bytes) {
+        size_t more = 0;
+        uint64_t batch = walcore_batch_bytes(records + fit, bytes - fit, &more);
+        if (fit && fit + batch > room) break;
+        fit += batch;
+        *count += more;
+    }
+    return fit;
+}
+
+static int follows(const walcore_writer *w, const uint8_t *records, uint64_t bytes) {
+    uint64_t term = w->last_term, next_lsn = w->next_lsn;
+    for (uint64_t at = 0; at < bytes;) {
+        walcore_entry entry;
+        at += walcore_peek(records + at, &entry);
+        if (entry.lsn != next_lsn++ || entry.term < term || entry.term > w->term) return 0;
+        term = entry.term;
     }
     return 1;
 }
 
-/* Appends entries that another log has written, as one atomic batch: lsn, term, timestamp and
- * kind are kept. Refused when they are not the next ones or a term would go back. Returns the
- * first lsn. */
-int64_t walcore_append_entries(walcore_writer *w, const uint8_t *joined,
-                               const walcore_entry *entries, size_t count) {
-    uint64_t total = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (entries[i].payload_bytes > WALCORE_PAYLOAD_BYTES_MAX || !entries[i].kind)
-            return WALCORE_REFUSED;
-        total += walcore_record_bytes(entries[i].payload_bytes);
+/* Copies valid records behind the last one, bound to this segment. */
+static void stage_records(walcore_writer *w, staging *buffer, const uint8_t *records,
+                          uint64_t bytes) {
+    uint8_t *to = buffer->data + buffer->used, *end = to + bytes;
+    memcpy(to, records, bytes);
+    buffer->used += bytes;
+    while (to < end) {
+        w->index_count = walcore_index_note(w->index, w->index_count,
+                                            w->next_lsn - w->segment_first_lsn, w->tail_at);
+        uint64_t total = walcore_adopt(to, w->seed, w->durable_lsn, &w->last_term);
+        w->tail_at += total;
+        w->next_lsn++;
+        to += total;
     }
-    if (total > WALCORE_BATCH_BYTES_MAX) return WALCORE_REFUSED;
+    buffer->last_lsn = w->next_lsn - 1;
+}
+
+/* Appends records of another log that walcore_check_records found good: lsn, term, timestamp,
+ * kind and batches are kept. Refused when they are not the next ones, when a term goes back, or
+ * when one is beyond this log's. `taken` says how many bytes were staged, also when the result is
+ * a refusal: with ROLL, `need` is the size of the batch that did not fit, and the caller goes on
+ * there. Returns the last lsn without waiting for the disk. */
+int64_t walcore_submit_records(walcore_writer *w, const uint8_t *records, uint64_t bytes,
+                               uint64_t *taken, uint64_t *need) {
+    int64_t lsn = 0;
+    *taken = 0;
     pthread_mutex_lock(&w->mutex);
-    int64_t first;
-    staging *buffer = claim(w, w->generation, total, count, &first);
-    if (buffer && !fits_in_order(w, entries, count)) {
-        first = WALCORE_REFUSED;
-    } else if (buffer) {
-        first = (int64_t)w->next_lsn;
-        for (size_t i = 0; i < count; i++) {
-            walcore_entry entry = entries[i];
-            entry.flags = i + 1 < count ? WALCORE_FLAG_MORE : 0;
-            stage(w, buffer, entry, joined);
-            joined += entry.payload_bytes;
+    while (*taken < bytes) {
+        const uint8_t *rest = records + *taken;
+        size_t count = 0;
+        uint64_t fit = bytes_that_fit(w, rest, bytes - *taken, &count);
+        staging *buffer = claim(w, w->generation, fit, count, &lsn);
+        if (buffer && !follows(w, rest, fit)) {
+            lsn = WALCORE_REFUSED;
+            buffer = NULL;
         }
-        first = settle(w, first + (int64_t)count - 1, first);
+        *need = fit;
+        if (!buffer) break;
+        stage_records(w, buffer, rest, fit);
+        *taken += fit;
+        lsn = (int64_t)w->next_lsn - 1;
+    }
+    if (*taken) {
+        int64_t last = (int64_t)w->next_lsn - 1;
+        if (w->level != WALCORE_LEVEL_WRITTEN) request_flush(w, (uint64_t)last);
+        else if (lsn > 0) lsn = settle(w, last, last);
     }
     pthread_mutex_unlock(&w->mutex);
-    return first;
+    return lsn;
 }
 
 /* ---- the flusher ---- */
@@ -696,11 +787,20 @@ walcore_writer *walcore_writer_new(int level, uint64_t interval_ns, int watermar
     w->owner = getpid();
     w->fd = -1;
     w->next_lsn = 1;
+    w->committed_lsn = UINT64_MAX;
     w->frozen = 1; /* until a segment is attached and the writer is thawed */
     pthread_mutex_init(&w->mutex, NULL);
     cond_init(&w->changed);
     cond_init(&w->flusher_wake);
     return w;
+}
+
+/* Makes it the writer of a replicated log, before it is started: entries up to `committed_lsn` are
+ * committed, and the commit mark goes to `mark_at` of the watermark's file. */
+void walcore_writer_commits(walcore_writer *w, uint64_t committed_lsn, uint64_t mark_at) {
+    w->committed_lsn = committed_lsn;
+    w->mark_at = mark_at;
+    if (w->level == WALCORE_LEVEL_DURABLE) w->level = WALCORE_LEVEL_COMMITTED;
 }
 
 /* Starts the flusher. Signals are left to the interpreter's threads. */
@@ -722,7 +822,7 @@ void walcore_writer_stop(walcore_writer *w) {
     pthread_cond_signal(&w->flusher_wake);
     wake_everyone(w, 1);
     /* Descriptors are closed after this: no call may still be using one. */
-    while (w->writing || w->syncing) pthread_cond_wait(&w->changed, &w->mutex);
+    while (w->writing || w->syncing || w->marking) pthread_cond_wait(&w->changed, &w->mutex);
     int started = w->flusher_started;
     w->flusher_started = 0;
     pthread_mutex_unlock(&w->mutex);
@@ -766,6 +866,24 @@ void walcore_thaw(walcore_writer *w) {
     pthread_mutex_unlock(&w->mutex);
 }
 
+/* Before it is attached to a segment that begins an emptied log: no entry that is not visible by now
+ * is in the log any more, and everything before `next_lsn` is committed. Only while frozen. */
+int walcore_writer_restart(walcore_writer *w, uint64_t next_lsn, uint32_t watermark_seed) {
+    pthread_mutex_lock(&w->mutex);
+    uint64_t gone_from = reached(w, WALCORE_LEVEL_COMMITTED) + 1;
+    int rc = WALCORE_OK;
+    while (w->marking) pthread_cond_wait(&w->changed, &w->mutex);
+    if (!end_generation(w, gone_from < next_lsn ? gone_from : next_lsn, WALCORE_TRUNCATED)) {
+        poison_locked(w, ENOMEM);
+        rc = WALCORE_NO_MEMORY;
+    }
+    w->watermark_seed = watermark_seed;
+    if (w->committed_lsn != UINT64_MAX)
+        __atomic_store_n(&w->committed_lsn, next_lsn - 1, __ATOMIC_RELEASE);
+    pthread_mutex_unlock(&w->mutex);
+    return rc;
+}
+
 /* Points the writer at a segment; only while frozen. Everything before `next_lsn` is durable;
  * `zeroed` says that everything behind it is zero. */
 int walcore_writer_attach(walcore_writer *w, int fd, uint32_t seed, uint64_t next_lsn,
@@ -791,6 +909,7 @@ int walcore_writer_attach(walcore_writer *w, int fd, uint32_t seed, uint64_t nex
     w->index_count = 0;
     int rc = publish_watermark(w, next_lsn - 1);
     if (rc) w->watermark_failures++;
+    if (w->committed_lsn != UINT64_MAX) publish_committed(w);
     wake_everyone(w, 1);
     pthread_mutex_unlock(&w->mutex);
     return rc;
@@ -831,6 +950,17 @@ void walcore_writer_set_term(walcore_writer *w, uint64_t term) {
     pthread_mutex_unlock(&w->mutex);
 }
 
+/* Entries up to `lsn` are committed. Lower ones than before change nothing. */
+void walcore_set_committed(walcore_writer *w, uint64_t lsn) {
+    pthread_mutex_lock(&w->mutex);
+    if (lsn > w->committed_lsn && !w->stopping) {
+        __atomic_store_n(&w->committed_lsn, lsn, __ATOMIC_RELEASE);
+        wake_everyone(w, 0);
+        publish_committed(w);
+    }
+    pthread_mutex_unlock(&w->mutex);
+}
+
 void walcore_poison(walcore_writer *w, int error) {
     pthread_mutex_lock(&w->mutex);
     poison_locked(w, error);
@@ -864,6 +994,23 @@ uint64_t walcore_durable_lsn(walcore_writer *w) {
     return __atomic_load_n(&w->durable_lsn, __ATOMIC_ACQUIRE);
 }
 
+uint64_t walcore_committed_lsn(walcore_writer *w) {
+    return __atomic_load_n(&w->committed_lsn, __ATOMIC_ACQUIRE);
+}
+
+/* The last entry that readers are shown: durable, and committed. */
+uint64_t walcore_visible_lsn(walcore_writer *w) {
+    uint64_t committed = walcore_committed_lsn(w), durable = walcore_durable_lsn(w);
+    return committed < durable ? committed : durable;
+}
+
+uint64_t walcore_written_lsn(walcore_writer *w) {
+    pthread_mutex_lock(&w->mutex);
+    uint64_t lsn = w->written_lsn;
+    pthread_mutex_unlock(&w->mutex);
+    return lsn;
+}
+
 void walcore_writer_status(walcore_writer *w, walcore_status *out) {
     pthread_mutex_lock(&w->mutex);
     memset(out, 0, sizeof *out);
@@ -871,6 +1018,7 @@ void walcore_writer_status(walcore_writer *w, walcore_status *out) {
     out->next_lsn = w->next_lsn;
     out->written_lsn = w->written_lsn;
     out->durable_lsn = w->durable_lsn;
+    out->committed_lsn = w->committed_lsn;
     out->tail_at = w->tail_at;
     out->writes = w->writes;
     out->write_bytes = w->write_bytes;
@@ -885,30 +1033,31 @@ void walcore_writer_status(walcore_writer *w, walcore_status *out) {
     pthread_mutex_unlock(&w->mutex);
 }
 
-/* Registers a descriptor that is written to when an armed lsn is durable, or on failure.
+/* Registers a descriptor that is written to when an armed lsn has come far enough, or on failure.
  * Returns its slot, or -1 when all are taken. */
 int walcore_notify_open(walcore_writer *w, int fd) {
     pthread_mutex_lock(&w->mutex);
     int slot = 0;
     while (slot < WALCORE_NOTIFY_SLOTS && w->slots[slot].fd >= 0) slot++;
     if (slot == WALCORE_NOTIFY_SLOTS) slot = -1;
-    else w->slots[slot] = (notify_slot){fd, 0};
+    else w->slots[slot] = (notify_slot){fd, 0, 0};
     pthread_mutex_unlock(&w->mutex);
     return slot;
 }
 
 void walcore_notify_close(walcore_writer *w, int slot) {
     pthread_mutex_lock(&w->mutex);
-    w->slots[slot] = (notify_slot){-1, 0};
+    w->slots[slot] = (notify_slot){-1, 0, 0};
     pthread_mutex_unlock(&w->mutex);
 }
 
-/* Asks to be woken when `lsn` is durable. Returns 1, and arms nothing, when there is something
- * to look at already. */
-int walcore_notify_arm(walcore_writer *w, int slot, uint64_t generation, uint64_t lsn) {
+/* Asks to be woken when `lsn` has come to `level`. Returns 1, and arms nothing, when there is
+ * something to look at already. */
+int walcore_notify_arm(walcore_writer *w, int slot, uint64_t generation, uint64_t lsn, int level) {
     pthread_mutex_lock(&w->mutex);
-    int due = w->durable_lsn >= lsn || w->poisoned || w->stopping || fate_of(w, generation, lsn);
+    int due = reached(w, level) >= lsn || w->poisoned || w->stopping || fate_of(w, generation, lsn);
     w->slots[slot].armed_lsn = due ? 0 : lsn;
+    w->slots[slot].level = level;
     pthread_mutex_unlock(&w->mutex);
     return due;
 }

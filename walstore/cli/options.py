@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from walstore.limits import KIND_MAX
+from walstore.wal.record import TERM
 
 __all__ = [
     "LSN",
@@ -121,7 +121,7 @@ def kind_option(function: F) -> F:
     """--kind"""
     return click.option(
         "--kind",
-        type=WholeNumber(1, KIND_MAX),
+        type=WholeNumber(1, TERM),
         metavar="N",
         help="Only entries of this kind (1 is data).",
     )(function)

@@ -24,6 +24,7 @@ from walstore.errors import (
     LogPoisonedError,
     OptionError,
 )
+from walstore.wal.watch import LoopSlot
 
 if TYPE_CHECKING:
     from walstore.wal.segment import SegmentHeader
@@ -67,6 +68,9 @@ class GroupCommit:
         interval_ns: sync this long after the first un-synced append; 0: never by the clock.
         watermark_fd, watermark_at, watermark_seed: where to publish the durable lsn.
         first_lsn: of the log, for errors.
+        committed_lsn: of a replicated log, how far it is known to be committed; None: it is not
+            replicated.
+        mark_at: where to publish it, beside the watermark.
     """
 
     def __init__(
@@ -79,15 +83,22 @@ class GroupCommit:
         watermark_at: int,
         watermark_seed: int,
         first_lsn: Callable[[], int],
+        committed_lsn: int | None,
+        mark_at: int,
     ) -> None:
         self.path = path
         self._first_lsn = first_lsn
         self.level: int = lib.WALCORE_LEVEL_DURABLE if durable else lib.WALCORE_LEVEL_WRITTEN
+        self.replicated = committed_lsn is not None
         raw = lib.walcore_writer_new(
             self.level, interval_ns, watermark_fd, watermark_at, watermark_seed
         )
         if raw == ffi.NULL:
             raise MemoryError("no memory for the writer's buffers")
+        if committed_lsn is not None:
+            lib.walcore_writer_commits(raw, committed_lsn, mark_at)
+            if durable:
+                self.level = lib.WALCORE_LEVEL_COMMITTED
         self.raw: Any = ffi.gc(raw, lib.walcore_writer_free)
         self.generation = 0
         self._wakers: dict[asyncio.AbstractEventLoop, _LoopWaker] = {}
@@ -192,6 +203,11 @@ class GroupCommit:
                     assert timeout_s is not None
                     raise CommitTimeoutError(lsn, timeout_s)
 
+    def restart(self, next_lsn: int, watermark_seed: int) -> None:
+        """Before `attach` of a segment that begins an emptied log; only while frozen."""
+        if lib.walcore_writer_restart(self.raw, next_lsn, watermark_seed):
+            raise MemoryError("no memory to end the log's generation")
+
     def freeze(self) -> None:
         """Keeps appends out and makes all staged entries durable. Undo with `thaw`."""
         rc = lib.walcore_freeze(self.raw)
@@ -268,7 +284,7 @@ class Commit:
         group = self._group
         group.check_owner()
         durable = group.level == lib.WALCORE_LEVEL_WRITTEN or (
-            lib.walcore_durable_lsn(group.raw) >= self.lsn
+            lib.walcore_visible_lsn(group.raw) >= self.lsn
         )
         # In this order: once it is durable, only another entry of its lsn can be meant.
         return durable and not lib.walcore_fate_of(group.raw, self._generation, self.lsn)
@@ -305,20 +321,10 @@ class _LoopWaker:
         self._order = 0
         self._generation = group.generation
         self._armed_lsn = 0
-        if hasattr(os, "eventfd"):
-            self._read_fd = self._write_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        else:
-            self._read_fd, self._write_fd = os.pipe()
-            os.set_blocking(self._read_fd, False)
-            os.set_blocking(self._write_fd, False)
-        self._slot = lib.walcore_notify_open(group.raw, self._write_fd)
-        if self._slot < 0:
-            self._close_descriptors()
-            raise OptionError(f"a log serves at most {lib.WALCORE_NOTIFY_SLOTS} event loops")
-        loop.add_reader(self._read_fd, self._on_readable)
+        self._slot = LoopSlot(group, loop, self._resolve)
 
     def future(self, generation: int, lsn: int) -> asyncio.Future[None]:
-        """A future that is done when the entry is durable."""
+        """A future that is done when the entry is durable, and committed in a replicated log."""
         future = self._loop.create_future()
         fate = lib.walcore_fate_of(self._group.raw, generation, lsn)
         if fate:  # another entry has its lsn by now, or will
@@ -336,20 +342,13 @@ class _LoopWaker:
         """Asks to be woken when the lowest pending lsn is due."""
         lsn, _order, generation, _future = self._pending[0]
         self._armed_lsn = lsn
-        if lib.walcore_notify_arm(self._group.raw, self._slot, generation, lsn):
+        if self._slot.arm(generation, lsn, lib.WALCORE_LEVEL_COMMITTED):
             self._loop.call_soon(self._resolve)
-
-    def _on_readable(self) -> None:
-        try:
-            os.read(self._read_fd, 8)
-        except BlockingIOError:
-            return
-        self._resolve()
 
     def _resolve(self) -> None:
         """Settles every future whose outcome is known, then asks to be woken for the next."""
         self._armed_lsn = 0
-        if self._slot < 0:
+        if self._slot.released:
             return
         self._settle()
         if not self._pending:
@@ -365,13 +364,13 @@ class _LoopWaker:
     def _settle(self) -> None:
         group = self._group
         # In this order, see Commit.done.
-        durable_lsn = lib.walcore_durable_lsn(group.raw)
+        visible_lsn = lib.walcore_visible_lsn(group.raw)
         generation = lib.walcore_generation(group.raw)
         if generation != self._generation:
             self._generation = generation
             self._fail_gone()
         pending = self._pending
-        while pending and (pending[0][0] <= durable_lsn or pending[0][3].done()):
+        while pending and (pending[0][0] <= visible_lsn or pending[0][3].done()):
             future = heapq.heappop(pending)[3]
             if not future.done():
                 future.set_result(None)
@@ -398,7 +397,7 @@ class _LoopWaker:
         """Lets go of the loop; what is still pending there fails, since the log is closed. Futures
         are touched in their loop's thread only, and of a closed loop nobody waits for them."""
         if self._loop.is_closed():
-            self._close_slot()
+            self._slot.release()
             return
         try:
             here = asyncio.get_running_loop() is self._loop
@@ -410,23 +409,13 @@ class _LoopWaker:
         try:
             self._loop.call_soon_threadsafe(self._leave_loop)
         except RuntimeError:  # closed just now
-            self._close_slot()
+            self._slot.release()
 
     def _leave_loop(self) -> None:
         self._settle()
-        self._loop.remove_reader(self._read_fd)
+        self._slot.leave_loop()
         self._fail_pending(ClosedLogError(f"{self._group.path} is closed"))
-        self._close_slot()
-
-    def _close_slot(self) -> None:
-        lib.walcore_notify_close(self._group.raw, self._slot)
-        self._slot = -1
-        self._close_descriptors()
-
-    def _close_descriptors(self) -> None:
-        os.close(self._read_fd)
-        if self._write_fd != self._read_fd:
-            os.close(self._write_fd)
+        self._slot.release()
 
 
 def _fail(future: asyncio.Future[None], error: Exception) -> None:

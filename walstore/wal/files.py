@@ -25,6 +25,7 @@ __all__ = [
     "open_file",
     "read_at",
     "remove",
+    "remove_directory",
     "rename",
     "reserve",
     "size_of",
@@ -115,6 +116,11 @@ def rename(source: str, target: str) -> None:
 def remove(path: str) -> None:
     """Removes a file; not durable until `sync_directory`."""
     os.unlink(path)
+
+
+def remove_directory(path: str) -> None:
+    """Removes an empty directory; not durable until `sync_directory` of its parent."""
+    os.rmdir(path)
 
 
 def make_directory(path: str) -> None:

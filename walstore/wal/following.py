@@ -16,7 +16,14 @@ from walstore._native import lib
 from walstore.errors import CorruptLogError, LogAccessError, NotALogError
 from walstore.wal import files
 from walstore.wal.layout import Layout, Segment
-from walstore.wal.meta import META_NAME, Meta, Watermark, read_meta, read_watermark
+from walstore.wal.meta import (
+    META_NAME,
+    Meta,
+    Watermark,
+    read_commit_mark,
+    read_meta,
+    read_watermark,
+)
 from walstore.wal.opening import Opened, access_error, open_meta, read_log
 from walstore.wal.reading import Place, SegmentCache, SegmentIndex, explain_in
 from walstore.wal.record import Scanner
@@ -43,6 +50,7 @@ class _State:
     scanned_term: int
     index: SegmentIndex
     durable_lsn: int
+    committed_lsn: int | None  # None: not replicated
 
 
 class LogFollower:
@@ -108,6 +116,7 @@ class LogFollower:
             scanned_term=tail.last_term,
             index=SegmentIndex(opened.layout.segments[-1].first_lsn, tail.index, tail.end_at),
             durable_lsn=0,
+            committed_lsn=read_commit_mark(self._meta_fd, opened.meta.log_id),
         )
 
     def _settled(self, state: _State, mark: Watermark | None) -> _State:
@@ -144,7 +153,7 @@ class LogFollower:
             return self._load()
         try:
             mark = read_watermark(self._meta_fd, state.meta.log_id)
-            state = self._scanned(state)
+            state = self._scanned(self._committed(state))
         except FileNotFoundError:  # the last segment was truncated away just now
             return self._load()
         except OSError as error:
@@ -153,6 +162,15 @@ class LogFollower:
             # What was scanned last time was taken back for lack of space, and written over.
             return self._load()
         return self._settled(state, mark)
+
+    def _committed(self, state: _State) -> _State:
+        """With what is committed by now, in a replicated log."""
+        committed_lsn = read_commit_mark(self._meta_fd, state.meta.log_id)
+        if committed_lsn is not None:
+            committed_lsn = max(committed_lsn, state.committed_lsn or 0)
+        if committed_lsn == state.committed_lsn:
+            return state
+        return replace(state, committed_lsn=committed_lsn)
 
     def _scanned(self, state: _State) -> _State:
         """With what the last segment has by now."""
@@ -209,8 +227,16 @@ class LogFollower:
         return state.layout.segments if state.meta.generation == generation else None
 
     def bounds(self) -> tuple[int, int]:
-        """First lsn, and the last that may be read."""
+        """First lsn, and the last that is durable."""
         return _bounds_of(self._state)
+
+    def readable(self) -> tuple[int, int]:
+        """First lsn, and the last that readers may be shown."""
+        state = self._state
+        first_lsn, last_lsn = _bounds_of(state)
+        if state.committed_lsn is None:
+            return first_lsn, last_lsn
+        return first_lsn, max(min(last_lsn, state.committed_lsn), first_lsn - 1)
 
     def locate_in_tail(self, segment: Segment, lsn: int) -> Place:
         """Where to look in the last segment."""

@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from types import TracebackType
@@ -46,12 +46,13 @@ from walstore.wal.arguments import (
 )
 from walstore.wal.commit import WAIT_SLICE_NS, Commit, GroupCommit, forked_error
 from walstore.wal.following import LogFollower
-from walstore.wal.opening import access_error, create_log, open_meta, read_log
+from walstore.wal.opening import Start, access_error, create_log, open_meta, read_log
 from walstore.wal.reading import Snapshot, read_entry, replay
-from walstore.wal.record import DATA, WALEntry, pack_entries, record_bytes
+from walstore.wal.record import DATA, WALEntry, record_bytes
+from walstore.wal.records import RecordReader, Records
 from walstore.wal.report import LogStats, VerifyReport, log_stats, verify_log
 from walstore.wal.tail import Tail
-from walstore.wal.writing import LogWriter
+from walstore.wal.writing import LogWriter, Replicated
 
 __all__ = ["FileWALManager", "Payload", "SyncPolicy"]
 
@@ -70,6 +71,7 @@ class _Options:
     sync: SyncPolicy
     segment_bytes: int
     sync_interval_ms: int
+    replicated: Replicated | None
 
 
 def _checked(sync: str, segment_bytes: int, sync_interval_ms: int) -> None:
@@ -112,6 +114,9 @@ class FileWALManager:
     other than `closed` raise ClosedLogError once the log is closed.
     """
 
+    _replicated: Replicated | None = None
+    """Set before `__init__` by a log that several nodes hold."""
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -140,7 +145,7 @@ class FileWALManager:
         if read_only:
             self._follower = LogFollower(self.path)
         else:
-            options = _Options(sync, segment_bytes, sync_interval_ms)
+            options = _Options(sync, segment_bytes, sync_interval_ms, self._replicated)
             self._writer = _open_writer(self.path, options, now_ns, checked_entropy(entropy))
             self._group = self._writer.group
             self._raw = self._group.raw
@@ -156,7 +161,20 @@ class FileWALManager:
     @property
     def last_lsn(self) -> int:
         """The last entry that was accepted; 0 in a new log. A reader's view is the last refresh."""
-        return self._view().bounds()[1]
+        view = self._view()
+        return view.readable()[1] if isinstance(view, LogFollower) else view.bounds()[1]
+
+    @property
+    def committed_lsn(self) -> int:
+        """The last entry that readers are shown, when it is durable here: in a replicated log what
+        its nodes agree on and never lose, otherwise `durable_lsn`. A reader's view is the last
+        refresh."""
+        view = self._view()
+        if isinstance(view, LogFollower):
+            return view.readable()[1]
+        if self._replicated is None:
+            return lib.walcore_durable_lsn(view.group.raw)
+        return lib.walcore_committed_lsn(view.group.raw)
 
     @property
     def durable_lsn(self) -> int:
@@ -188,7 +206,7 @@ class FileWALManager:
 
         Args:
             payload: up to 64 MiB; may be empty.
-            kind: 1 to 65535; what the payload is to the application.
+            kind: 1 to 65534; what the payload is to the application.
 
         Raises:
             PayloadTypeError, PayloadTooLargeError, OptionError: nothing was appended.
@@ -397,7 +415,7 @@ class FileWALManager:
             ClosedLogError
         """
         view = self._view()
-        return verify_log(view, self._snapshot(None, None), progress)
+        return verify_log(view, self._snapshot(None, None, everything=True), progress)
 
     def stats(self) -> LogStats:
         """Sizes, counters and latencies; cheap.
@@ -448,32 +466,62 @@ class FileWALManager:
 
     # ---- for replication ----
 
-    def _append_entries(self, entries: Sequence[WALEntry]) -> range:
-        """Appends entries that another log wrote, as one atomic batch, durable as the policy
-        says. They keep lsn, term, timestamp and kind; a new term is durable before them.
+    @property
+    def _written_lsn(self) -> int:
+        """The last entry that was handed to the kernel, with all before it."""
+        self._writable()
+        return lib.walcore_written_lsn(self._raw)
 
-        Raises:
-            OptionError: they are not the next ones, or a term goes back; nothing was appended.
-            As `append_many` otherwise.
-        """
+    def _log_writer(self) -> LogWriter:
         self._writable()
         assert self._writer is not None
-        if not entries:
-            return range(self.last_lsn + 1, self.last_lsn + 1)
-        self._writer.adopt_term(entries[-1].term)
-        joined = b"".join(entry.payload for entry in entries)
-        rows = ffi.from_buffer("walcore_entry[]", pack_entries(entries))
+        return self._writer
+
+    def _record_reader(self) -> RecordReader:
+        """Reads raw records, see there."""
+        return RecordReader(self._log_writer())
+
+    def _read_records(self, from_lsn: int, bytes_max: int, to_lsn: int) -> Records:
+        """One look of a RecordReader."""
+        return self._record_reader().read(from_lsn, bytes_max, to_lsn)
+
+    def _submit_records(self, records: Records) -> int:
+        """See LogWriter.submit_records."""
+        return self._log_writer().submit_records(records)
+
+    def _set_committed(self, lsn: int) -> None:
+        """See LogWriter.set_committed."""
+        self._log_writer().set_committed(lsn)
+
+    def _append_term_entry(self, payload: bytes) -> Commit:
+        """Accepts the entry that a leadership begins with; as `submit`."""
+        writer = self._log_writer()
+        group = writer.group
         while True:
-            first: int = lib.walcore_append_entries(self._raw, joined, rows, len(entries))
-            if first > 0:
-                return range(first, first + len(entries))
-            if first == lib.WALCORE_REFUSED:
-                raise OptionError(
-                    f"entries {entries[0].lsn} to {entries[-1].lsn} do not follow entry "
-                    f"{self.last_lsn} of term {self.term}"
-                )
-            lengths = [len(entry.payload) for entry in entries]
-            self._again(first, max(lengths), sum(map(record_bytes, lengths)), DATA)
+            generation = group.refresh_generation()
+            now_ns = self._clock() if self._clock else 0
+            lsn: int = lib.walcore_submit_term(group.raw, generation, payload, len(payload), now_ns)
+            if lsn > 0:
+                return Commit(group, generation, lsn)
+            self._again(lsn, len(payload), record_bytes(len(payload)), DATA)
+
+    def _adopt_term(self, term: int) -> None:
+        """Makes another node's term durable before its entries are; a lower one changes nothing.
+
+        Raises:
+            As `begin_term`.
+        """
+        self._log_writer().adopt_term(term)
+
+    def _cut_diverged(self, after_lsn: int, term: int) -> str:
+        """See LogWriter.cut_diverged."""
+        return self._log_writer().cut_diverged(after_lsn, term)
+
+    def _reset(
+        self, first_lsn: int, prev_term: int, term: int, log_id: bytes | None = None
+    ) -> None:
+        """See LogWriter.reset."""
+        self._log_writer().reset(first_lsn, prev_term, term, log_id)
 
     # ---- inside ----
 
@@ -529,17 +577,20 @@ class FileWALManager:
         view = self._view()
         if isinstance(view, LogFollower):
             view.refresh()
-        return view.bounds()
+        return view.readable()
 
-    def _snapshot(self, from_lsn: int | None, to_lsn: int | None) -> Snapshot:
+    def _snapshot(
+        self, from_lsn: int | None, to_lsn: int | None, *, everything: bool = False
+    ) -> Snapshot:
         """Checks a range, makes it durable, and holds on to what has it: entries up to `to_lsn`,
-        by default the last one now, or of a log that was latched shut the last durable one."""
+        by default the last one now, or of a log that was latched shut the last durable one.
+        `everything`: in a replicated log, too, also what is not committed."""
         while True:
             view = self._view()
             if isinstance(view, LogFollower):
                 view.refresh()
             generation = view.generation()
-            first_lsn, last_lsn = view.bounds()
+            first_lsn, last_lsn = view.bounds() if everything else view.readable()
             start = first_lsn if from_lsn is None else from_lsn
             end = last_lsn if to_lsn is None else to_lsn
             nothing_yet = start == last_lsn + 1 and end == last_lsn
@@ -582,9 +633,9 @@ class FileWALManager:
         view = self._view()
         if isinstance(view, LogFollower):
             view.refresh()
-            if view.bounds()[1] < lsn:
+            if view.readable()[1] < lsn:
                 time.sleep(_POLL_S)
-            return view.bounds()[1] >= lsn
+            return view.readable()[1] >= lsn
         self._nudge(view, lsn)
         rc = lib.walcore_watch(view.group.raw, lsn, WAIT_SLICE_NS)
         if rc not in (lib.WALCORE_OK, lib.WALCORE_TIMEOUT):
@@ -595,17 +646,17 @@ class FileWALManager:
         view = self._view()
         if isinstance(view, LogFollower):
             view.refresh()
-            if view.bounds()[1] < lsn:
+            if view.readable()[1] < lsn:
                 await asyncio.sleep(_POLL_S)
-            return view.bounds()[1] >= lsn
-        if lib.walcore_durable_lsn(view.group.raw) >= lsn:
+            return view.readable()[1] >= lsn
+        if lib.walcore_visible_lsn(view.group.raw) >= lsn:
             return True
         self._nudge(view, lsn)
         generation = view.generation()
         # An entry of this lsn that does not make it is followed by another.
         with contextlib.suppress(TimeoutError, LogFullError, EntryTruncatedError):
             await asyncio.wait_for(view.group.waker().future(generation, lsn), WAIT_SLICE_NS / 1e9)
-        return lib.walcore_durable_lsn(view.group.raw) >= lsn
+        return lib.walcore_visible_lsn(view.group.raw) >= lsn
 
     def _nudge(self, view: LogWriter, lsn: int) -> None:
         """Under sync="os" nothing may ever become durable by itself; a follower asks for it."""
@@ -636,7 +687,9 @@ def _open_writer(
     try:
         opened = read_log(path, meta_fd)
         if opened is None:
-            create_log(path, meta_fd, options.segment_bytes, clock(), entropy)
+            given = options.replicated.log_id if options.replicated else None
+            start = Start(given or entropy(16))
+            create_log(path, meta_fd, options.segment_bytes, clock(), entropy, start)
             opened = read_log(path, meta_fd)
             assert opened is not None
         return LogWriter(
@@ -648,6 +701,7 @@ def _open_writer(
             segment_bytes=options.segment_bytes,
             clock=clock,
             entropy=entropy,
+            replicated=options.replicated,
         )
     except BaseException as error:
         files.close(meta_fd)

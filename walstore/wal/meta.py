@@ -3,6 +3,7 @@
     0        copy A   one sector of 512 bytes
     4096     copy B   one sector, the same but for its generation
     8192     watermark, 24 bytes, written by the C writer after each sync, never synced itself
+    8704     commit mark, 24 bytes, in replicated logs: written when more is committed, never synced
 
     0         8      12       16      20      24        40           48
     +---------+------+--------+-------+-------+---------+------------+--------+
@@ -30,6 +31,7 @@ from walstore.wal import files
 from walstore.wal.record import crc32c
 
 __all__ = [
+    "COMMIT_MARK_AT",
     "COPY_BYTES",
     "FORMAT_VERSION",
     "META_NAME",
@@ -37,8 +39,10 @@ __all__ = [
     "Meta",
     "Watermark",
     "block_crc",
+    "clear_commit_mark",
     "decode_watermark",
     "finish_block",
+    "read_commit_mark",
     "read_meta",
     "read_watermark",
     "watermark_seed",
@@ -50,6 +54,7 @@ __all__ = [
 META_NAME = "meta"
 COPY_BYTES = 512
 WATERMARK_AT = 2 * BLOCK_BYTES
+COMMIT_MARK_AT = WATERMARK_AT + COPY_BYTES
 
 FORMAT_VERSION = 1
 _MAGIC = b"WALMETA\n"
@@ -220,6 +225,23 @@ def weaker_copy(fd: int, path: str) -> int:
 def read_watermark(fd: int, log_id: bytes) -> Watermark | None:
     """The published watermark, if there is a whole one."""
     return decode_watermark(files.read_at(fd, _WATERMARK.size, WATERMARK_AT), log_id)
+
+
+def read_commit_mark(fd: int, log_id: bytes) -> int | None:
+    """How far a replicated log is committed: 0 when the mark is being written just now, None for a
+    log that is not replicated. What is committed is never cut, so a mark of an epoch that is over
+    still holds."""
+    data = files.read_at(fd, _WATERMARK.size, COMMIT_MARK_AT)
+    if not data.strip(b"\0"):
+        return None
+    mark = decode_watermark(data, log_id)
+    return mark.durable_lsn if mark else 0
+
+
+def clear_commit_mark(fd: int, path: str) -> None:
+    """Takes the mark away, when a log is replicated no longer; durable with the next sync."""
+    if files.read_at(fd, _WATERMARK.size, COMMIT_MARK_AT).strip(b"\0"):
+        files.write_at(fd, bytes(_WATERMARK.size), COMMIT_MARK_AT, path)
 
 
 def write_copy(fd: int, meta: Meta, path: str, which: int) -> None:

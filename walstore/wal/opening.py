@@ -33,6 +33,7 @@ from walstore.wal.stale import refuse_stale
 
 __all__ = [
     "Opened",
+    "Start",
     "access_error",
     "create_log",
     "mark_open",
@@ -63,6 +64,16 @@ class Opened:
     def last_lsn(self) -> int:
         """The last good entry."""
         return self.tail.next_lsn - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a new log begins: the first lsn it will hold, and the term of the entry before it."""
+
+    log_id: bytes
+    first_lsn: int = 1
+    prev_term: int = 0
+    term: int = 1
 
 
 def access_error(error: OSError, path: str, what: str) -> LogAccessError:
@@ -163,10 +174,14 @@ def _holds_records(path: str) -> bool:
 
 
 def create_log(
-    path: str, meta_fd: int, segment_bytes: int, now_ns: int, entropy: Callable[[int], bytes]
+    path: str,
+    meta_fd: int,
+    segment_bytes: int,
+    now_ns: int,
+    entropy: Callable[[int], bytes],
+    start: Start,
 ) -> None:
     """Makes an empty log; durable, with its name, at return. Until then there is none."""
-    log_id = entropy(16)
     limit_at = limit_for(segment_bytes)
     # What an earlier try left in `meta` must not come to life beside the new segment.
     files.zero_fill(meta_fd, 0, COPY_BYTES, path)
@@ -175,12 +190,12 @@ def create_log(
     files.sync_directory(path)
     files.sync_directory(os.path.dirname(path))
     header = SegmentHeader(
-        log_id=log_id,
+        log_id=start.log_id,
         segment_id=1,
         prev_segment_id=0,
-        first_lsn=1,
-        term=1,
-        prev_term=0,
+        first_lsn=start.first_lsn,
+        term=start.term,
+        prev_term=start.prev_term,
         created_ns=now_ns,
         limit_at=limit_at,
         salt=new_salt(entropy),
@@ -190,15 +205,15 @@ def create_log(
     _, fd = activate(path, spare, header)
     files.close(fd)
     meta = Meta(
-        log_id=log_id,
+        log_id=start.log_id,
         generation=1,
         epoch=0,
-        term=1,
-        first_lsn=1,
-        prev_term=0,
+        term=start.term,
+        first_lsn=start.first_lsn,
+        prev_term=start.prev_term,
         tail_segment_id=1,
         clean=True,
-        clean_lsn=0,
+        clean_lsn=start.first_lsn - 1,
     )
     write_meta(meta_fd, meta, os.path.join(path, META_NAME))
 

@@ -31,15 +31,19 @@ from walstore.wal.scan import READ_WINDOW_BYTES, scan_rows, verify_range
 from walstore.wal.segment import RECORDS_AT, encode_header
 
 __all__ = [
+    "Handle",
     "Place",
     "SegmentCache",
     "SegmentIndex",
     "Snapshot",
     "View",
+    "damage",
     "explain_in",
     "find_segment",
     "read_entry",
     "replay",
+    "start_of",
+    "unreadable",
     "verify_segment",
 ]
 
@@ -94,7 +98,7 @@ class SegmentIndex:
         return Place(self._first_lsn + self._lsns[i], self._places[i] * align, to_at)
 
 
-class _Handle:
+class Handle:
     """An open segment: descriptor, index, and how many are using it."""
 
     def __init__(self, segment: Segment) -> None:
@@ -157,11 +161,11 @@ class SegmentCache:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._handles: OrderedDict[int, _Handle] = OrderedDict()
+        self._handles: OrderedDict[int, Handle] = OrderedDict()
         self._closed = False
 
     @contextmanager
-    def open(self, segment: Segment) -> Iterator[_Handle]:
+    def open(self, segment: Segment) -> Iterator[Handle]:
         """An open handle, kept from being closed meanwhile.
 
         Raises:
@@ -174,7 +178,7 @@ class SegmentCache:
         finally:
             self.release(handle)
 
-    def acquire(self, segment: Segment) -> _Handle:
+    def acquire(self, segment: Segment) -> Handle:
         """As `open`; the caller releases it."""
         with self._lock:
             if self._closed:
@@ -184,20 +188,20 @@ class SegmentCache:
                 if handle is not None:  # out first: the file may be gone by now
                     del self._handles[segment.header.segment_id]
                     self._retire(handle)
-                handle = self._handles[segment.header.segment_id] = _Handle(segment)
+                handle = self._handles[segment.header.segment_id] = Handle(segment)
                 self._evict()
             self._handles.move_to_end(segment.header.segment_id)
             handle.users += 1
             return handle
 
-    def release(self, handle: _Handle) -> None:
+    def release(self, handle: Handle) -> None:
         """Lets a handle be closed."""
         with self._lock:
             handle.users -= 1
             if handle.retired and handle.users == 0:
                 files.close(handle.fd)
 
-    def _retire(self, handle: _Handle) -> None:
+    def _retire(self, handle: Handle) -> None:
         handle.retired = True
         if handle.users == 0:
             files.close(handle.fd)
@@ -272,7 +276,7 @@ def explain_in(
     return LSNOutOfRangeError(error.lsn, first_lsn, last_lsn)
 
 
-def _place(view: View, handle: _Handle, lsn: int) -> Place:
+def _place(view: View, handle: Handle, lsn: int) -> Place:
     if handle.segment.last_lsn is None:
         return view.locate_in_tail(handle.segment, lsn)
     try:
@@ -281,7 +285,7 @@ def _place(view: View, handle: _Handle, lsn: int) -> Place:
         raise view.explain(error) from error
 
 
-def _start_of(view: View, handle: _Handle, lsn: int) -> Place:
+def start_of(view: View, handle: Handle, lsn: int) -> Place:
     """As `_place`, and a record is there, if the index is to blame where none is."""
     place = _place(view, handle, lsn)
     # Only a full segment's index comes from the disk. A live tail asks at every step.
@@ -295,7 +299,8 @@ def _start_of(view: View, handle: _Handle, lsn: int) -> Place:
     return place
 
 
-def _bad(view: View, segment: Segment, scanner: Scanner) -> Exception:
+def damage(view: View, segment: Segment, scanner: Scanner) -> Exception:
+    """Why a scan of a segment stopped, as an error."""
     state = scanner.state
     at = state.base_at + state.consumed
     return view.explain(CorruptLogError(segment.path, at, state.next_lsn, STOP_REASONS[state.stop]))
@@ -306,7 +311,7 @@ def _gone(view: View, lsn: int) -> LSNOutOfRangeError:
     return LSNOutOfRangeError(lsn, first_lsn, last_lsn)
 
 
-def _unreadable(view: View, segment: Segment, lsn: int, error: OSError) -> Exception:
+def unreadable(view: View, segment: Segment, lsn: int, error: OSError) -> Exception:
     """What an error of the system's means for a reader."""
     if isinstance(error, WALStoreError):
         return error
@@ -332,10 +337,10 @@ def read_entry(view: View, segments: tuple[Segment, ...], lsn: int) -> WALEntry:
         finally:
             view.cache.release(handle)
     except OSError as error:
-        raise _unreadable(view, segment, lsn, error) from error
+        raise unreadable(view, segment, lsn, error) from error
 
 
-def _read_from(view: View, handle: _Handle, place: Place, lsn: int) -> WALEntry:
+def _read_from(view: View, handle: Handle, place: Place, lsn: int) -> WALEntry:
     scanner = Scanner(handle.seed, place.lsn, handle.segment.header.prev_term)
     need, at = lib.WALCORE_RECORD_HEADER_BYTES, place.at
     while True:
@@ -349,7 +354,7 @@ def _read_from(view: View, handle: _Handle, place: Place, lsn: int) -> WALEntry:
         at += state.consumed
         if state.stop != lib.WALCORE_SCAN_SHORT or (state.consumed == 0 and size >= state.need):
             state.base_at, state.consumed = at, 0
-            raise _bad(view, handle.segment, scanner)
+            raise damage(view, handle.segment, scanner)
         need = state.need
 
 
@@ -370,15 +375,15 @@ def replay(
             with view.cache.open(segment) as handle:
                 yield from _replay_segment(view, handle, lsn, last_lsn)
         except OSError as error:
-            raise _unreadable(view, segment, lsn, error) from error
+            raise unreadable(view, segment, lsn, error) from error
         lsn = last_lsn + 1
 
 
 def _replay_segment(
-    view: View, handle: _Handle, from_lsn: int, last_lsn: int
+    view: View, handle: Handle, from_lsn: int, last_lsn: int
 ) -> Iterator[list[WALEntry]]:
     segment, header = handle.segment, handle.segment.header
-    place = _start_of(view, handle, from_lsn)
+    place = start_of(view, handle, from_lsn)
     mapped = segment.last_lsn is not None
     end_at = segment.scan_end
     scanner = Scanner(handle.seed, place.lsn, header.prev_term, from_lsn - 1)
@@ -386,7 +391,7 @@ def _replay_segment(
     if place.lsn < from_lsn:
         at = verify_range(handle.fd, scanner, at, end_at, mapped=False)
         if scanner.state.stop != lib.WALCORE_SCAN_LIMIT:
-            raise _bad(view, segment, scanner)
+            raise damage(view, segment, scanner)
     scanner.state.stop_lsn = last_lsn
     with closing(scan_rows(handle.fd, scanner, at, end_at, mapped=mapped)) as runs:
         for data, start, rows in runs:
@@ -396,7 +401,7 @@ def _replay_segment(
                 raise _gone(view, entries[0].lsn)
             yield entries
     if scanner.state.stop != lib.WALCORE_SCAN_LIMIT:
-        raise _bad(view, segment, scanner)
+        raise damage(view, segment, scanner)
 
 
 def verify_segment(view: View, segment: Segment, last_lsn: int) -> tuple[Scanner, int, bool]:

@@ -6,7 +6,7 @@ Sans-IO: buffers in, entries out.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from walstore._native import ffi, lib
@@ -14,18 +14,21 @@ from walstore._native import ffi, lib
 __all__ = [
     "DATA",
     "STOP_REASONS",
+    "TERM",
     "Buffer",
     "Scanner",
     "WALEntry",
     "crc32c",
     "entries_of",
-    "pack_entries",
     "record_bytes",
     "reseal",
 ]
 
 DATA = 1
 """The kind of an entry that carries the application's bytes."""
+
+TERM: int = lib.WALCORE_KIND_TERM
+"""The kind of the entry that a leadership begins with; users cannot append it."""
 
 Buffer = Any
 """bytes or a mmap: what can be sliced into bytes and handed to C."""
@@ -156,16 +159,6 @@ def reseal(records: bytes, seed: int) -> bytes:
     lib.walcore_reseal(view, len(copy), seed)
     ffi.release(view)
     return bytes(copy)
-
-
-def pack_entries(entries: Sequence[WALEntry]) -> bytes:
-    """Entries as an array of walcore_entry, less their payloads."""
-    return b"".join(
-        _ROW.pack(
-            entry.lsn, entry.term, entry.timestamp_ns, 0, 0, len(entry.payload), entry.kind, 0
-        )
-        for entry in entries
-    )
 
 
 def entries_of(data: Buffer, start: int, rows: memoryview) -> list[WALEntry]:

@@ -87,7 +87,7 @@ class SegmentHeader:
         segment_id: unique in the log; a later segment has a higher one.
         prev_segment_id: the segment before it, or 0.
         first_lsn: the lsn of its first record.
-        term: the log's term when it was made; no record has a lower one.
+        term: the log's term when it was made.
         prev_term: the term of the entry before `first_lsn`, or 0.
         created_ns: wall clock, ns since 1970.
         limit_at: place in the file where records must have ended.

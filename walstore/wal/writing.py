@@ -12,9 +12,9 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
-from walstore._native import lib
+from walstore._native import ffi, lib
 from walstore.errors import (
     ClosedLogError,
     CorruptLogError,
@@ -23,28 +23,42 @@ from walstore.errors import (
     LogPoisonedError,
     LSNOutOfRangeError,
     OptionError,
+    RefusedRecordsError,
     WALStoreError,
 )
 from walstore.limits import LSN_MAX
 from walstore.wal import files
 from walstore.wal.commit import GroupCommit
+from walstore.wal.diverged import keep_aside, remove_unfinished
 from walstore.wal.housekeeper import Housekeeper
 from walstore.wal.layout import Segment
 from walstore.wal.meta import (
+    COMMIT_MARK_AT,
     META_NAME,
     WATERMARK_AT,
     Meta,
+    clear_commit_mark,
+    read_commit_mark,
     watermark_seed,
     write_copy,
 )
-from walstore.wal.opening import Opened, mark_open, recover_tail
+from walstore.wal.opening import (
+    Opened,
+    Start,
+    create_log,
+    mark_open,
+    open_meta,
+    read_log,
+    recover_tail,
+)
 from walstore.wal.reading import Place, SegmentCache, explain_in, find_segment, read_entry
+from walstore.wal.records import Records, check_records
 from walstore.wal.recovery import cut_index
 from walstore.wal.segment import RECORDS_AT, SegmentHeader, limit_for, new_salt
 from walstore.wal.space import activate, seal_segment
 from walstore.wal.spares import Spares
 
-__all__ = ["LogWriter"]
+__all__ = ["LogWriter", "Replicated"]
 
 logger = logging.getLogger("walstore")
 
@@ -61,6 +75,24 @@ def _checked_term(term: int) -> int:
     return term
 
 
+def _one_more(term: int) -> int:
+    return term + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Replicated:
+    """What is different in a log that several nodes hold. Its readers are shown what is durable
+    and committed, and nothing is committed until `set_committed` says so.
+
+    Attributes:
+        log_id: of a log that is made now; by default a random one.
+        next_term: the term to begin after this one; higher.
+    """
+
+    log_id: bytes | None = None
+    next_term: Callable[[int], int] = field(default=_one_more)
+
+
 class LogWriter:
     """Owns an open log's metadata, segments, spare file and C writer.
 
@@ -71,6 +103,7 @@ class LogWriter:
         durable, interval_ns: the sync policy, see GroupCommit.
         segment_bytes: record area of new segments.
         clock, entropy: wall clock in ns, and random bytes.
+        replicated: None for a log of one node.
     """
 
     def __init__(
@@ -84,6 +117,7 @@ class LogWriter:
         segment_bytes: int,
         clock: Callable[[], int],
         entropy: Callable[[int], bytes],
+        replicated: Replicated | None = None,
     ) -> None:
         self.path = path
         self.cache = SegmentCache()
@@ -92,6 +126,7 @@ class LogWriter:
         self._limit_at = limit_for(segment_bytes)
         self._clock = clock
         self._entropy = entropy
+        self._replicated = replicated
         self._changes = threading.RLock()  # one change of segments or metadata at a time
         self._lock = threading.Lock()  # for what the housekeeper changes and readers look at too
         self._closed = False
@@ -109,7 +144,9 @@ class LogWriter:
             self._seal_later(segment, index)
 
     def _start(self, opened: Opened, durable: bool, interval_ns: int) -> None:
+        committed_lsn = self._committed_at_open(opened)
         self.meta = mark_open(self._meta_fd, self.path, opened)
+        remove_unfinished(self.path, opened.layout.strays)
         self._spares = Spares(self.path, self._limit_at, opened.layout)
         self._housekeeper = Housekeeper(self._on_background_error)
         self.group = GroupCommit(
@@ -120,12 +157,23 @@ class LogWriter:
             watermark_at=WATERMARK_AT,
             watermark_seed=watermark_seed(self.meta.log_id),
             first_lsn=lambda: self.meta.first_lsn,
+            committed_lsn=committed_lsn,
+            mark_at=COMMIT_MARK_AT,
         )
         tail = opened.tail
         self._asked = False
         self._attach(tail.next_lsn, tail.last_term, tail.end_at, tail.index, zeroed=False)
         self.group.start()
         self.group.thaw()
+
+    def _committed_at_open(self, opened: Opened) -> int | None:
+        """How far a replicated log is known to be committed. In one of one node, a mark from before
+        is taken away, durable with the next change of `meta`."""
+        if self._replicated is None:
+            clear_commit_mark(self._meta_fd, os.path.join(self.path, META_NAME))
+            return None
+        mark = read_commit_mark(self._meta_fd, opened.meta.log_id) or 0
+        return max(min(mark, opened.last_lsn), opened.meta.first_lsn - 1)
 
     # ---- what reading needs (reading.View) ----
 
@@ -145,6 +193,14 @@ class LogWriter:
     def bounds(self) -> tuple[int, int]:
         """First and last lsn."""
         return self.meta.first_lsn, lib.walcore_last_lsn(self.group.raw)
+
+    def readable(self) -> tuple[int, int]:
+        """First lsn, and the last that readers may be shown: those of `bounds`, which are durable
+        once somebody waits for it, or in a replicated log what is committed."""
+        first_lsn, last_lsn = self.bounds()
+        if self._replicated is None:
+            return first_lsn, last_lsn
+        return first_lsn, max(lib.walcore_visible_lsn(self.group.raw), first_lsn - 1)
 
     def locate_in_tail(self, segment: Segment, lsn: int) -> Place:
         """Where to look in the segment that is written to."""
@@ -257,19 +313,22 @@ class LogWriter:
         if not self._asked:
             lib.walcore_writer_set_limit(self.group.raw, half_at)
 
-    def _add_segment(self, first_lsn: int, limit_at: int, meta: Meta) -> None:
+    def _add_segment(self, first_lsn: int, limit_at: int, meta: Meta, *, restart: bool) -> None:
         """Makes a segment that starts with `first_lsn`, commits it as the log's last together
-        with `meta`, and points the writer at it. Segments that start later leave the chain."""
+        with `meta`, and points the writer at it. Segments that start later leave the chain;
+        `restart`: all of them."""
         kept = [segment for segment in self._segments if segment.first_lsn < first_lsn]
         if first_lsn == meta.first_lsn:
             kept = []
+        before_lsn = first_lsn - 1
+        prev_term = meta.prev_term if before_lsn < meta.first_lsn else self.term_of(before_lsn)
         header = SegmentHeader(
             log_id=meta.log_id,
             segment_id=self._take_id(),
             prev_segment_id=kept[-1].header.segment_id if kept else 0,
             first_lsn=first_lsn,
             term=meta.term,
-            prev_term=self.term_of(first_lsn - 1),
+            prev_term=prev_term,
             created_ns=self._clock(),
             limit_at=limit_at,
             salt=new_salt(self._entropy),
@@ -288,6 +347,8 @@ class LogWriter:
                 self._write_meta(replace(meta, tail_segment_id=header.segment_id))
                 with self._lock:  # a reader must see both or neither
                     self._segments = (*kept, segment)
+                    if restart:
+                        self.group.restart(first_lsn, watermark_seed(meta.log_id))
                     self._attach(first_lsn, header.prev_term, RECORDS_AT, b"", zeroed=spare.zeroed)
         except LogFullError:  # it has not become part of the log
             files.close(self._fds.pop())
@@ -379,12 +440,14 @@ class LogWriter:
                 if limit_at > self._limit_at:
                     lib.walcore_writer_prefer(self.group.raw, need_bytes, _PREFER_NS)
 
-    def _replace_tail(self, first_lsn: int, limit_at: int, meta: Meta) -> None:
+    def _replace_tail(
+        self, first_lsn: int, limit_at: int, meta: Meta, *, restart: bool = False
+    ) -> None:
         """Begins a new last segment with `first_lsn`; then seals the one before it, and drops
         those that are not part of the log any more."""
         index = self.group.index()
         before = self._segments
-        self._add_segment(first_lsn, limit_at, meta)
+        self._add_segment(first_lsn, limit_at, meta, restart=restart)
         kept = {segment.header.segment_id for segment in self._segments}
         self._drop([segment for segment in before if segment.header.segment_id not in kept])
         # A log that fills one segment will fill another: the next file first.
@@ -393,10 +456,17 @@ class LogWriter:
             tail = self._segments[-2]
             self._seal_later(tail, cut_index(index, first_lsn - tail.first_lsn))
 
+    def _next_term(self) -> int:
+        term = self.meta.term
+        following = self._replicated.next_term(term) if self._replicated else term + 1
+        if following <= term:
+            raise OptionError(f"the term after {term} cannot be {following}")
+        return _checked_term(following)
+
     def begin_term(self) -> int:
         """Begins a new term; durable at return."""
         with self._changing():
-            self._set_term(_checked_term(self.meta.term + 1))
+            self._set_term(self._next_term())
             return self.meta.term
 
     def adopt_term(self, term: int) -> None:
@@ -441,9 +511,116 @@ class LogWriter:
             if lsn == last_lsn:
                 self.begin_term()
                 return
-            term = _checked_term(self.meta.term + 1)
-            meta = replace(self.meta, term=term, epoch=self.meta.epoch + 1)
+            meta = replace(self.meta, term=self._next_term(), epoch=self.meta.epoch + 1)
             self._replace_tail(lsn + 1, self._limit_at, meta)
+
+    # ---- replication ----
+
+    def submit_records(self, records: Records) -> int:
+        """Appends whole batches of another log, which keep lsn, term, timestamp, kind and bounds,
+        and returns the last lsn without waiting for the disk. The caller is the only one to append.
+
+        Raises:
+            RefusedRecordsError: they are damaged, do not follow the last entry, or are of a term
+                beyond the log's; nothing was appended.
+            LogFullError, LogPoisonedError, ClosedLogError: some of them may have been appended.
+        """
+        check_records(records)
+        raw = self.group.raw
+        generation = lib.walcore_generation(raw)
+        taken, need = ffi.new("uint64_t *"), ffi.new("uint64_t *")
+        with ffi.from_buffer("uint8_t[]", records.data) as view:
+            at = 0
+            while True:
+                rc: int = lib.walcore_submit_records(raw, view + at, len(view) - at, taken, need)
+                at += taken[0]
+                if rc > 0:
+                    return rc
+                if rc == lib.WALCORE_ROLL:
+                    self.roll(need[0])
+                    continue
+                if rc != lib.WALCORE_REFUSED:
+                    raise self.group.error(rc)
+                fate = lib.walcore_fate_of(raw, generation, records.first_lsn)
+                if fate:  # those before were refused for lack of space
+                    raise self.group.error(fate, records.first_lsn)
+                last_lsn = lib.walcore_last_lsn(raw)
+                reason = f"they do not follow entry {last_lsn} in term {self.meta.term}"
+                raise RefusedRecordsError(records.first_lsn, reason)
+
+    def set_committed(self, lsn: int) -> None:
+        """Entries up to `lsn` are committed; it never goes back."""
+        assert self._replicated is not None
+        lib.walcore_set_committed(self.group.raw, lsn)
+
+    def cut_diverged(self, after_lsn: int, term: int) -> str:
+        """Keeps the entries after `after_lsn` as a log of its own, then drops them here and adopts
+        `term` in one change; durable at return. Returns the kept log's path.
+
+        Raises:
+            OptionError: `term` is lower than the log's, or entries to be cut are committed.
+            LSNOutOfRangeError: there are none to be cut.
+            LogFullError: no space to keep them, or for the change; nothing changed here.
+            LogPoisonedError, ClosedLogError
+        """
+        with self._changing(), self._frozen():
+            first_lsn, last_lsn = self.bounds()
+            if not first_lsn - 1 <= after_lsn < last_lsn:
+                raise LSNOutOfRangeError(after_lsn, first_lsn, last_lsn)
+            if _checked_term(term) < self.meta.term:
+                raise OptionError(f"the term is {self.meta.term} and cannot become {term}")
+            committed_lsn = lib.walcore_committed_lsn(self.group.raw)
+            if self._replicated and after_lsn < committed_lsn:
+                raise OptionError(f"entries up to {committed_lsn} are committed")
+            kept = keep_aside(self, after_lsn + 1, last_lsn, self._make_branch)
+            meta = replace(self.meta, term=term, epoch=self.meta.epoch + 1)
+            self._replace_tail(after_lsn + 1, self._limit_at, meta)
+            return kept
+
+    def _make_branch(self, path: str, start: Start, segment_bytes: int) -> LogWriter:
+        segment_bytes = min(segment_bytes, self._segment_bytes)
+        meta_fd = open_meta(path, write=True)
+        try:
+            create_log(path, meta_fd, segment_bytes, self._clock(), self._entropy, start)
+            opened = read_log(path, meta_fd)
+            assert opened is not None
+            return LogWriter(
+                path,
+                meta_fd,
+                opened,
+                durable=True,
+                interval_ns=0,
+                segment_bytes=segment_bytes,
+                clock=self._clock,
+                entropy=self._entropy,
+            )
+        except BaseException:
+            files.close(meta_fd)
+            raise
+
+    def reset(self, first_lsn: int, prev_term: int, term: int, log_id: bytes | None) -> None:
+        """Empties the log, which then begins at `first_lsn` behind an entry of `prev_term`, in one
+        change; durable at return. In a replicated log everything before counts as committed.
+
+        Raises:
+            OptionError: the term is lower than the log's, or than `prev_term`, or no lsn.
+            LogFullError: no space; nothing changed.
+            LogPoisonedError, ClosedLogError
+        """
+        with self._changing(), self._frozen():
+            if not 1 <= first_lsn <= LSN_MAX or not 0 <= prev_term <= term:
+                raise OptionError(f"a log cannot begin at {first_lsn} after term {prev_term}")
+            if _checked_term(term) < self.meta.term:
+                raise OptionError(f"the term is {self.meta.term} and cannot become {term}")
+            meta = replace(
+                self.meta,
+                log_id=log_id or self.meta.log_id,
+                term=term,
+                first_lsn=first_lsn,
+                prev_term=prev_term,
+                epoch=self.meta.epoch + 1,
+            )
+            self._replace_tail(first_lsn, self._limit_at, meta, restart=True)
 
     def abandon(self) -> None:
         """In a child made by fork: lets go of the descriptors, and so of the lock, which would

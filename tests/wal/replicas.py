@@ -1,0 +1,36 @@
+"""Logs that hold each other's entries, for the tests of what replication needs of the log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from walstore import FileWALManager
+from walstore.wal.writing import Replicated
+
+__all__ = ["ReplicatedLog", "copy_all", "replicated"]
+
+
+class ReplicatedLog(FileWALManager):
+    """A log whose entries are shown once they are committed."""
+
+    def __init__(self, path: Any, *, replicated: Replicated | None = None, **options: Any) -> None:
+        self._replicated = replicated or Replicated()
+        super().__init__(path, **options)
+
+
+def replicated(path: Any, next_term: Callable[[int], int] | None = None, **options: Any) -> Any:
+    """Opens one."""
+    given = Replicated(next_term=next_term) if next_term else None
+    return ReplicatedLog(path, replicated=given, **options)
+
+
+def copy_all(source: Any, target: Any, bytes_max: int = 1 << 16) -> int:
+    """Brings what `target` lacks over from `source`, as replication does; returns the calls."""
+    reader, calls = source._record_reader(), 0
+    target._adopt_term(source.term)
+    while target.last_lsn < source._written_lsn:
+        records = reader.read(target.last_lsn + 1, bytes_max, source._written_lsn)
+        assert target._submit_records(records) == records.last_lsn
+        calls += 1
+    return calls
