@@ -6,14 +6,13 @@ header and of every body, and says who sends what when.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
-from xxhash import xxh3_64
+from xxhash import xxh3_64, xxh3_64_intdigest
 
 from walstore.limits import LSN_MAX
 from walstore.replication.errors import CloseCode, MessageError
@@ -298,14 +297,6 @@ def is_node_id(name: str) -> bool:
     return name.isprintable() and 0 < len(name.encode(errors="replace")) <= NODE_ID_BYTES_MAX
 
 
-def _checksum(mark: bytes | memoryview, *parts: bytes | memoryview) -> int:
-    """XXH3 over all but the checksum: the mark seeds what covers the rest."""
-    digest = xxh3_64(seed=int.from_bytes(mark, "little"))
-    for part in parts:
-        digest.update(part)
-    return digest.intdigest()
-
-
 # ---- encoding ----
 
 
@@ -357,10 +348,13 @@ def encode(message: ReplicationMessage, key: bytes | None = None) -> bytes:
         0,
     )
     head = b"".join((rest, source, target, fields))
-    head = b"".join((mark, _CHECKSUM.pack(_checksum(mark, head, bulk)), head))
+    # XXH3 over all but the checksum: the mark seeds what covers the rest.
+    digest = xxh3_64(head, seed=int.from_bytes(mark, "little"))
+    digest.update(bulk)
+    head = b"".join((mark, _CHECKSUM.pack(digest.intdigest()), head))
     if key is None:
         return b"".join((head, bulk)) if bulk else head
-    mac = hmac.new(key, head, hashlib.sha256)
+    mac = hmac.new(key, head, "sha256")
     mac.update(bulk)
     return b"".join((head, bulk, mac.digest()))
 
@@ -493,7 +487,7 @@ def _authenticated(data: bytes | memoryview, key: bytes) -> memoryview:
     """The message without its MAC, which must be good."""
     view = memoryview(data)
     signed, mac = view[:-MAC_BYTES], view[-MAC_BYTES:]
-    good = hmac.compare_digest(hmac.new(key, signed, hashlib.sha256).digest(), mac)
+    good = hmac.compare_digest(hmac.new(key, signed, "sha256").digest(), mac)
     _require(good, "MAC does not match")
     return signed
 
@@ -523,7 +517,8 @@ def decode(
     view = memoryview(data) if key is None else _authenticated(data, key)
     (checksum,) = _CHECKSUM.unpack_from(view, _CHECKSUM_AT)
     tail = view[_REST_AT:]
-    _require(checksum == _checksum(view[:_CHECKSUM_AT], tail), "checksum does not match")
+    seed = int.from_bytes(view[:_CHECKSUM_AT], "little")
+    _require(checksum == xxh3_64_intdigest(tail, seed), "checksum does not match")
     decoder = _DECODERS.get(number)
     if decoder is None or flags & ~_FLAGS.get(number, 0):
         raise MessageError(f"message type {number} with flags {flags} is not known")
