@@ -41,6 +41,7 @@ enum {
     WALCORE_NO_MEMORY = -7,
     WALCORE_REFUSED = -8,   /* a payload, batch or kind outside its limits */
     WALCORE_TRUNCATED = -9, /* the entry is not, or no longer, in the log */
+    WALCORE_NOT_LEADER = -10, /* users may not append to this log now */
 };
 
 /* How far an entry must have come before a waiting call returns. Committed: durable here, and the
@@ -192,6 +193,7 @@ int walcore_writer_attach(walcore_writer *w, int fd, uint32_t seed, uint64_t nex
 int walcore_writer_index_load(walcore_writer *w, const uint32_t *pairs, size_t count);
 void walcore_writer_set_limit(walcore_writer *w, uint64_t limit_at);
 void walcore_writer_prefer(walcore_writer *w, uint64_t bytes, int64_t timeout_ns);
+void walcore_accept_appends(walcore_writer *w, int accept);
 void walcore_writer_set_term(walcore_writer *w, uint64_t term);
 
 int64_t walcore_submit(walcore_writer *w, uint64_t generation, const uint8_t *payload,
@@ -219,6 +221,7 @@ uint64_t walcore_durable_lsn(walcore_writer *w);
 uint64_t walcore_committed_lsn(walcore_writer *w);
 uint64_t walcore_visible_lsn(walcore_writer *w);
 uint64_t walcore_written_lsn(walcore_writer *w);
+uint64_t walcore_unsynced_bytes(walcore_writer *w);
 void walcore_writer_status(walcore_writer *w, walcore_status *out);
 int walcore_notify_open(walcore_writer *w, int fd);
 void walcore_notify_close(walcore_writer *w, int slot);

@@ -89,6 +89,7 @@ struct walcore_writer {
     int syncing; /* a leader is in fdatasync */
     int marking; /* somebody writes the commit mark */
     int frozen;  /* the segment is being changed */
+    int turns_users_away; /* only another log's entries are taken, and those that begin a term */
     uint64_t preferred_bytes; /* a segment was made for an entry this large: it comes first */
     uint64_t preferred_until_ns;
     int stopping;
@@ -470,9 +471,10 @@ static int grow(staging *buffer, size_t bytes) {
 /* Makes room for `bytes` in the filling buffer; waits for the disk when both are full. The
  * result is the buffer, with the mutex held, or NULL and a refusal. */
 static staging *claim(walcore_writer *w, uint64_t generation, uint64_t bytes, size_t records,
-                      int64_t *why) {
+                      int from_user, int64_t *why) {
     for (;;) {
         *why = refusal(w, generation);
+        if (!*why && from_user && w->turns_users_away) *why = WALCORE_NOT_LEADER;
         if (*why) return NULL;
         if (w->frozen) {
             pthread_cond_wait(&w->changed, &w->mutex);
@@ -541,7 +543,8 @@ static uint64_t stamp(uint64_t timestamp_ns) {
 static int64_t stage_one(walcore_writer *w, uint64_t generation, const uint8_t *payload,
                          size_t bytes, uint64_t timestamp_ns, uint16_t kind) {
     int64_t why;
-    staging *buffer = claim(w, generation, walcore_record_bytes(bytes), 1, &why);
+    staging *buffer = claim(w, generation, walcore_record_bytes(bytes), 1,
+                            kind != WALCORE_KIND_TERM, &why);
     if (!buffer) return why;
     int64_t lsn = (int64_t)w->next_lsn;
     walcore_entry entry = {
@@ -626,7 +629,7 @@ int64_t walcore_append_many(walcore_writer *w, const uint8_t *joined, const uint
     timestamp_ns = stamp(timestamp_ns);
     pthread_mutex_lock(&w->mutex);
     int64_t first;
-    staging *buffer = claim(w, w->generation, total, count, &first);
+    staging *buffer = claim(w, w->generation, total, count, 1, &first);
     if (buffer) {
         first = (int64_t)w->next_lsn;
         for (size_t i = 0; i < count; i++) {
@@ -705,7 +708,7 @@ int64_t walcore_submit_records(walcore_writer *w, const uint8_t *records, uint64
         const uint8_t *rest = records + *taken;
         size_t count = 0;
         uint64_t fit = bytes_that_fit(w, rest, bytes - *taken, &count);
-        staging *buffer = claim(w, w->generation, fit, count, &lsn);
+        staging *buffer = claim(w, w->generation, fit, count, 0, &lsn);
         if (buffer && !follows(w, rest, fit)) {
             lsn = WALCORE_REFUSED;
             buffer = NULL;
@@ -800,7 +803,7 @@ walcore_writer *walcore_writer_new(int level, uint64_t interval_ns, int watermar
 void walcore_writer_commits(walcore_writer *w, uint64_t committed_lsn, uint64_t mark_at) {
     w->committed_lsn = committed_lsn;
     w->mark_at = mark_at;
-    if (w->level == WALCORE_LEVEL_DURABLE) w->level = WALCORE_LEVEL_COMMITTED;
+    w->turns_users_away = 1;
 }
 
 /* Starts the flusher. Signals are left to the interpreter's threads. */
@@ -944,6 +947,13 @@ void walcore_writer_prefer(walcore_writer *w, uint64_t bytes, int64_t timeout_ns
     pthread_mutex_unlock(&w->mutex);
 }
 
+/* Lets users append, or turns them away: once this returns, none gets an lsn any more. */
+void walcore_accept_appends(walcore_writer *w, int accept) {
+    pthread_mutex_lock(&w->mutex);
+    w->turns_users_away = !accept;
+    pthread_mutex_unlock(&w->mutex);
+}
+
 void walcore_writer_set_term(walcore_writer *w, uint64_t term) {
     pthread_mutex_lock(&w->mutex);
     if (term > w->term) w->term = term;
@@ -1009,6 +1019,14 @@ uint64_t walcore_written_lsn(walcore_writer *w) {
     uint64_t lsn = w->written_lsn;
     pthread_mutex_unlock(&w->mutex);
     return lsn;
+}
+
+/* Bytes of this segment that are accepted and not on the disk yet. */
+uint64_t walcore_unsynced_bytes(walcore_writer *w) {
+    pthread_mutex_lock(&w->mutex);
+    uint64_t bytes = w->tail_at - w->durable_at;
+    pthread_mutex_unlock(&w->mutex);
+    return bytes;
 }
 
 void walcore_writer_status(walcore_writer *w, walcore_status *out) {

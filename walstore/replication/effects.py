@@ -9,6 +9,7 @@ AppendTermEntry and AppendRecords return before the disk has what they wrote.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from walstore.replication.entries import Batch
 from walstore.replication.message import (
@@ -159,7 +160,7 @@ class RoleChanged:
     """The node leads, follows, or knows no leader, in this term. What was submitted as a leader
     and is not committed has an unknown fate when it leads no longer."""
 
-    role: str
+    role: Literal["leader", "follower"]
     term: int
     leader_id: str | None
 

@@ -102,6 +102,7 @@ class UnreachableError(ReplicationError, ConnectionError):
         self.reason = reason
         super().__init__(f"{node_id} did not answer at {url} within {timeout_s:g} s: {reason}")
 
+
 class NotLeaderError(ReplicationError):
     """Only the leader writes; nothing was appended.
 

@@ -58,4 +58,6 @@ class Samples:
         first_missing = bisect.bisect_right(self._lsns, lsn)
         at = min(first_missing, len(self._lsns) - 1)
         held = self._bytes[first_missing - 1] if first_missing else 0
-        return Lag(last_lsn - lsn, max(0, self._bytes[-1] - held), max(0.0, now_ms - self._times[at]))
+        return Lag(
+            last_lsn - lsn, max(0, self._bytes[-1] - held), max(0.0, now_ms - self._times[at])
+        )

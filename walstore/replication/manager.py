@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
-from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from functools import partial
 from typing import Any, Literal
 
 from walstore._native import lib
-from walstore.errors import CommitTimeoutError, NotALogError, OptionError, WALStoreError
+from walstore.errors import (
+    CommitTimeoutError,
+    LSNOutOfRangeError,
+    NotALogError,
+    OptionError,
+    WALStoreError,
+)
 from walstore.replication.acks import Acks, AcksOption, Receipt, Stage, parse_acks
 from walstore.replication.background import Background
 from walstore.replication.errors import (
@@ -20,16 +25,23 @@ from walstore.replication.errors import (
     ReplicationTimeoutError,
     TooFewNodesError,
 )
-from walstore.replication.join import ask_cluster_id
+from walstore.replication.events import ReplicationEvent
+from walstore.replication.joining import ask_cluster_id
+from walstore.replication.log import NodeLog
 from walstore.replication.message import is_node_id
-from walstore.replication.network import NetworkOptions
+from walstore.replication.network import NetworkManager
+from walstore.replication.options import NetworkOptions, ReplicationOptions
 from walstore.replication.security import TLS, Security
+from walstore.replication.snapshots import Snapshots
 from walstore.replication.status import NodeStatus
-from walstore.replication.streaming import ReplicationOptions, Snapshots, WALReplicationManager
-from walstore.replication.term import next_term_of
+from walstore.replication.streaming import WALReplicationManager
+from walstore.replication.terms import next_term, term_bits
+from walstore.replication.waiting import Deadlines
+from walstore.wal.arguments import checked_lsn
 from walstore.wal.commit import Commit
-from walstore.wal.manager import FileWALManager, Payload, SyncPolicy
+from walstore.wal.manager import FileWALManager, Payload
 from walstore.wal.record import DATA
+from walstore.wal.writing import Replicated
 
 __all__ = ["ReplicatedCommit", "ReplicationWALManager"]
 
@@ -84,7 +96,7 @@ class ReplicatedCommit(Commit):
 
     def _wait_for_acks(self, timeout_s: float) -> int:
         deadline = time.monotonic() + timeout_s
-        future = self._node._watch(self.lsn, self.acks, self.stage)
+        future = self._node._streaming.watch(self.lsn, self.acks, self.stage)
         try:
             self._group.wait(self._generation, self.lsn, lib.WALCORE_LEVEL_DURABLE, timeout_s)
             future.result(max(0.0, deadline - time.monotonic()))
@@ -96,27 +108,29 @@ class ReplicatedCommit(Commit):
 
     def __await__(self) -> Generator[Any, None, int]:
         node = self._node
-        if node._is_usual(self.acks, self.stage):
-            yield from node._committed_future(self).__await__()
-        else:
+        if not node._is_usual(self.acks, self.stage):
             yield from self._acked().__await__()
+        elif not self.done():
+            yield from node._committed_future(self).__await__()
         return self.lsn
 
     async def _acked(self) -> None:
-        future = asyncio.wrap_future(self._node._watch(self.lsn, self.acks, self.stage))
+        future = asyncio.wrap_future(self._node._streaming.watch(self.lsn, self.acks, self.stage))
         try:
             async with asyncio.timeout(self._node.timeout_s):
-                await self._group.waker().future(
-                    self._generation, self.lsn, lib.WALCORE_LEVEL_DURABLE
-                )
                 await future
         except TimeoutError:
-            raise self._timeout(self._node.timeout_s) from None
+            raise self._late() from None
         finally:
             future.cancel()
 
+    def _late(self) -> ReplicationTimeoutError:
+        return self._timeout(self._node.timeout_s)
+
     def _timeout(self, timeout_s: float) -> ReplicationTimeoutError:
-        return ReplicationTimeoutError(self.receipt, str(self.acks), self.stage, timeout_s)
+        return ReplicationTimeoutError(
+            self.receipt, str(self.acks), self.stage.name.lower(), timeout_s
+        )
 
 
 class ReplicationWALManager(FileWALManager):
@@ -144,8 +158,7 @@ class ReplicationWALManager(FileWALManager):
             16 bytes.
         tls: certificates instead, with the node id in each.
         insecure: allows neither, off loopback.
-        sync, segment_bytes, sync_interval_ms, clock, entropy: as of FileWALManager. Followers
-            acknowledge what is on their disks, whatever the policy.
+        segment_bytes, clock, entropy: as of FileWALManager.
         snapshots: where the application's snapshots come from and go to; see Snapshots.
         options, network: timings and limits.
 
@@ -172,59 +185,53 @@ class ReplicationWALManager(FileWALManager):
         secret: bytes | None = None,
         tls: TLS | None = None,
         insecure: bool = False,
-        sync: SyncPolicy = "always",
         segment_bytes: int = 64 << 20,
-        sync_interval_ms: int = 50,
         snapshots: Snapshots | None = None,
         options: ReplicationOptions | None = None,
         network: NetworkOptions | None = None,
         clock: Callable[[], int] = time.time_ns,
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        members = _members(node_id, peers)
+        members = _members(node_id, peers or {})
         self.node_id = node_id
-        self.timeout_s = _checked_timeout(timeout_s)
         self.acks = parse_acks(acks, members)
-        self._stage: Stage = "durable"
+        self.timeout_s = _checked_timeout(timeout_s)
         if too_few not in ("wait", "refuse"):
             raise OptionError(f"too_few is 'wait' or 'refuse', not {too_few!r}")
         if role not in ("leader", "follower"):
             raise OptionError(f"role is 'leader' or 'follower', not {role!r}")
+        self._members = members
         self._too_few = too_few
-        self._deadlines = Deadlines()
-        security = Security(secret=secret, tls=tls, insecure=insecure)
-        network = network or NetworkOptions()
-        is_new = not _is_log(path)
-        cluster_id = None
-        if is_new and role == "follower":
-            cluster_id = ask_cluster_id(node_id, peers or {}, security, network)
-        self._origin = Origin(log_id=cluster_id, next_term=next_term_of(node_id), replicated=True)
-        super().__init__(
-            path,
-            sync=sync,
-            segment_bytes=segment_bytes,
-            sync_interval_ms=sync_interval_ms,
+        self._deadlines: dict[asyncio.AbstractEventLoop, Deadlines] = {}
+        urls = {node: url for node, url in (peers or {}).items() if url}
+        make_network = partial(
+            NetworkManager,
+            node_id,
+            listen=listen,
+            peers=urls,
+            security=Security(secret, tls, insecure),
+            options=network or NetworkOptions(),
             clock=clock,
             entropy=entropy,
         )
+        times = options or ReplicationOptions()
+        is_new = not _is_log(path)
+        log_id = None
+        if is_new and role == "follower":
+            log_id = ask_cluster_id(make_network, urls, times.join_timeout_ms / 1000)
+        self._replicated = Replicated(log_id, partial(next_term, node_id=node_id))
+        super().__init__(path, segment_bytes=segment_bytes, clock=clock, entropy=entropy)
         try:
             self._streaming = WALReplicationManager(
-                self,
+                NodeLog(self),
                 node_id=node_id,
                 members=members,
                 acks=self.acks,
                 wants_to_lead=role == "leader",
                 makes_cluster=role == "leader" and is_new,
-                network=partial(
-                    NetworkManager,
-                    node_id,
-                    listen=listen,
-                    peers={node: url for node, url in (peers or {}).items() if url},
-                    security=security,
-                    options=network,
-                    clock=clock,
-                ),
-                options=options or ReplicationOptions(),
+                network=make_network,
+                urls=urls,
+                options=times,
                 snapshots=snapshots,
             )
             self._background = Background(self._streaming, f"walstore-{node_id}")
@@ -269,7 +276,7 @@ class ReplicationWALManager(FileWALManager):
         return self._streaming.call(self._streaming.status)
 
     def receipt(self, lsn: int) -> Receipt:
-        """Which nodes are known to hold an entry, and at which stage. A follower knows of itself."""
+        """Which nodes are known to hold an entry, and at which stage; the leader knows."""
         return self._streaming.receipt(lsn)
 
     def subscribe(self, callback: Callable[[ReplicationEvent], None]) -> Callable[[], None]:
@@ -328,7 +335,9 @@ class ReplicationWALManager(FileWALManager):
         deadline = time.monotonic() + limit_s
         while not self._await_entry(lsn):
             if time.monotonic() >= deadline:
-                raise ReplicationTimeoutError(self.receipt(lsn), str(self.acks), "committed", limit_s)
+                raise ReplicationTimeoutError(
+                    self.receipt(lsn), str(self.acks), "committed", limit_s
+                )
 
     # ---- writing: the leader's alone ----
 
@@ -338,7 +347,7 @@ class ReplicationWALManager(FileWALManager):
         *,
         kind: int = DATA,
         acks: AcksOption | None = None,
-        stage: Stage = "durable",
+        stage: Stage = Stage.DURABLE,
         timeout_s: float | None = None,
     ) -> int:
         """Appends an entry and returns its lsn when it is on as many nodes as asked.
@@ -347,8 +356,8 @@ class ReplicationWALManager(FileWALManager):
             payload, kind: as FileWALManager.append.
             acks: by default the node's. An append that asks for fewer returns earlier; no reader
                 is shown the entry before the node's own policy holds.
-            stage: how far the entry must have come there: "received", in memory; "durable", on
-                disk; "applied", as their applications say.
+            stage: how far the entry must have come there: Stage.RECEIVED, in memory;
+                Stage.DURABLE, on disk; Stage.APPLIED, as their applications say.
             timeout_s: by default the node's.
 
         Raises:
@@ -365,7 +374,7 @@ class ReplicationWALManager(FileWALManager):
         *,
         kind: int = DATA,
         acks: AcksOption | None = None,
-        stage: Stage = "durable",
+        stage: Stage = Stage.DURABLE,
         timeout_s: float | None = None,
     ) -> range:
         """Appends a batch, whole or not at all on every node; otherwise as `append`."""
@@ -382,7 +391,7 @@ class ReplicationWALManager(FileWALManager):
         *,
         kind: int = DATA,
         acks: AcksOption | None = None,
-        stage: Stage = "durable",
+        stage: Stage = Stage.DURABLE,
     ) -> ReplicatedCommit:
         """Accepts an entry and returns at once; the commit tells when it is where `acks` asks.
 
@@ -428,16 +437,72 @@ class ReplicationWALManager(FileWALManager):
 
     def _ready(self, acks: AcksOption | None) -> Acks:
         """Raises unless an append may be tried now; returns whom to wait for."""
-        wanted = self.acks if acks is None else self._streaming.acks_of(acks)
-        if not self._streaming.leading:
-            self._writable()
-            self._streaming.await_leadership(self.timeout_s)
+        wanted = self.acks if acks is None else parse_acks(acks, self._members)
         if self._too_few == "refuse":
             there = (self.node_id, *self.connected)
-            if not wanted.possible(there):
+            if not wanted.reached(dict.fromkeys(there, 1), self.node_id):
                 raise TooFewNodesError(str(wanted), there)
         return wanted
 
+    def _again(self, rc: int, payload_bytes: int, need_bytes: int, kind: int) -> None:
+        """As FileWALManager._again; a node that is to lead and does not yet is waited for."""
+        if rc != lib.WALCORE_NOT_LEADER:
+            super()._again(rc, payload_bytes, need_bytes, kind)
+        elif not self._streaming.wait_to_lead(self.timeout_s):
+            leader_id = self.leader_id if self.leader_id != self.node_id else None
+            raise NotLeaderError(self.node_id, leader_id, self._streaming.url_of(leader_id))
+
     def _is_usual(self, acks: Acks, stage: Stage) -> bool:
         """Whether the log's own group commit knows when these hold."""
-        return stage == "durable" and acks is self.acks
+        return stage is Stage.DURABLE and acks == self.acks
+
+    def _committed_future(self, commit: ReplicatedCommit) -> asyncio.Future[None]:
+        """A future in the running loop that is done when the entry is committed."""
+        assert self._group is not None
+        waker = self._group.waker()
+        future = waker.future(commit._generation, commit.lsn)
+        deadlines = self._deadlines.get(waker.loop)
+        if deadlines is None:
+            self._deadlines = {
+                loop: known for loop, known in self._deadlines.items() if not loop.is_closed()
+            }
+            deadlines = self._deadlines[waker.loop] = Deadlines(waker.loop)
+        deadlines.add(future, self.timeout_s, commit._late)
+        return future
+
+
+def _members(node_id: str, peers: Mapping[str, str | None]) -> frozenset[str]:
+    """All nodes, checked.
+
+    Raises:
+        OptionError: a name cannot be one, or two of them could choose the same term.
+    """
+    for name in (node_id, *peers):
+        if not isinstance(name, str) or not is_node_id(name):
+            raise OptionError(f"a node id is a printable name of at most 64 bytes, not {name!r}")
+    if node_id in peers:
+        raise OptionError(f"{node_id} is given as a peer of itself")
+    bits: dict[int, str] = {}
+    for name in sorted({node_id, *peers}):
+        other = bits.setdefault(term_bits(name), name)
+        if other != name:
+            raise OptionError(
+                f"nodes {other} and {name} could choose the same term: rename one of them"
+            )
+    return frozenset(bits.values())
+
+
+def _checked_timeout(timeout_s: float) -> float:
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)) or not timeout_s > 0:
+        raise OptionError(f"timeout_s is a positive number of seconds, not {timeout_s!r}")
+    return timeout_s
+
+
+def _is_log(path: str | os.PathLike[str]) -> bool:
+    try:
+        FileWALManager(path, read_only=True).close()
+    except NotALogError:
+        return False
+    except WALStoreError:
+        return True  # opening it to write says what ails it
+    return True

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
@@ -29,7 +30,12 @@ from walstore.replication.lag import Samples
 from walstore.replication.log import NodeLog
 from walstore.replication.message import ReplicationMessage, WalEntry
 from walstore.replication.metrics import PeerMetrics
-from walstore.replication.network import NetworkEvent, NetworkManager, NodeConnected, NodeDisconnected
+from walstore.replication.network import (
+    NetworkEvent,
+    NetworkManager,
+    NodeConnected,
+    NodeDisconnected,
+)
 from walstore.replication.options import ReplicationOptions
 from walstore.replication.receiving import Joiner, records_from
 from walstore.replication.sending import Sender
@@ -93,9 +99,7 @@ class WALReplicationManager:
             heartbeat_ms=options.heartbeat_ms,
             commit_delay_ms=options.commit_delay_ms,
         )
-        self.core = Core(
-            node_id, members, log, log.term, log.committed_lsn, acks, core_options
-        )
+        self.core = Core(node_id, members, log, log.term, log.committed_lsn, acks, core_options)
         self.network = network(
             cluster_id=lambda: log.cluster_id,
             term=lambda: self.core.term,
@@ -123,6 +127,7 @@ class WALReplicationManager:
         self._truncate_to = 0
         self._maintenance: asyncio.Task[None] | None = None
         self.leading = False
+        self._leads = threading.Event()
         self.error: Exception | None = None
         self._handlers: dict[type, Callable[[Any], None]] = {
             effects.AppendRecords: self._append_records,
@@ -338,8 +343,9 @@ class WALReplicationManager:
 
     def _begin_to_lead(self) -> None:
         """The term entry is durable, and everything before it."""
-        self.leading = True
         self._log.accept_appends(True)
+        self.leading = True
+        self._leads.set()
         self._effects.extend(self.core.written())
         self._effects.extend(self.core.durable(_now_ms()))
         self._arm_watches()
@@ -371,11 +377,16 @@ class WALReplicationManager:
     def _role_changed(self, effect: effects.RoleChanged) -> None:
         if effect.role != "leader":
             self.leading = False
+            self._leads.clear()
             self._log.accept_appends(False)
             self._sender.clear()
         self._role_since_ms = _now_ms()
         logger.info(
-            "%s: %s in term %d, leader %s", self._node_id, effect.role, effect.term, effect.leader_id
+            "%s: %s in term %d, leader %s",
+            self._node_id,
+            effect.role,
+            effect.term,
+            effect.leader_id,
         )
         self._tell(RoleChanged(effect.role, effect.term, effect.leader_id))
 
@@ -409,6 +420,12 @@ class WALReplicationManager:
     def leader_id(self) -> str | None:
         """Who leads, as far as is known. From any thread."""
         return self.core.leader_id
+
+    def wait_to_lead(self, timeout_s: float) -> bool:
+        """Whether this node leads, or comes to lead in time, as it was told to. From any thread."""
+        return self.leading or (
+            self._wants_to_lead and self._leads.wait(timeout_s) and self.leading
+        )
 
     async def promote(self, force: bool, timeout_s: float) -> int:
         """Asks for votes, or leads without; returns the term.
@@ -489,7 +506,9 @@ class WALReplicationManager:
         last_lsn, now_ms = self._log.last_lsn, _now_ms()
         if progress is None:
             return last_lsn + 1
-        gone_ms = 0.0 if progress.connected else now_ms - self._seen_ms.get(node, self._role_since_ms)
+        gone_ms = (
+            0.0 if progress.connected else now_ms - self._seen_ms.get(node, self._role_since_ms)
+        )
         behind = self._samples.lag(progress.matched_lsn, last_lsn, now_ms)
         options = self._options
         if gone_ms > options.retention_s * 1000 or behind.bytes > options.retention_bytes:
@@ -593,7 +612,9 @@ class WALReplicationManager:
             acks=str(self._acks),
             since_s=(now_ms - self._role_since_ms) / 1000,
             error=str(self.error or ""),
-            peers=tuple(self._peer_status(node) for node in sorted(self._members - {self._node_id})),
+            peers=tuple(
+                self._peer_status(node) for node in sorted(self._members - {self._node_id})
+            ),
         )
 
     def _peer_status(self, node: str) -> PeerStatus:

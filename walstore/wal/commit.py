@@ -315,7 +315,7 @@ class _LoopWaker:
 
     def __init__(self, group: GroupCommit, loop: asyncio.AbstractEventLoop) -> None:
         self._group = group
-        self._loop = loop
+        self.loop = loop
         # A heap of (lsn, order, generation, future): awaited in any order, due in that of the lsn.
         self._pending: list[tuple[int, int, int, asyncio.Future[None]]] = []
         self._order = 0
@@ -325,7 +325,7 @@ class _LoopWaker:
 
     def future(self, generation: int, lsn: int) -> asyncio.Future[None]:
         """A future that is done when the entry is durable, and committed in a replicated log."""
-        future = self._loop.create_future()
+        future = self.loop.create_future()
         fate = lib.walcore_fate_of(self._group.raw, generation, lsn)
         if fate:  # another entry has its lsn by now, or will
             _fail(future, self._group.error(fate, lsn))
@@ -343,7 +343,7 @@ class _LoopWaker:
         lsn, _order, generation, _future = self._pending[0]
         self._armed_lsn = lsn
         if self._slot.arm(generation, lsn, lib.WALCORE_LEVEL_COMMITTED):
-            self._loop.call_soon(self._resolve)
+            self.loop.call_soon(self._resolve)
 
     def _resolve(self) -> None:
         """Settles every future whose outcome is known, then asks to be woken for the next."""
@@ -396,18 +396,18 @@ class _LoopWaker:
     def detach(self) -> None:
         """Lets go of the loop; what is still pending there fails, since the log is closed. Futures
         are touched in their loop's thread only, and of a closed loop nobody waits for them."""
-        if self._loop.is_closed():
+        if self.loop.is_closed():
             self._slot.release()
             return
         try:
-            here = asyncio.get_running_loop() is self._loop
+            here = asyncio.get_running_loop() is self.loop
         except RuntimeError:
             here = False
         if here:
             self._leave_loop()
             return
         try:
-            self._loop.call_soon_threadsafe(self._leave_loop)
+            self.loop.call_soon_threadsafe(self._leave_loop)
         except RuntimeError:  # closed just now
             self._slot.release()
 
