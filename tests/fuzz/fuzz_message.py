@@ -7,7 +7,15 @@ import struct
 from xxhash import xxh3_64_intdigest
 
 from walstore.replication.errors import CloseCode, MessageError
-from walstore.replication.message import Entries, decode, encode, is_node_id
+from walstore.replication.message import (
+    Challenge,
+    Hello,
+    SnapshotPart,
+    WalEntry,
+    decode,
+    encode,
+    is_node_id,
+)
 
 __all__ = ["one_input"]
 
@@ -26,14 +34,14 @@ def one_input(data: bytes) -> None:
         _check_refusal(error, data)
         return
     assert encode(message) == data
-    assert is_node_id(message.source)
-    assert not message.target or is_node_id(message.target)
     assert choice & 1 or len(data) > REST_AT
-    if isinstance(message.body, Entries):
-        entries = message.body.entries
-        first_lsn = entries[0].lsn
-        assert [entry.lsn for entry in entries] == [*range(first_lsn, first_lsn + len(entries))]
-        assert all(entry.kind and entry.term for entry in entries)
+    nameless = isinstance(message.body, Hello | Challenge)
+    for name in (message.source, message.target):
+        assert name == "" if nameless else is_node_id(name)
+    if isinstance(message.body, WalEntry):
+        assert message.body.records or not message.body.more
+    if isinstance(message.body, SnapshotPart):
+        assert message.body.at + len(message.body.data) <= message.body.total_bytes
 
 
 def _check_refusal(error: MessageError, data: bytes) -> None:
@@ -45,7 +53,7 @@ def _fixed(data: bytes, choice: int) -> bytes:
     if len(data) < REST_AT:
         return data
     if choice & 1:
-        data = b"WREP\x01\x00" + data[6:7] + b"\0" + data[8:]
+        data = b"WREP\x02\x00" + data[6:7] + bytes([data[7] & 3]) + data[8:]
     if choice & 2:
         checksum = xxh3_64_intdigest(data[REST_AT:], seed=int.from_bytes(data[:8], "little"))
         data = data[:8] + struct.pack("<Q", checksum) + data[REST_AT:]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.replication.nodes import Nodes
+if TYPE_CHECKING:
+    from tests.replication.nodes import Nodes
+
 
 HERE = Path(__file__).parent
 
@@ -21,6 +24,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[Nodes]:
     """Starts nodes on directories of their own."""
+    from tests.replication.nodes import Nodes
+
     nodes = Nodes(tmp_path)
     yield nodes
     nodes.close()
