@@ -163,7 +163,8 @@ class WALReplicationManager:
         self._durable = self._log.watch(lib.WALCORE_LEVEL_DURABLE, self._on_durable)
         self.network.subscribe(self._on_network)
         await self.network.start()
-        self._arm_watches()
+        self._written.arm(self._log.written_lsn + 1)
+        self._durable.arm(self._log.durable_lsn + 1)
         if self._makes_cluster:
             await self.promote(force=True, timeout_s=_MAKE_TIMEOUT_S)
         self._maintenance = self.loop.create_task(self._maintain())
@@ -269,9 +270,13 @@ class WALReplicationManager:
         self._tell(event)
 
     def _on_written(self) -> None:
+        # Armed before the core looks: what comes in between wakes once more. Each watch is armed
+        # by its own callback only, or a wake that is on its way would be taken for one too early.
+        self._written.arm(self._log.written_lsn + 1)
         self._look_at_log(self.core.written)
 
     def _on_durable(self) -> None:
+        self._durable.arm(self._log.durable_lsn + 1)
         self._look_at_log(lambda: self.core.durable(_now_ms()))
 
     def _look_at_log(self, thunk: Callable[[], list[Effect]]) -> None:
@@ -283,11 +288,6 @@ class WALReplicationManager:
         if self.leading:
             self._samples.note(self._log.last_lsn, self._log.bytes_written, _now_ms())
         self._input(thunk)
-        self._arm_watches()
-
-    def _arm_watches(self) -> None:
-        self._written.arm(self._log.written_lsn + 1)
-        self._durable.arm(self._log.durable_lsn + 1)
 
     def _arm_timer(self) -> None:
         due_ms = self.core.next_deadline_ms
@@ -346,9 +346,10 @@ class WALReplicationManager:
         self._log.accept_appends(True)
         self.leading = True
         self._leads.set()
+        if self._campaign is not None and not self._campaign.done():
+            self._campaign.set_result(self.core.term)
         self._effects.extend(self.core.written())
         self._effects.extend(self.core.durable(_now_ms()))
-        self._arm_watches()
 
     def _cut_diverged(self, effect: effects.CutDiverged) -> None:
         last_lsn = self._log.last_lsn
@@ -406,8 +407,6 @@ class WALReplicationManager:
     def _tell(self, event: ReplicationEvent) -> None:
         for callback in tuple(self._callbacks):
             callback(event)
-        if self._campaign is not None and self.leading and not self._campaign.done():
-            self._campaign.set_result(self.core.term)
 
     # ---- leading ----
 
