@@ -136,6 +136,17 @@ class _Lib:
         timestamp_ns: int,
         kind: int,
     ) -> int: ...
+    def walcore_append_within(
+        self,
+        w: _Pointer,
+        joined: _Pointer,
+        lengths: _Pointer,
+        count: int,
+        timestamp_ns: int,
+        kind: int,
+        timeout_ns: int,
+        outcome: _Pointer,
+    ) -> int: ...
     def walcore_submit_term(
         self, w: _Pointer, generation: int, payload: _Pointer, size: int, timestamp_ns: int
     ) -> int: ...

@@ -142,6 +142,12 @@ typedef struct {
     int32_t error;         /* errno of the last failure */
 } walcore_status;
 
+/* What became of an entry that was waited for. */
+typedef struct {
+    uint64_t generation;
+    int32_t rc; /* as of walcore_wait */
+} walcore_outcome;
+
 /* crc32c.c */
 void walcore_crc32c_init(void);
 uint32_t walcore_crc32c(uint32_t seed, const uint8_t *data, size_t bytes);
@@ -202,6 +208,9 @@ int64_t walcore_append(walcore_writer *w, const uint8_t *payload, size_t bytes,
                        uint64_t timestamp_ns, uint16_t kind);
 int64_t walcore_append_many(walcore_writer *w, const uint8_t *joined, const uint32_t *lengths,
                             size_t count, uint64_t timestamp_ns, uint16_t kind);
+int64_t walcore_append_within(walcore_writer *w, const uint8_t *joined, const uint32_t *lengths,
+                              size_t count, uint64_t timestamp_ns, uint16_t kind,
+                              int64_t timeout_ns, walcore_outcome *outcome);
 int64_t walcore_submit_term(walcore_writer *w, uint64_t generation, const uint8_t *payload,
                             size_t bytes, uint64_t timestamp_ns);
 int64_t walcore_submit_records(walcore_writer *w, const uint8_t *records, uint64_t bytes,

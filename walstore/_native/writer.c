@@ -616,6 +616,26 @@ int64_t walcore_submit_term(walcore_writer *w, uint64_t generation, const uint8_
     return submit(w, generation, payload, bytes, timestamp_ns, WALCORE_KIND_TERM);
 }
 
+static int64_t stage_batch(walcore_writer *w, const uint8_t *joined, const uint32_t *lengths,
+                           size_t count, uint64_t total, uint64_t timestamp_ns, uint16_t kind) {
+    int64_t first;
+    staging *buffer = claim(w, w->generation, total, count, 1, &first);
+    if (!buffer) return first;
+    first = (int64_t)w->next_lsn;
+    for (size_t i = 0; i < count; i++) {
+        walcore_entry entry = {
+            .term = w->term,
+            .timestamp_ns = timestamp_ns,
+            .payload_bytes = lengths[i],
+            .kind = kind,
+            .flags = i + 1 < count ? WALCORE_FLAG_MORE : 0,
+        };
+        stage(w, buffer, entry, joined);
+        joined += lengths[i];
+    }
+    return first;
+}
+
 /* Appends `count` payloads, laid end to end in `joined`, as one atomic batch. Returns the first
  * lsn. */
 int64_t walcore_append_many(walcore_writer *w, const uint8_t *joined, const uint32_t *lengths,
@@ -628,22 +648,32 @@ int64_t walcore_append_many(walcore_writer *w, const uint8_t *joined, const uint
     if (total > WALCORE_BATCH_BYTES_MAX || !is_users(kind)) return WALCORE_REFUSED;
     timestamp_ns = stamp(timestamp_ns);
     pthread_mutex_lock(&w->mutex);
-    int64_t first;
-    staging *buffer = claim(w, w->generation, total, count, 1, &first);
-    if (buffer) {
-        first = (int64_t)w->next_lsn;
-        for (size_t i = 0; i < count; i++) {
-            walcore_entry entry = {
-                .term = w->term,
-                .timestamp_ns = timestamp_ns,
-                .payload_bytes = lengths[i],
-                .kind = kind,
-                .flags = i + 1 < count ? WALCORE_FLAG_MORE : 0,
-            };
-            stage(w, buffer, entry, joined);
-            joined += lengths[i];
-        }
-        first = settle(w, first + (int64_t)count - 1, first);
+    int64_t first = stage_batch(w, joined, lengths, count, total, timestamp_ns, kind);
+    if (first > 0) first = settle(w, first + (int64_t)count - 1, first);
+    pthread_mutex_unlock(&w->mutex);
+    return first;
+}
+
+/* As walcore_append and walcore_append_many of a log that may wait for longer than a signal can: the
+ * result is the first lsn as soon as there is one; `outcome` says what became of it in the time
+ * given, and what to ask on with. */
+int64_t walcore_append_within(walcore_writer *w, const uint8_t *joined, const uint32_t *lengths,
+                              size_t count, uint64_t timestamp_ns, uint16_t kind,
+                              int64_t timeout_ns, walcore_outcome *outcome) {
+    uint64_t total = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (lengths[i] > WALCORE_PAYLOAD_BYTES_MAX) return WALCORE_REFUSED;
+        total += walcore_record_bytes(lengths[i]);
+    }
+    if (total > WALCORE_BATCH_BYTES_MAX || !is_users(kind)) return WALCORE_REFUSED;
+    timestamp_ns = stamp(timestamp_ns);
+    pthread_mutex_lock(&w->mutex);
+    int64_t first = stage_batch(w, joined, lengths, count, total, timestamp_ns, kind);
+    if (first > 0) {
+        uint64_t last = (uint64_t)first + count - 1;
+        outcome->generation = w->generation;
+        outcome->rc = advance_to(w, w->generation, last, WALCORE_LEVEL_COMMITTED,
+                                 deadline_of(timeout_ns));
     }
     pthread_mutex_unlock(&w->mutex);
     return first;

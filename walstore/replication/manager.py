@@ -84,27 +84,24 @@ class ReplicatedCommit(Commit):
             EntryTruncatedError: another leader's entry has its place.
             LogFullError, LogPoisonedError: as Commit.wait.
         """
-        node = self._node
-        limit_s = node.timeout_s if timeout_s is None else timeout_s
-        if not node._is_usual(self.acks, self.stage):
-            return self._wait_for_acks(limit_s)
-        try:
-            self._group.wait(self._generation, self.lsn, lib.WALCORE_LEVEL_COMMITTED, limit_s)
-        except CommitTimeoutError:
-            raise self._timeout(limit_s) from None
+        limit_s = self._node.timeout_s if timeout_s is None else timeout_s
+        self._wait(limit_s, limit_s)
         return self.lsn
 
-    def _wait_for_acks(self, timeout_s: float) -> int:
-        deadline = time.monotonic() + timeout_s
-        future = self._node._streaming.watch(self.lsn, self.acks, self.stage)
+    def _wait(self, left_s: float, limit_s: float) -> None:
+        deadline_s = time.monotonic() + left_s
+        usual = self._node._is_usual(self.acks, self.stage)
+        level = lib.WALCORE_LEVEL_COMMITTED if usual else lib.WALCORE_LEVEL_DURABLE
+        acked = None if usual else self._node._streaming.watch(self.lsn, self.acks, self.stage)
         try:
-            self._group.wait(self._generation, self.lsn, lib.WALCORE_LEVEL_DURABLE, timeout_s)
-            future.result(max(0.0, deadline - time.monotonic()))
+            self._group.wait(self._generation, self.lsn, level, left_s)
+            if acked is not None:
+                acked.result(max(0.0, deadline_s - time.monotonic()))
         except (CommitTimeoutError, FutureTimeoutError):
-            raise self._timeout(timeout_s) from None
+            raise self._timeout(limit_s) from None
         finally:
-            future.cancel()
-        return self.lsn
+            if acked is not None:
+                acked.cancel()
 
     def __await__(self) -> Generator[Any, None, int]:
         node = self._node
@@ -366,7 +363,7 @@ class ReplicationWALManager(FileWALManager):
                 receipt says what is known.
             Other errors: as FileWALManager.append.
         """
-        return self.submit(payload, kind=kind, acks=acks, stage=stage).wait(timeout_s)
+        return self._append([payload], kind, acks, stage, timeout_s)[0]
 
     def append_many(
         self,
@@ -378,12 +375,28 @@ class ReplicationWALManager(FileWALManager):
         timeout_s: float | None = None,
     ) -> range:
         """Appends a batch, whole or not at all on every node; otherwise as `append`."""
+        return self._append(payloads, kind, acks, stage, timeout_s)
+
+    def _append(
+        self,
+        payloads: Iterable[Payload],
+        kind: int,
+        acks: AcksOption | None,
+        stage: Stage,
+        timeout_s: float | None,
+    ) -> range:
         wanted = self._ready(acks)
-        lsns = super().append_many(payloads, kind=kind)
-        if lsns:
-            generation = self._writable().generation
-            ReplicatedCommit(self, generation, lsns[-1], wanted, stage).wait(timeout_s)
-        return lsns
+        parts = self._parts_of(payloads)
+        if not parts:
+            return self._no_entries()
+        limit_s = self.timeout_s if timeout_s is None else timeout_s
+        deadline_s = time.monotonic() + limit_s
+        usual = self._is_usual(wanted, stage)
+        first, last = self._append_within(parts, kind, limit_s if usual else 0.0)
+        if not (usual and last.done()):
+            commit = ReplicatedCommit(self, last._generation, last.lsn, wanted, stage)
+            commit._wait(max(0.0, deadline_s - time.monotonic()), limit_s)
+        return range(first, first + len(parts))
 
     def submit(
         self,

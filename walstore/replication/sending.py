@@ -27,6 +27,7 @@ logger = logging.getLogger("walstore.replication")
 
 _PLAIN_BYTES_MAX = MESSAGE_BYTES_MAX - 4096
 _RECENT_MAX = 8
+_READERS_MAX = 8
 
 
 class SentLog(Protocol):
@@ -79,7 +80,7 @@ class Sender:
         self._snapshots = snapshots
         self._throttle = throttle
         self._now_ms = now_ms
-        self._readers: dict[str, RecordReader] = {}
+        self._readers: OrderedDict[int, RecordReader] = OrderedDict()  # by where each is
         self._recent: OrderedDict[tuple[int, int], Records] = OrderedDict()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._outgoing: dict[str, Outgoing] = {}
@@ -126,14 +127,16 @@ class Sender:
         recent = self._recent.get(key)
         if recent is not None and (recent.last_lsn == to_lsn or len(recent.data) >= MESSAGE_BYTES):
             return recent
-        reader = self._readers.get(effect.node)
-        if reader is None:
-            reader = self._readers[effect.node] = self._log.reader()
+        reader = self._readers.pop(effect.from_lsn, None) or self._log.reader()
         records = reader.read(effect.from_lsn, effect.bytes_max, to_lsn)
-        self._recent[key] = records
-        self._recent.move_to_end(key)
-        if len(self._recent) > _RECENT_MAX:
-            self._recent.popitem(last=False)
+        self._readers[records.last_lsn + 1] = reader
+        if len(self._readers) > _READERS_MAX:
+            self._readers.popitem(last=False)
+        if len(records.data) <= _PLAIN_BYTES_MAX:
+            self._recent[key] = records
+            self._recent.move_to_end(key)
+            if len(self._recent) > _RECENT_MAX:
+                self._recent.popitem(last=False)
         return records
 
     # ---- snapshots ----
@@ -185,16 +188,16 @@ class Sender:
         task = self._tasks.pop(node, None)
         if task is not None:
             task.cancel()
-        self._readers.pop(node, None)
         outgoing = self._outgoing.pop(node, None)
         if outgoing is not None:
             outgoing.close()
 
     def clear(self) -> None:
         """The node does not lead any more, or is closed."""
-        for node in {*self._tasks, *self._readers, *self._outgoing}:
+        for node in {*self._tasks, *self._outgoing}:
             self.forget(node)
         self._recent.clear()
+        self._readers.clear()
 
 
 def _messages(effect: SendEntries, records: Records) -> list[WalEntry]:

@@ -163,7 +163,6 @@ class WALReplicationManager:
         self._durable = self._log.watch(lib.WALCORE_LEVEL_DURABLE, self._on_durable)
         self.network.subscribe(self._on_network)
         await self.network.start()
-        self._written.arm(self._log.written_lsn + 1)
         self._durable.arm(self._log.durable_lsn + 1)
         if self._makes_cluster:
             await self.promote(force=True, timeout_s=_MAKE_TIMEOUT_S)
@@ -176,7 +175,9 @@ class WALReplicationManager:
             self._maintenance.cancel()
         if self._timer is not None:
             self._timer.cancel()
-        if self._work is not None:
+        self._inbox.clear()
+        self._effects.clear()
+        while self._work is not None:
             await asyncio.wait([self._work])
         self._sender.clear()
         self._incoming.close()
@@ -213,7 +214,7 @@ class WALReplicationManager:
         self._arm_timer()
         if self._waiters:
             self._waiters.look()
-        if self._idle and self._log.bytes_unsynced <= _UNSYNCED_BYTES_MAX:
+        if self._idle and not self._is_ahead_of_disk():
             for future in self._idle:
                 if not future.done():
                     future.set_result(None)
@@ -248,11 +249,15 @@ class WALReplicationManager:
             self._receive(peer, message.term, batch)
         elif isinstance(body, CoreBody):
             self._receive(peer, message.term, body)
-        if self._work is None and self._log.bytes_unsynced <= _UNSYNCED_BYTES_MAX:
+        if self._work is None and not self._is_ahead_of_disk():
             return None
         future = self.loop.create_future()
         self._idle.append(future)
         return future
+
+    def _is_ahead_of_disk(self) -> bool:
+        """Whether a follower has taken more than its disk soon can."""
+        return not self.leading and self._log.bytes_unsynced > _UNSYNCED_BYTES_MAX
 
     def _receive(self, peer: str, term: int, body: CoreBody) -> None:
         self._input(lambda: self.core.received(peer, term, body, _now_ms()))
@@ -272,8 +277,9 @@ class WALReplicationManager:
     def _on_written(self) -> None:
         # Armed before the core looks: what comes in between wakes once more. Each watch is armed
         # by its own callback only, or a wake that is on its way would be taken for one too early.
-        self._written.arm(self._log.written_lsn + 1)
-        self._look_at_log(self.core.written)
+        if self.leading:  # a follower has nothing to do before its disk has
+            self._written.arm(self._log.written_lsn + 1)
+            self._look_at_log(self.core.written)
 
     def _on_durable(self) -> None:
         self._durable.arm(self._log.durable_lsn + 1)
@@ -301,7 +307,6 @@ class WALReplicationManager:
     def _on_timer(self) -> None:
         self._timer = None
         self._input(lambda: self.core.tick(_now_ms()))
-        self._arm_timer()
 
     def _fail(self, error: Exception) -> None:
         """The log, or what the leader says, leaves nothing to do here without a person."""
@@ -348,6 +353,7 @@ class WALReplicationManager:
         self._leads.set()
         if self._campaign is not None and not self._campaign.done():
             self._campaign.set_result(self.core.term)
+        self._written.arm(self._log.written_lsn + 1)
         self._effects.extend(self.core.written())
         self._effects.extend(self.core.durable(_now_ms()))
 
@@ -477,7 +483,7 @@ class WALReplicationManager:
     def _should_campaign(self) -> bool:
         if self.leading or self.error is not None or self.core.campaigning:
             return False
-        if self._leader_heard_ms > self._role_since_ms and self.core.leader_id is not None:
+        if self.core.leader_id is not None:
             self._wants_to_lead = False  # another one leads, and it is left to do so
             return False
         silent_ms = _now_ms() - max(self._leader_heard_ms, *self._seen_ms.values(), 0.0)

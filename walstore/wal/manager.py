@@ -236,21 +236,11 @@ class FileWALManager:
         Raises:
             As `append`.
         """
-        parts: list[Any] = list(payloads)  # the caller's may change meanwhile
-        if set(map(type, parts)) - {bytes}:
-            parts = [bytes(checked_payload(item)) for item in parts]
-        self._writable()
-        try:
-            lengths = array("I", map(len, parts))
-        except OverflowError as error:
-            longest = max(map(len, parts))
-            raise PayloadTooLargeError("a payload", longest, PAYLOAD_BYTES_MAX) from error
+        parts = self._parts_of(payloads)
         if not parts:
-            next_lsn = self.last_lsn + 1
-            return range(next_lsn, next_lsn)
-        joined = b"".join(parts)
-        sizes = ffi.from_buffer("uint32_t[]", lengths)
-        count = len(parts)
+            return self._no_entries()
+        lengths = _lengths_of(parts)
+        joined, sizes, count = b"".join(parts), ffi.from_buffer("uint32_t[]", lengths), len(parts)
         clock = self._clock
         try:
             while True:
@@ -505,6 +495,30 @@ class FileWALManager:
                 return Commit(group, generation, lsn)
             self._again(lsn, len(payload), record_bytes(len(payload)), DATA)
 
+    def _append_within(self, parts: list[bytes], kind: int, timeout_s: float) -> tuple[int, Commit]:
+        """Appends a batch and waits for it to be committed, about so long at the most. Returns the
+        first lsn, and the commit of the last, which tells what became of it.
+
+        Raises:
+            As `append_many`, for what is known at once.
+        """
+        lengths = _lengths_of(parts)
+        joined, sizes, count = b"".join(parts), ffi.from_buffer("uint32_t[]", lengths), len(parts)
+        outcome: Any = ffi.new("walcore_outcome *")
+        slice_ns = min(WAIT_SLICE_NS, int(timeout_s * 1e9))
+        clock = self._clock
+        try:
+            while True:
+                now_ns = clock() if clock else 0
+                first: int = lib.walcore_append_within(
+                    self._raw, joined, sizes, count, now_ns, kind, slice_ns, outcome
+                )
+                if first > 0:
+                    return first, Commit(self._writable(), outcome.generation, first + count - 1)
+                self._again(first, max(lengths), sum(map(record_bytes, lengths)), kind)
+        except (TypeError, OverflowError):
+            self._refuse(max(lengths), kind)
+
     def _adopt_term(self, term: int) -> None:
         """Makes another node's term durable before its entries are; a lower one changes nothing.
 
@@ -524,6 +538,18 @@ class FileWALManager:
         self._log_writer().reset(first_lsn, prev_term, term, log_id)
 
     # ---- inside ----
+
+    def _parts_of(self, payloads: Iterable[Payload]) -> list[bytes]:
+        """The payloads of a batch, which the caller may change from now on."""
+        parts: list[Any] = list(payloads)
+        if set(map(type, parts)) - {bytes}:
+            parts = [bytes(checked_payload(item)) for item in parts]
+        self._writable()
+        return parts
+
+    def _no_entries(self) -> range:
+        next_lsn = self.last_lsn + 1
+        return range(next_lsn, next_lsn)
 
     def _view(self) -> LogWriter | LogFollower:
         if self._closed:
@@ -712,3 +738,11 @@ def _open_writer(
 
 def _buffer(payload: object) -> Any:
     return ffi.from_buffer("uint8_t[]", checked_payload(payload))
+
+
+def _lengths_of(parts: list[bytes]) -> array[int]:
+    try:
+        return array("I", map(len, parts))
+    except OverflowError as error:
+        longest = max(map(len, parts))
+        raise PayloadTooLargeError("a payload", longest, PAYLOAD_BYTES_MAX) from error
