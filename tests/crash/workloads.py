@@ -116,8 +116,15 @@ def _walstore() -> Target:
     import walstore
     from walstore.wal.repair import repair_tail
 
+    from .branches import check_branches
+
     def open_log(path: str, **options: Any) -> Log:
         log: Log = walstore.FileWALManager(path, **options)
+        try:
+            check_branches(path, log)
+        except BaseException:
+            log.close()
+            raise
         return log
 
     return Target(

@@ -62,13 +62,13 @@ static const char *directory;
 static pthread_mutex_t changes = PTHREAD_MUTEX_INITIALIZER; /* of the segment, as in the manager */
 static segment chain[SEGMENTS_MAX];
 static size_t chain_count;
-static int segment_number, tail_fd, ended;
+static int segment_number, tail_fd, ended, marks_fd, replicated;
 static uint64_t round_acks;
 static sem_t enough; /* of them */
 static appender appenders[APPENDERS];
 
 static struct {
-    uint64_t appends, batches, submits, copies, rolls, truncations, full, watches, wakeups, looks;
+    uint64_t appends, batches, submits, copies, rolls, truncations, full, watches, wakeups, looks, commits;
     uint64_t syncs, rounds[ENDINGS], checked, refused;
 } total;
 
@@ -243,16 +243,37 @@ static int64_t submit_some(appender *self, uint64_t random) {
     return lsn;
 }
 
-/* As a follower does: refused when another thread was faster. */
-static int64_t append_copy(appender *self, uint64_t random) {
+/* As a follower does, with records of another segment: refused when another thread was faster. */
+static int64_t append_copies(appender *self, uint64_t random) {
+    static _Thread_local uint8_t records[BATCH_MAX * (PAYLOAD_BYTES_MAX + 64)];
     uint8_t payload[PAYLOAD_BYTES_MAX];
-    uint64_t tag = next_tag(self), generation = walcore_generation(writer);
-    walcore_entry entry = {.lsn = walcore_last_lsn(writer) + 1, .term = 1, .timestamp_ns = 1,
-                           .payload_bytes = fill(payload, tag, random), .kind = 4};
-    int64_t lsn = walcore_append_entries(writer, payload, &entry, 1);
-    if (lsn == WALCORE_ROLL) roll(walcore_record_bytes(entry.payload_bytes));
-    if (lsn > 0) {
-        note_all(self, generation, lsn, tag, 1);
+    uint64_t first_tag = self->number << 48 | self->issued, bytes = 0, taken, need;
+    size_t count = 1 + random % BATCH_MAX;
+    uint64_t generation = walcore_generation(writer), first_lsn = walcore_last_lsn(writer) + 1;
+    for (size_t i = 0; i < count; i++) {
+        walcore_entry entry = {.lsn = first_lsn + i, .term = 1, .timestamp_ns = 1, .kind = 4};
+        entry.payload_bytes = fill(payload, next_tag(self), random >> i);
+        entry.flags = i % 2 == 0 && i + 1 < count ? WALCORE_FLAG_MORE : 0;
+        walcore_encode(records + bytes, 77, &entry, payload);
+        bytes += walcore_record_bytes(entry.payload_bytes);
+    }
+    walcore_records found = {.seed = 77, .first_lsn = first_lsn, .prev_term = 1};
+    check(walcore_check_records(records, bytes, 0, &found, NULL, 0), "the copies are good");
+    int64_t lsn = walcore_submit_records(writer, records, bytes, &taken, &need);
+    if (lsn == WALCORE_ROLL) roll(need);
+    if (taken) {
+        uint64_t last_lsn = lsn > 0 ? (uint64_t)lsn : 0;
+        for (size_t at = 0, i = 0; at < taken; i++) {
+            walcore_entry entry;
+            at += walcore_peek(records + at, &entry);
+            last_lsn = entry.lsn;
+        }
+        int rc;
+        do rc = walcore_wait(writer, generation, last_lsn, WALCORE_LEVEL_COMMITTED, WAIT_NS);
+        while (rc == WALCORE_TIMEOUT);
+        size_t acked = last_lsn - first_lsn + 1;
+        if (rc == WALCORE_OK) note_all(self, generation, (int64_t)first_lsn, first_tag, acked);
+        else if (lsn > 0) lsn = rc;
         COUNT(copies);
     }
     return lsn;
@@ -266,7 +287,7 @@ static void *append_until_over(void *argument) {
         if (choice < 100) rc = append_one(self, random);
         else if (choice < 150) rc = append_batch(self, random);
         else if (choice < 220) rc = submit_some(self, random);
-        else if (choice < 250) rc = append_copy(self, random);
+        else if (choice < 250) rc = append_copies(self, random);
         else if (choice < 254) rc = 0, truncate_some(random);
         else rc = 0, fill_disk();
         if (rc == WALCORE_FULL) COUNT(full);
@@ -300,6 +321,24 @@ static void *look_on(void *argument) {
     return NULL;
 }
 
+/* What is durable is committed a little later, as a quorum would say. */
+static void *commit(void *argument) {
+    (void)argument;
+    while (replicated && !is_over()) {
+        uint64_t lsn = walcore_committed_lsn(writer) + 1;
+        int rc = walcore_wait(writer, walcore_generation(writer), lsn, WALCORE_LEVEL_DURABLE,
+                              WAIT_NS);
+        if (rc == WALCORE_POISONED || rc == WALCORE_STOPPED) break;
+        walcore_set_committed(writer, walcore_durable_lsn(writer));
+        check(walcore_visible_lsn(writer) <= walcore_durable_lsn(writer), "visible is durable");
+        COUNT(commits);
+        if (rc != WALCORE_OK) usleep(100); /* nothing new is durable, or the end was cut */
+    }
+    /* Nobody is left waiting for a commit when the round ends. */
+    walcore_set_committed(writer, UINT64_MAX - 1);
+    return NULL;
+}
+
 static void *be_notified(void *argument) {
     (void)argument;
     int event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -309,7 +348,7 @@ static void *be_notified(void *argument) {
         check(slot >= 0, "there is a slot");
         for (int i = 0; i < 20 && !is_over(); i++) {
             uint64_t generation = walcore_generation(writer), lsn = walcore_last_lsn(writer) + 1;
-            if (walcore_notify_arm(writer, slot, generation, lsn)) continue;
+            if (walcore_notify_arm(writer, slot, generation, lsn, i % 3)) continue;
             struct pollfd due = {event, POLLIN, 0};
             uint64_t value;
             if (poll(&due, 1, 5) == 1 && read(event, &value, sizeof value) == sizeof value)
@@ -330,8 +369,10 @@ static void begin(void) {
     ended = 0;
     round_acks = 0;
     check(sem_init(&enough, 0, 0) == 0, "a semaphore");
-    writer = walcore_writer_new(WALCORE_LEVEL_DURABLE, 0, -1, 0, 0);
+    /* Every other round is one of a replicated log, which publishes its marks. */
+    writer = walcore_writer_new(WALCORE_LEVEL_DURABLE, 0, marks_fd, 0, 1);
     check(writer != NULL, "a writer is made");
+    if (replicated) walcore_writer_commits(writer, 0, 512);
     next_segment(1, 0);
     check(walcore_writer_start(writer) == 0, "the flusher starts");
     walcore_thaw(writer);
@@ -352,16 +393,17 @@ static uint64_t stop_under_load(void) {
 }
 
 static void run_threads(enum ending how) {
-    pthread_t threads[APPENDERS + 2];
+    pthread_t threads[APPENDERS + 3];
     for (int i = 0; i < APPENDERS; i++)
         check(!pthread_create(&threads[i], NULL, append_until_over, &appenders[i]), "a thread");
     check(!pthread_create(&threads[APPENDERS], NULL, look_on, NULL), "a thread");
     check(!pthread_create(&threads[APPENDERS + 1], NULL, be_notified, NULL), "a thread");
+    check(!pthread_create(&threads[APPENDERS + 2], NULL, commit, NULL), "a thread");
     while (sem_wait(&enough)) check(errno == EINTR, "it is waited for");
     if (how == POISON) walcore_poison(writer, EIO);
     uint64_t before = how == STOP ? stop_under_load() : 0;
     __atomic_store_n(&ended, 1, __ATOMIC_RELEASE);
-    for (int i = 0; i < APPENDERS + 2; i++) check(!pthread_join(threads[i], NULL), "it ends");
+    for (int i = 0; i < APPENDERS + 3; i++) check(!pthread_join(threads[i], NULL), "it ends");
     /* The descriptor may be closed after a stop: nothing may use it any more. */
     walcore_status status;
     walcore_writer_status(writer, &status);
@@ -431,7 +473,12 @@ int main(int argc, char **argv) {
         appenders[i].acks = malloc(ACKS_MAX * sizeof(ack));
         check(appenders[i].acks != NULL, "there is memory");
     }
+    char marks[512];
+    snprintf(marks, sizeof marks, "%s/marks", directory);
+    marks_fd = open(marks, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    check(marks_fd >= 0, "a file for the marks is made");
     for (uint64_t round = 0; round < rounds; round++) {
+        replicated = round / ENDINGS % 2;
         enum ending how = round % ENDINGS;
         begin();
         run_threads(how);
@@ -449,6 +496,7 @@ int main(int argc, char **argv) {
     show("copies", total.copies), show("rolls", total.rolls), show("full", total.full);
     show("truncations", total.truncations), show("refused", total.refused);
     show("watches", total.watches), show("looks", total.looks), show("wakeups", total.wakeups);
+    show("commits", total.commits);
     show("syncs", total.syncs), show("checked", total.checked), show("done", total.rounds[DONE]);
     show("poisoned", total.rounds[POISON]), show("stopped", total.rounds[STOP]);
     printf("\n");

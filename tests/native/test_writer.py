@@ -185,14 +185,16 @@ def test_locate_brackets_every_record(native: Native) -> None:
 def test_notify_writes_once_when_an_armed_lsn_is_durable(native: Native) -> None:
     event = os.eventfd(0, os.EFD_NONBLOCK)
     slot = lib.walcore_notify_open(native.raw, event)
-    assert lib.walcore_notify_arm(native.raw, slot, 0, 2) == 0
+    assert lib.walcore_notify_arm(native.raw, slot, 0, 2, lib.WALCORE_LEVEL_DURABLE) == 0
     native.append(b"1")
     with pytest.raises(BlockingIOError):
         os.read(event, 8)
     native.append(b"2")
     native.append(b"3")
     assert os.read(event, 8) == (1).to_bytes(8, "little")
-    assert lib.walcore_notify_arm(native.raw, slot, 0, 3) == 1  # due already
+    assert (
+        lib.walcore_notify_arm(native.raw, slot, 0, 3, lib.WALCORE_LEVEL_DURABLE) == 1
+    )  # due already
     slots = [lib.walcore_notify_open(native.raw, event) for _ in range(lib.WALCORE_NOTIFY_SLOTS)]
     assert slots[-1] == -1
     assert len(set(slots)) == lib.WALCORE_NOTIFY_SLOTS

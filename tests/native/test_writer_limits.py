@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.native.test_writer import LIMIT_AT, SECOND_NS, SEED, START_AT, Native
+from tests.native.twin import Record, encode
 from walstore._native import ffi, lib
 from walstore.wal.record import Scanner, entries_of
 
@@ -31,14 +32,6 @@ def append_many(native: Native, lengths: list[int], kind: int = 1) -> int:
     return lib.walcore_append_many(native.raw, payload, lengths, len(lengths), 5, kind)
 
 
-def append_entries(native: Native, *entries: dict[str, int]) -> int:
-    rows = ffi.new("walcore_entry[]", len(entries))
-    for row, fields in zip(rows, entries, strict=True):
-        for name, value in {"term": 1, "kind": 1, "payload_bytes": 1, **fields}.items():
-            setattr(row, name, value)
-    return lib.walcore_append_entries(native.raw, b"x" * len(entries), rows, len(entries))
-
-
 def test_batches_outside_their_limits_are_refused(native: Native) -> None:
     large = lib.WALCORE_PAYLOAD_BYTES_MAX
     assert append_many(native, [1, large + 1]) == lib.WALCORE_REFUSED
@@ -49,21 +42,41 @@ def test_batches_outside_their_limits_are_refused(native: Native) -> None:
     assert native.payloads() == [b"x", b"xx"]
 
 
-def test_entries_of_another_log_outside_their_limits_are_refused(native: Native) -> None:
-    large = lib.WALCORE_PAYLOAD_BYTES_MAX
+def submit_records(native: Native, *records: Record) -> tuple[int, int]:
+    """The result and how many bytes were taken."""
+    data = b"".join(encode(record, 99) for record in records)
+    counts = ffi.new("uint64_t[2]")
+    rc = lib.walcore_submit_records(native.raw, data, len(data), counts, counts + 1)
+    return rc, counts[0]
+
+
+def test_records_that_do_not_follow_are_refused(native: Native) -> None:
+    lib.walcore_writer_set_term(native.raw, 4)
     for bad in (
-        [{"lsn": 1, "payload_bytes": large + 1}],
-        [{"lsn": 1}, {"lsn": 2, "kind": 0}],
-        [{"lsn": lsn, "payload_bytes": large} for lsn in range(1, 5)],
-        [{"lsn": 2}],
-        [{"lsn": 1}, {"lsn": 3}],
-        [{"lsn": 1, "term": 0}],
-        [{"lsn": 1, "term": 2}, {"lsn": 2, "term": 1}],
+        [Record(2)],
+        [Record(1), Record(3)],
+        [Record(1, term=0)],
+        [Record(1, term=2), Record(2, term=1)],
+        [Record(1, term=5)],
     ):
-        assert append_entries(native, *bad) == lib.WALCORE_REFUSED, bad
-    assert append_entries(native, {"lsn": 1, "payload_bytes": large}) == lib.WALCORE_ROLL
-    assert append_entries(native, {"lsn": 1, "term": 2}, {"lsn": 2, "term": 4}) == 1
-    assert native.payloads() == [b"x", b"x"]
+        assert submit_records(native, *bad) == (lib.WALCORE_REFUSED, 0), bad
+    large = Record(1, payload=bytes(LIMIT_AT - START_AT))
+    assert submit_records(native, large) == (lib.WALCORE_ROLL, 0)
+    small = [Record(1, term=2, payload=b"a"), Record(2, term=4, payload=b"b")]
+    rc, taken = submit_records(native, *small, Record(3, term=4, payload=large.payload))
+    assert (rc, taken) == (lib.WALCORE_ROLL, 112)
+    assert native.wait(2) == lib.WALCORE_OK
+    assert native.payloads() == [b"a", b"b"]
+
+
+def test_terms_own_kind_is_not_for_users(native: Native) -> None:
+    assert native.append(b"x", lib.WALCORE_KIND_TERM) == lib.WALCORE_REFUSED
+    assert append_many(native, [1, 2], kind=lib.WALCORE_KIND_TERM) == lib.WALCORE_REFUSED
+    kind = lib.WALCORE_KIND_TERM
+    assert lib.walcore_submit(native.raw, 0, b"x", 1, 5, kind) == lib.WALCORE_REFUSED
+    assert lib.walcore_submit_term(native.raw, 0, b"x", 1, 5) == 1
+    too_large = lib.WALCORE_PAYLOAD_BYTES_MAX + 1
+    assert lib.walcore_submit_term(native.raw, 0, b"", too_large, 5) == lib.WALCORE_REFUSED
 
 
 def test_an_entry_without_a_time_gets_the_clock_s(native: Native) -> None:
@@ -126,7 +139,9 @@ def test_whoever_asks_to_be_woken_is_told_what_is_so_already(native: Native, end
         native.attach(2)
         lib.walcore_thaw(native.raw)
     lsn = {"durable": 3, "truncated": 2}.get(ending, 4)
-    assert lib.walcore_notify_arm(native.raw, slot, 0, lsn) == (ending != "pending")
+    assert lib.walcore_notify_arm(native.raw, slot, 0, lsn, lib.WALCORE_LEVEL_DURABLE) == (
+        ending != "pending"
+    )
     lib.walcore_notify_close(native.raw, slot)
     os.close(event)
 
@@ -135,7 +150,7 @@ def test_a_full_eventfd_is_no_failure(native: Native) -> None:
     event = os.eventfd((1 << 32) - 1, os.EFD_NONBLOCK)
     os.eventfd_write(event, (1 << 64) - (1 << 32) - 1)
     slot = lib.walcore_notify_open(native.raw, event)
-    assert lib.walcore_notify_arm(native.raw, slot, 0, 1) == 0
+    assert lib.walcore_notify_arm(native.raw, slot, 0, 1, lib.WALCORE_LEVEL_DURABLE) == 0
     assert native.append(b"x") == 1
     assert os.eventfd_read(event) == (1 << 64) - 2
     os.close(event)

@@ -21,6 +21,7 @@ COUNTS_MIN = {
     "batches": 500,
     "submits": 3000,
     "copies": 200,
+    "commits": 500,
     "rolls": 50,
     "truncations": 50,
     "full": 10,

@@ -10,10 +10,13 @@ FILES_C = "walstore/_native/files.c"
 RECORD_C = "walstore/_native/record.c"
 WRITER_C = "walstore/_native/writer.c"
 COMMIT_PY = "walstore/wal/commit.py"
+DIVERGED_PY = "walstore/wal/diverged.py"
+FOLLOWING_PY = "walstore/wal/following.py"
 LAYOUT_PY = "walstore/wal/layout.py"
 MANAGER_PY = "walstore/wal/manager.py"
 META_PY = "walstore/wal/meta.py"
 OPENING_PY = "walstore/wal/opening.py"
+RECORDS_PY = "walstore/wal/records.py"
 RECOVERY_PY = "walstore/wal/recovery.py"
 SPACE_PY = "walstore/wal/space.py"
 TAIL_PY = "walstore/wal/tail.py"
@@ -21,6 +24,8 @@ WRITING_PY = "walstore/wal/writing.py"
 
 CRASH = "tests/crash/test_crash_states.py"
 FAULTS = "tests/crash/test_fault_loops.py"
+REPLICATED = "tests/wal/test_replicated.py"
+RECORDS = "tests/wal/test_records.py"
 POWER_CUT = "tests/crash/test_power_cut.py::test_acked_entries_survive_a_power_cut"
 LOST_CACHE = "tests/crash/test_lost_cache.py::test_acked_entries_survive_the_loss_of_the_page_cache"
 FAILED_SYNC = "tests/crash/test_lost_cache.py::test_no_ack_rests_on_a_failed_sync"
@@ -133,7 +138,7 @@ BUGS = (
         (
             Edit(
                 WRITER_C,
-                "        if (w->durable_lsn >= lsn) return WALCORE_OK;\n",
+                "        if (reached(w, level) >= lsn) return WALCORE_OK;\n",
                 "        if (w->written_lsn >= lsn) return WALCORE_OK;\n",
             ),
         ),
@@ -378,8 +383,8 @@ BUGS = (
         (
             Edit(
                 WRITER_C,
-                "        if (!failing && slot->armed_lsn > w->durable_lsn) continue;\n",
-                "        if (slot->armed_lsn > w->durable_lsn) continue;\n",
+                "        if (!failing && slot->armed_lsn > reached(w, slot->level)) continue;\n",
+                "        if (slot->armed_lsn > reached(w, slot->level)) continue;\n",
             ),
         ),
         ("tests/wal/test_commit.py",),
@@ -395,5 +400,216 @@ BUGS = (
             ),
         ),
         ("tests/wal/test_tail.py",),
+    ),
+    Bug(
+        "uncommitted-shown",
+        "no reader is shown what is not committed",
+        (
+            Edit(
+                WRITER_C,
+                "    return committed < durable ? committed : durable;\n",
+                "    return committed ? durable : durable;\n",
+            ),
+        ),
+        (REPLICATED,),
+    ),
+    Bug(
+        "undurable-shown",
+        "no reader is shown what is committed and not yet durable here",
+        (
+            Edit(
+                WRITER_C,
+                "    return committed < durable ? committed : durable;\n",
+                "    return committed < UINT64_MAX ? committed : durable;\n",
+            ),
+        ),
+        (REPLICATED,),
+    ),
+    Bug(
+        "commit-not-waited-for",
+        "an append of a replicated log returns when its entry is committed",
+        (
+            Edit(
+                WRITER_C,
+                "    if (w->level == WALCORE_LEVEL_DURABLE) w->level = WALCORE_LEVEL_COMMITTED;\n",
+                "",
+            ),
+        ),
+        (REPLICATED,),
+    ),
+    Bug(
+        "committed-goes-back",
+        "what is committed stays committed",
+        (
+            Edit(
+                WRITER_C,
+                "    if (lsn > w->committed_lsn && !w->stopping) {",
+                "    if (lsn && !w->stopping) {",
+            ),
+        ),
+        (REPLICATED,),
+    ),
+    Bug(
+        "mark-not-looked-at",
+        "other processes are shown what is committed, and no more",
+        (
+            Edit(
+                FOLLOWING_PY,
+                "max(min(last_lsn, state.committed_lsn), first_lsn - 1)",
+                "last_lsn",
+            ),
+        ),
+        (REPLICATED,),
+    ),
+    Bug(
+        "stale-mark-kept",
+        "a log of one node is not held back by the mark of a replicated one",
+        (
+            Edit(
+                WRITING_PY,
+                "clear_commit_mark(self._meta_fd, os.path.join(self.path, META_NAME))",
+                "pass",
+            ),
+        ),
+        (REPLICATED,),
+    ),
+    Bug(
+        "mark-trusted-beyond-the-log",
+        "nothing is committed that recovery did not find",
+        (
+            Edit(
+                WRITING_PY,
+                "        return max(min(mark, opened.last_lsn), opened.meta.first_lsn - 1)\n",
+                "        return max(mark, opened.meta.first_lsn - 1)\n",
+            ),
+        ),
+        (REPLICATED,),
+    ),
+    Bug(
+        "written-not-told",
+        "a loop is woken as soon as an entry is written",
+        (
+            Edit(
+                WRITER_C,
+                "        shrink(buffer);\n        wake_loops(w, 0);\n",
+                "        shrink(buffer);\n",
+            ),
+        ),
+        (REPLICATED,),
+    ),
+    Bug(
+        "payload-of-copies-unchecked",
+        "no damaged record of another node is appended",
+        (
+            Edit(
+                RECORDS_PY,
+                "    _check(records, headers_only=False)\n",
+                "    _check(records, headers_only=True)\n",
+            ),
+        ),
+        (RECORDS,),
+    ),
+    Bug(
+        "foreign-durable-kept",
+        "copies carry the durable lsn of the disk they are on",
+        (
+            Edit(
+                RECORD_C,
+                "    header.durable_lsn = durable_lsn;\n",
+                "    header.durable_lsn += 0 * durable_lsn;\n",
+            ),
+        ),
+        (RECORDS,),
+    ),
+    Bug(
+        "half-a-batch-taken",
+        "a batch of another node is there whole or not at all",
+        (
+            Edit(
+                RECORD_C,
+                "        if (at == bytes && at && !(header.flags & WALCORE_FLAG_MORE)) {",
+                "        if (at == bytes && at) {",
+            ),
+        ),
+        (RECORDS,),
+    ),
+    Bug(
+        "gap-in-copies",
+        "records of another node follow the end of the log",
+        (
+            Edit(
+                WRITER_C,
+                "        if (entry.lsn != next_lsn++ || entry.term < term || entry.term > w->term) "
+                "return 0;\n",
+                "        if (entry.term < term || entry.term > w->term) return 0;\n",
+            ),
+        ),
+        ("tests/native/test_writer_limits.py",),
+    ),
+    Bug(
+        "cut-batch-stays-open",
+        "a batch that a truncation cut is sent as one that ends there",
+        (
+            Edit(
+                RECORDS_PY,
+                "                data = _end_batch(data[:good], handle.seed)\n",
+                "                data = data[:good]\n",
+            ),
+        ),
+        (RECORDS,),
+    ),
+    Bug(
+        "reader-of-a-cut-place",
+        "no bytes of a place that was cut are sent",
+        (
+            Edit(
+                RECORDS_PY,
+                "                if here != (self._generation, self._segment_id, self._lsn):\n",
+                "                if here[2] != self._lsn:\n",
+            ),
+        ),
+        (RECORDS,),
+    ),
+    Bug(
+        "committed-cut",
+        "what is committed is never cut",
+        (
+            Edit(
+                WRITING_PY,
+                "            if self._replicated and after_lsn < committed_lsn:\n",
+                "            if after_lsn < 0:\n",
+            ),
+        ),
+        (REPLICATED,),
+    ),
+    Bug(
+        "diverged-not-kept",
+        "a tail that loses is kept before it is cut",
+        (
+            Edit(
+                DIVERGED_PY,
+                "    files.rename(unfinished, path)\n    files.sync_directory(log.path)\n",
+                "    files.rename(unfinished, path)\n",
+            ),
+        ),
+        (CRASH,),
+    ),
+    Bug(
+        "half-a-branch-kept",
+        "a kept tail is there whole or not at all",
+        (Edit(DIVERGED_PY, '_UNFINISHED = "diverged.tmp"', '_UNFINISHED = "diverged-9-9"'),),
+        (CRASH,),
+    ),
+    Bug(
+        "reset-keeps-the-rest",
+        "entries before a reset are told that they are gone",
+        (
+            Edit(
+                WRITING_PY,
+                "self.group.restart(first_lsn, watermark_seed(meta.log_id))",
+                "pass",
+            ),
+        ),
+        (REPLICATED,),
     ),
 )

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tests.native.twin import Record, encode
 from walstore import FileWALManager
+from walstore.wal.records import Records
 from walstore.wal.writing import Replicated
 
-__all__ = ["ReplicatedLog", "copy_all", "replicated"]
+__all__ = ["ReplicatedLog", "copy_all", "records_of", "replicated"]
+
+SEED = 0xC0FFEE
 
 
 class ReplicatedLog(FileWALManager):
@@ -34,3 +38,9 @@ def copy_all(source: Any, target: Any, bytes_max: int = 1 << 16) -> int:
         assert target._submit_records(records) == records.last_lsn
         calls += 1
     return calls
+
+
+def records_of(*records: Record, prev_term: int = 0) -> Records:
+    """Records as another log would hold them, by way of the specification's encoder."""
+    data = b"".join(encode(record, SEED) for record in records)
+    return Records(SEED, records[0].lsn, records[-1].lsn, prev_term, records[-1].term, data)

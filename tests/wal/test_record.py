@@ -21,7 +21,6 @@ from walstore.wal.record import (
     WALEntry,
     crc32c,
     entries_of,
-    pack_entries,
     record_bytes,
     reseal,
 )
@@ -64,23 +63,6 @@ def test_entries_come_back_in_every_field(records: list[Record], before: bytes) 
     assert entries == [entry_of(record) for record in records]
     assert all(type(entry) is WALEntry for entry in entries)
     assert scanner.state.stop == lib.WALCORE_SCAN_END
-
-
-@given(runs())
-def test_packed_entries_are_what_c_reads(records: list[Record]) -> None:
-    packed = pack_entries([entry_of(record) for record in records])
-    assert len(packed) == len(records) * ffi.sizeof("walcore_entry")
-    rows = ffi.cast("walcore_entry *", ffi.from_buffer(packed))
-    for i, record in enumerate(records):
-        row = rows[i]
-        assert (row.lsn, row.term, row.timestamp_ns, row.kind, row.payload_bytes) == (
-            record.lsn,
-            record.term,
-            record.timestamp_ns,
-            record.kind,
-            len(record.payload),
-        )
-        assert (row.durable_lsn, row.payload_at, row.flags) == (0, 0, 0)
 
 
 @given(runs(), st.integers(0, (1 << 32) - 1))

@@ -378,7 +378,7 @@ def test_what_is_durable_already_is_settled_without_a_wakeup(group: Group) -> No
         group.append()
         await group.waker().future(0, 1)
         with pytest.raises(BlockingIOError):
-            os.read(group.waker()._read_fd, 8)
+            os.read(group.waker()._slot._read_fd, 8)
 
     run(main())
 
@@ -434,7 +434,7 @@ def test_a_descriptor_that_is_not_readable_after_all_changes_nothing(group: Grou
         waker = group.waker()
         future = waker.future(0, 1)
         waker._armed_lsn = 77
-        waker._on_readable()
+        waker._slot._on_readable()
         assert (future.done(), waker._armed_lsn) == (False, 77)
         future.cancel()
 
@@ -449,9 +449,9 @@ def test_pipes_serve_where_there_is_no_eventfd(
     async def main() -> None:
         before = open_descriptors()
         waker = group.waker()
-        assert waker._read_fd != waker._write_fd
-        assert not os.get_blocking(waker._read_fd)
-        assert not os.get_blocking(waker._write_fd)
+        assert waker._slot._read_fd != waker._slot._write_fd
+        assert not os.get_blocking(waker._slot._read_fd)
+        assert not os.get_blocking(waker._slot._write_fd)
         for lsn in (1, 2):
             future = waker.future(0, lsn)
             group.append()
@@ -557,5 +557,5 @@ def test_stop_after_a_loop_was_closed(
     if just_now:  # it was open when it was asked
         monkeypatch.setattr(loop, "is_closed", lambda: False)
     group.stop()
-    assert held._slot == -1
+    assert held._slot.released
     assert open_descriptors() == before

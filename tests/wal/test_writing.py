@@ -24,7 +24,9 @@ from tests.helpers import (
     segment_files,
     snapshot,
 )
+from tests.native.twin import Record
 from tests.wal.inside import header_of, settle, writer_of
+from tests.wal.replicas import records_of
 from walstore import (
     CorruptLogError,
     EntryTruncatedError,
@@ -32,7 +34,6 @@ from walstore import (
     LogFullError,
     LogPoisonedError,
     OptionError,
-    WALEntry,
 )
 from walstore.limits import LSN_MAX
 from walstore.wal import files
@@ -96,7 +97,8 @@ def test_awaits_resolve_in_any_order(tmp_path: Path) -> None:
 def test_adopted_term_holds_for_local_entries_too(tmp_path: Path) -> None:
     with FileWALManager(tmp_path / "log") as log:
         log.append(b"a")
-        log._append_entries([WALEntry(2, 5, 1, 1, b"b")])
+        log._adopt_term(5)
+        log._submit_records(records_of(Record(2, term=5, payload=b"b")))
         assert log.term == 5
         log.append(b"c")
         log.append_many([b"d", b"e"])
@@ -114,9 +116,10 @@ def test_term_that_no_log_could_be_opened_with_is_refused(tmp_path: Path) -> Non
         log.append_many([b"a", b"b"])
         for term in (LSN_MAX + 1, (1 << 64) - 1):
             with pytest.raises(OptionError, match="a term is at most"):
-                log._append_entries([WALEntry(3, term, 1, 1, b"c")])
+                log._adopt_term(term)
         assert (log.last_lsn, log.term) == (2, 1)
-        log._append_entries([WALEntry(3, LSN_MAX, 1, 1, b"c")])
+        log._adopt_term(LSN_MAX)
+        log._submit_records(records_of(Record(3, term=LSN_MAX, payload=b"c")))
         for last in (log.begin_term, lambda: log.truncate_after(1)):
             with pytest.raises(OptionError, match="a term is at most"):
                 last()
@@ -260,19 +263,23 @@ LIMITED = """
 
 REFUSED_TERMS = """
     import resource, sys
-    from walstore import FileWALManager, LogFullError, WALEntry
+    from tests.native.twin import Record
+    from tests.wal.replicas import records_of
+    from walstore import FileWALManager, LogFullError
     log = FileWALManager(sys.argv[1], segment_bytes=1 << 20)
     log.append(b"x")
-    entries = [WALEntry(lsn, term, 1, 1, b"p" * 5000) for lsn, term in ((2, 3), (3, 5))]
+    log._adopt_term(5)
+    entries = [Record(lsn, term=term, payload=b"p" * 5000) for lsn, term in ((2, 3), (3, 5))]
     resource.setrlimit(resource.RLIMIT_FSIZE, (8192 + 3000, resource.RLIM_INFINITY))
     try:
-        log._append_entries(entries)
+        log._submit_records(records_of(*entries))
+        log.sync()
     except LogFullError:
         pass
     else:
         raise AssertionError("no error")
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    log._append_entries(entries[:1])
+    log._submit_records(records_of(*entries[:1]))
     print([(entry.lsn, entry.term) for entry in log.replay()])
     log.close()
 """

@@ -83,8 +83,8 @@ class GroupCommit:
         watermark_at: int,
         watermark_seed: int,
         first_lsn: Callable[[], int],
-        committed_lsn: int | None,
-        mark_at: int,
+        committed_lsn: int | None = None,
+        mark_at: int = 0,
     ) -> None:
         self.path = path
         self._first_lsn = first_lsn

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING
 
-from walstore.errors import CorruptLogError, LogOpenError
+from walstore.errors import CorruptLogError, LogAccessError, LogOpenError, LogPoisonedError
 from walstore.limits import SEGMENT_BYTES_MIN
 from walstore.wal import files
 from walstore.wal.following import LogFollower
@@ -82,10 +82,13 @@ def _copy(
     start = Start(log.meta.log_id, first_lsn, prev_term, log.meta.term)
     branch = make(path, start, max(size, SEGMENT_BYTES_MIN))
     try:
-        for records in _chunks(log, first_lsn, last_lsn):
-            branch.submit_records(records)
-    finally:
-        branch.close()
+        try:
+            for records in _chunks(log, first_lsn, last_lsn):
+                branch.submit_records(records)
+        finally:
+            branch.close()
+    except LogPoisonedError as error:  # the branch is; the log itself is as it was
+        raise LogAccessError(error.errno or 0, path, "cannot keep a diverged tail in") from error
     for name in files.list_directory(path):
         if is_spare(name):
             files.remove(os.path.join(path, name))

@@ -61,6 +61,7 @@ _MAGIC = b"WALMETA\n"
 _COPY = struct.Struct("<8sIIII16sQQQQQQQ")
 _WATERMARK = struct.Struct("<IIQQ")
 _CRC_AT = 8
+_MARK_READS = 8  # one that is being written just now is whole at the next look
 assert _COPY.size == 96
 assert _WATERMARK.size == 24
 
@@ -228,14 +229,17 @@ def read_watermark(fd: int, log_id: bytes) -> Watermark | None:
 
 
 def read_commit_mark(fd: int, log_id: bytes) -> int | None:
-    """How far a replicated log is committed: 0 when the mark is being written just now, None for a
-    log that is not replicated. What is committed is never cut, so a mark of an epoch that is over
+    """How far a replicated log is committed: 0 when the mark is damaged, None for a log that is not
+    replicated. What is committed is never cut, so a mark of an epoch that is over
     still holds."""
-    data = files.read_at(fd, _WATERMARK.size, COMMIT_MARK_AT)
-    if not data.strip(b"\0"):
-        return None
-    mark = decode_watermark(data, log_id)
-    return mark.durable_lsn if mark else 0
+    for _ in range(_MARK_READS):
+        data = files.read_at(fd, _WATERMARK.size, COMMIT_MARK_AT)
+        if not data.strip(b"\0"):
+            return None
+        mark = decode_watermark(data, log_id)
+        if mark:
+            return mark.durable_lsn
+    return 0
 
 
 def clear_commit_mark(fd: int, path: str) -> None:

@@ -541,9 +541,9 @@ class LogWriter:
                     continue
                 if rc != lib.WALCORE_REFUSED:
                     raise self.group.error(rc)
-                fate = lib.walcore_fate_of(raw, generation, records.first_lsn)
+                fate = lib.walcore_fate_of(raw, generation, records.last_lsn)
                 if fate:  # those before were refused for lack of space
-                    raise self.group.error(fate, records.first_lsn)
+                    raise self.group.error(fate, records.last_lsn)
                 last_lsn = lib.walcore_last_lsn(raw)
                 reason = f"they do not follow entry {last_lsn} in term {self.meta.term}"
                 raise RefusedRecordsError(records.first_lsn, reason)

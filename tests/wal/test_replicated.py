@@ -1,0 +1,425 @@
+"""The log of one of several nodes: what is shown, woken, cut, kept and begun anew."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers import contents, crash_copy, open_descriptors, payloads, restore, snapshot
+from tests.native.twin import Record
+from tests.wal.inside import append_numbered, writer_of
+from tests.wal.replicas import records_of, replicated
+from walstore import (
+    CommitTimeoutError,
+    EntryTruncatedError,
+    FileWALManager,
+    LSNOutOfRangeError,
+    OptionError,
+)
+from walstore._native import lib
+from walstore.wal.meta import COMMIT_MARK_AT
+from walstore.wal.watch import LsnWatch
+from walstore.wal.writing import Replicated
+
+pytestmark = pytest.mark.timeout(60)
+
+
+# ---- what is committed ----
+
+
+def test_nothing_is_shown_before_it_is_committed(tmp_path: Path) -> None:
+    with replicated(tmp_path / "log") as log:
+        commits = [log.submit(b"%d" % i) for i in range(5)]
+        log.sync()
+        assert (log.last_lsn, log.durable_lsn, log.committed_lsn) == (5, 5, 0)
+        assert list(log.replay()) == []
+        with pytest.raises(LSNOutOfRangeError):
+            log.read(1)
+        with pytest.raises(CommitTimeoutError):
+            commits[0].wait(0.05)
+        assert not commits[0].done()
+        log._set_committed(3)
+        assert [commit.done() for commit in commits] == [True] * 3 + [False] * 2
+        assert commits[2].wait(30) == 3
+        assert payloads(log.replay()) == [b"0", b"1", b"2"]
+        log._set_committed(2)  # it never goes back
+        assert log.committed_lsn == 3
+        with pytest.raises(LSNOutOfRangeError):
+            log.read(4)
+        assert log.verify().entries == 5
+
+
+def test_what_is_committed_is_shown_once_it_is_durable(tmp_path: Path) -> None:
+    with replicated(tmp_path / "log", sync="os") as log:
+        log.submit(b"a")
+        log._set_committed(9)
+        assert list(log.replay()) == []
+        log.sync()
+        assert payloads(log.replay()) == [b"a"]
+
+
+def test_an_append_returns_when_it_is_committed(tmp_path: Path) -> None:
+    with replicated(tmp_path / "log") as log:
+        done: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+        def append() -> None:
+            done.put(log.append(b"a"))
+            done.put(log.append_many([b"b", b"c"]).start)
+
+        thread = threading.Thread(target=append)
+        thread.start()
+        for first_lsn, last_lsn in ((1, 1), (2, 3)):
+            while log.durable_lsn < last_lsn:
+                log.sync()
+            assert done.empty()
+            log._set_committed(last_lsn)
+            assert done.get(timeout=30) == first_lsn
+        thread.join()
+
+
+def test_tails_and_awaits_end_with_the_commit(tmp_path: Path) -> None:
+    async def main(log: FileWALManager) -> None:
+        commit = log.submit(b"a")
+        tail = log.tail()
+        entry = asyncio.ensure_future(anext(tail))
+        waiting = asyncio.ensure_future(_wait_for(commit))
+        log.sync()
+        await asyncio.sleep(0)
+        assert not entry.done()
+        assert not waiting.done()
+        log._set_committed(1)
+        assert await asyncio.wait_for(waiting, 30) == 1
+        assert (await asyncio.wait_for(entry, 30)).payload == b"a"
+
+    with replicated(tmp_path / "log") as log:
+        asyncio.run(main(log))
+
+
+async def _wait_for(commit: Any) -> Any:
+    return await commit
+
+
+def test_readers_beside_the_writer_are_shown_the_same(tmp_path: Path) -> None:
+    with replicated(tmp_path / "log", segment_bytes=4096) as log:
+        reader = FileWALManager(tmp_path / "log", read_only=True)
+        for lsn in range(1, 60):
+            log.submit(b"x" * 300)
+            log.sync()
+            assert reader.replay(1, lsn - 1) is not None
+            assert len(list(reader.replay())) == lsn - 1
+            log._set_committed(lsn)
+            assert len(list(reader.replay())) == lsn
+        assert (reader.last_lsn, reader.committed_lsn) == (59, 59)
+        log.submit(b"y")
+    with FileWALManager(tmp_path / "log", read_only=True) as reader:
+        assert (len(list(reader.replay())), reader.durable_lsn) == (59, 60)
+        assert reader.verify().entries == 60
+
+
+def test_a_writer_begins_where_the_mark_is(tmp_path: Path) -> None:
+    with replicated(tmp_path / "log") as log:
+        append = [log.submit(b"x") for _ in range(6)]
+        log._set_committed(4)
+        log.sync()
+        killed = crash_copy(tmp_path / "log", tmp_path / "killed")
+        log._set_committed(99)
+        assert append[-1].wait(30) == 6
+    with replicated(killed) as log:
+        assert (log.committed_lsn, log.last_lsn, len(list(log.replay()))) == (4, 6, 4)
+    with replicated(tmp_path / "log") as log:
+        assert (log.committed_lsn, log.last_lsn) == (6, 6), "never above what is here"
+
+
+def test_a_mark_of_zeros_is_that_of_a_log_of_one_node(tmp_path: Path) -> None:
+    with FileWALManager(tmp_path / "log") as log:
+        log.append(b"a")
+    assert len((tmp_path / "log" / "meta").read_bytes()) <= COMMIT_MARK_AT
+    with replicated(tmp_path / "log") as log:
+        assert log.committed_lsn == 0
+        assert contents(tmp_path / "log") == []
+    with FileWALManager(tmp_path / "log") as log:  # replicated no longer
+        assert payloads(log.replay()) == [b"a"]
+        assert payloads(contents(tmp_path / "log")) == [b"a"]
+        log.append(b"b")
+        killed = crash_copy(tmp_path / "log", tmp_path / "killed")
+    assert payloads(contents(killed)) == [b"a", b"b"]
+
+
+def test_a_damaged_mark_hides_and_shows_nothing_new(tmp_path: Path) -> None:
+    with replicated(tmp_path / "log") as log:
+        log.submit(b"a")
+        log._set_committed(1)
+    path = tmp_path / "log" / "meta"
+    data = bytearray(path.read_bytes())
+    data[COMMIT_MARK_AT + 17] ^= 1
+    path.write_bytes(data)
+    assert contents(tmp_path / "log") == []
+    with replicated(tmp_path / "log") as log:
+        assert (log.committed_lsn, log.last_lsn) == (0, 1)
+
+
+# ---- waking a loop ----
+
+
+@pytest.mark.parametrize("level", ["WRITTEN", "DURABLE", "COMMITTED"])
+def test_a_watch_calls_back_once_at_its_level(tmp_path: Path, level: str) -> None:
+    async def main(log: Any) -> None:
+        calls: list[tuple[int, int, int]] = []
+        woken = asyncio.Event()
+
+        def callback() -> None:
+            calls.append((log._written_lsn, log.durable_lsn, log.committed_lsn))
+            woken.set()
+
+        watch = LsnWatch(
+            log._group, asyncio.get_running_loop(), getattr(lib, f"WALCORE_LEVEL_{level}"), callback
+        )
+        for lsn in range(1, 30):
+            watch.arm(lsn)
+            await asyncio.sleep(0)
+            assert not calls
+            log.submit(b"x")
+            if level != "WRITTEN":
+                await asyncio.to_thread(log.sync)
+            if level == "COMMITTED":
+                await asyncio.sleep(0)
+                assert not calls
+                log._set_committed(lsn)
+            await asyncio.wait_for(woken.wait(), 30)
+            assert calls.pop()[("WRITTEN", "DURABLE", "COMMITTED").index(level)] >= lsn
+            assert not calls
+            woken.clear()
+        watch.arm(1)  # due already
+        assert not calls
+        await asyncio.wait_for(woken.wait(), 30)
+        watch.close()
+        watch.close()
+
+    before = open_descriptors()
+    with replicated(tmp_path / "log", sync="os" if level == "WRITTEN" else "always") as log:
+        asyncio.run(main(log))
+    assert open_descriptors() == before
+
+
+@pytest.mark.parametrize("ending", ["close", "poison", "truncate", "reset"])
+def test_a_watch_calls_back_when_the_entry_cannot_come(tmp_path: Path, ending: str) -> None:
+    endings: dict[str, Callable[[Any], object]] = {
+        "close": lambda log: log.close(),
+        "poison": lambda log: log._group.poison(5),
+        "truncate": lambda log: log.truncate_after(1),
+        "reset": lambda log: log._reset(50, 1, 1),
+    }
+
+    async def main(log: Any) -> None:
+        woken = asyncio.Event()
+        log.submit(b"a")
+        log.submit(b"b")
+        level = lib.WALCORE_LEVEL_COMMITTED
+        watch = LsnWatch(log._group, asyncio.get_running_loop(), level, woken.set)
+        watch.arm(100)
+        endings[ending](log)
+        await asyncio.wait_for(woken.wait(), 30)
+        watch.close()
+
+    with replicated(tmp_path / "log") as log:
+        asyncio.run(main(log))
+
+
+# ---- terms ----
+
+
+def test_terms_are_those_that_the_node_chooses(tmp_path: Path) -> None:
+    with replicated(tmp_path / "log", next_term=lambda term: term + 10) as log:
+        first = log.term
+        assert log.begin_term() == first + 10
+        log.submit(b"a")
+        log.submit(b"b")
+        log.truncate_after(1)
+        assert log.term == first + 20
+        log._adopt_term(first + 15)
+        assert log.term == first + 20
+    with (
+        replicated(tmp_path / "other", next_term=lambda term: term) as log,
+        pytest.raises(OptionError, match="the term after 1 cannot be 1"),
+    ):
+        log.begin_term()
+
+
+def test_a_new_log_gets_the_id_it_is_given(tmp_path: Path) -> None:
+    class Other(FileWALManager):
+        _replicated = Replicated(log_id=b"0123456789abcdef")
+
+    with Other(tmp_path / "log") as log:
+        assert bytes.fromhex(log.log_id) == b"0123456789abcdef"
+
+
+# ---- a tail that lost ----
+
+
+def _diverge(path: Path, **options: Any) -> tuple[Any, list[Any]]:
+    """A log of 40 entries of which 10 are committed, and its uncommitted ones."""
+    log = replicated(path, segment_bytes=4096, **options)
+    log._submit_records(records_of(*[Record(n, payload=b"x" * 300) for n in range(1, 21)]))
+    log._adopt_term(2)
+    log._submit_records(
+        records_of(*[Record(n, term=2, payload=b"y" * 300) for n in range(21, 41)], prev_term=1)
+    )
+    log.sync()
+    log._set_committed(10)
+    reader, lsn, tail = log._record_reader(), 1, []
+    while lsn <= 40:
+        tail.append(reader.read(lsn, 1 << 20, 40))
+        lsn = tail[-1].last_lsn + 1
+    return log, tail
+
+
+def test_a_tail_that_lost_is_kept_as_a_log_of_its_own(tmp_path: Path) -> None:
+    log, _ = _diverge(tmp_path / "log")
+    with log:
+        lost = log.submit(b"lost")
+        kept = log._cut_diverged(15, 7)
+        assert os.path.basename(kept) == "diverged-16-2"
+        assert (log.last_lsn, log.term, log.committed_lsn) == (15, 7, 10)
+        with pytest.raises(EntryTruncatedError):
+            lost.wait(30)
+        assert log._submit_records(records_of(Record(16, term=7, payload=b"new"))) == 16
+        log._set_committed(16)
+        log.sync()
+        assert payloads(log.replay())[-2:] == [b"x" * 300, b"new"]
+        log_id = log.log_id
+        killed = crash_copy_all(tmp_path / "log", tmp_path / "killed")
+    for path in (Path(kept), killed / "diverged-16-2"):
+        with FileWALManager(path, read_only=True) as branch:
+            entries = list(branch.replay())
+            assert [entry.lsn for entry in entries] == list(range(16, 42))
+            assert [entry.term for entry in entries] == [1] * 5 + [2] * 21
+            assert payloads(entries) == [b"x" * 300] * 5 + [b"y" * 300] * 20 + [b"lost"]
+            assert branch.verify().status == "clean"
+            assert (branch.first_lsn, branch.log_id) == (16, log_id)
+        assert not [name for name in os.listdir(path) if name.startswith("spare-")]
+    assert "diverged.tmp" not in os.listdir(tmp_path / "log")
+    with replicated(killed) as log:
+        assert (log.last_lsn, log.term) == (16, 7)
+
+
+def crash_copy_all(source: Path, target: Path) -> Path:
+    """As crash_copy, with the directories in it."""
+    target.mkdir()
+    for child in sorted(source.iterdir()):
+        if child.is_dir():
+            restore(target / child.name, snapshot(child))
+        elif not child.name.startswith("spare-"):
+            (target / child.name).write_bytes(child.read_bytes())
+    return target
+
+
+def test_keeping_is_done_again_after_a_crash(tmp_path: Path) -> None:
+    """The branch was kept, the cut not made: the next try takes it as it is. What has grown since
+    is another branch, and each stays."""
+    log, _ = _diverge(tmp_path / "log")
+    before = crash_copy(tmp_path / "log", tmp_path / "before")
+    first = Path(log._cut_diverged(15, 7))
+    log.close()
+    again = before / "diverged-16-2"
+    restore(again, snapshot(first))
+    restore(before / "diverged.tmp", {"meta": b"half"})
+    with replicated(before) as log:
+        assert not (before / "diverged.tmp").exists()
+        inode = (again / "meta").stat().st_ino
+        assert log._cut_diverged(15, 7) == str(again)
+        assert (again / "meta").stat().st_ino == inode
+        log._adopt_term(8)
+    other, _ = _diverge(tmp_path / "third")
+    with other:
+        restore(tmp_path / "third" / "diverged-16-2", snapshot(first))
+        other.submit(b"more")
+        assert os.path.basename(other._cut_diverged(15, 7)) == "diverged-16-2-2"
+    assert len(contents(tmp_path / "third" / "diverged-16-2")) == 25
+    assert len(contents(tmp_path / "third" / "diverged-16-2-2")) == 26
+
+
+def test_what_is_committed_is_never_cut(tmp_path: Path) -> None:
+    log, _ = _diverge(tmp_path / "log")
+    with log:
+        for after_lsn, term, error in (
+            (9, 7, OptionError),
+            (15, 1, OptionError),
+            (40, 7, LSNOutOfRangeError),
+            (-1, 7, LSNOutOfRangeError),
+        ):
+            with pytest.raises(error):
+                log._cut_diverged(after_lsn, term)
+        assert (log.last_lsn, log.term) == (40, 2)
+        assert not [name for name in os.listdir(log.path) if name.startswith("diverged")]
+        log._cut_diverged(10, 2)
+        assert log.last_lsn == 10
+
+
+# ---- a log that begins anew ----
+
+
+@pytest.mark.parametrize("first_lsn", [1000, 30])
+def test_a_log_begins_anew_behind_a_snapshot(tmp_path: Path, first_lsn: int) -> None:
+    log, _ = _diverge(tmp_path / "log")
+    with log:
+        pending = log.submit(b"lost")
+        log._reset(first_lsn, 5, 9)
+        with pytest.raises(EntryTruncatedError):
+            pending.wait(30)
+        assert (log.first_lsn, log.last_lsn, log.term) == (first_lsn, first_lsn - 1, 9)
+        assert (log.committed_lsn, list(log.replay())) == (first_lsn - 1, [])
+        assert list(FileWALManager(log.path, read_only=True).replay()) == []
+        killed = crash_copy(tmp_path / "log", tmp_path / "killed")
+        copy = records_of(Record(first_lsn, term=5, payload=b"n"), prev_term=5)
+        assert log._submit_records(copy) == first_lsn
+        log._set_committed(first_lsn)
+        log.sync()
+        assert log._read_records(first_lsn, 100, first_lsn).prev_term == 5
+        assert payloads(log.replay()) == [b"n"]
+    with replicated(tmp_path / "log") as log:
+        assert (log.first_lsn, log.last_lsn, log.term) == (first_lsn, first_lsn, 9)
+    with replicated(killed) as log:
+        assert (log.first_lsn, log.last_lsn, log.committed_lsn) == (
+            first_lsn,
+            first_lsn - 1,
+            first_lsn - 1,
+        )
+
+
+def test_an_empty_log_joins_another(tmp_path: Path) -> None:
+    other = b"fedcba9876543210"
+    with replicated(tmp_path / "log") as log:
+        reader = FileWALManager(tmp_path / "log", read_only=True)
+        log._reset(1, 0, 1, other)
+        assert bytes.fromhex(log.log_id) == other
+        log.submit(b"a")
+        log._set_committed(1)
+        log.sync()
+        assert payloads(reader.replay()) == [b"a"]
+        killed = crash_copy(tmp_path / "log", tmp_path / "killed")
+    for path in (tmp_path / "log", killed):
+        with replicated(path) as log:
+            assert bytes.fromhex(log.log_id) == other
+            assert payloads(log.replay()) == [b"a"]
+
+
+def test_a_log_does_not_begin_where_none_can(tmp_path: Path) -> None:
+    with replicated(tmp_path / "log") as log:
+        log._adopt_term(4)
+        for first_lsn, prev_term, term in ((0, 0, 4), (1 << 63, 1, 4), (5, 5, 4), (5, 1, 3)):
+            with pytest.raises(OptionError):
+                log._reset(first_lsn, prev_term, term)
+        append_numbered_when_committed(log)
+        assert writer_of(log).bounds() == (1, 3)
+
+
+def append_numbered_when_committed(log: Any) -> None:
+    log._set_committed(10)
+    append_numbered(log, b"t", 3)
