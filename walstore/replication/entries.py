@@ -89,7 +89,7 @@ def first_conflict(log: LogState, batch: Batch) -> int | None:
     Its prev_lsn must lie in the log.
     """
     ends = [run.first_lsn - 1 for run in batch.runs[1:]] + [batch.last_lsn]
-    for run, run_last in zip(batch.runs, ends, strict=True):
+    for run, run_last in zip(batch.runs, ends, strict=False):
         last = min(run_last, log.last_lsn)
         if run.first_lsn > last:
             return None

@@ -120,6 +120,10 @@ class Leader:
         progress, log = self.progress[node], self._shared.log
         if progress.state is State.SNAPSHOT:
             return []  # it was asked before the snapshot began to travel
+        if request.lsn > log.last_lsn:
+            # Followers ask behind what they were sent only for what they know to be committed.
+            reason = f"it holds lsn {request.lsn} as committed, and this log ends at {log.last_lsn}"
+            return [Refuse(node, reason)]
         agreed = last_of_term(log, request.lsn, request.term)
         if agreed is None:
             return self._begin_snapshot(progress)
@@ -127,7 +131,8 @@ class Leader:
             progress.replicate(agreed + 1)
             self._tell_committed(progress, now_ms)
             return self._pump(progress)
-        progress.probe(agreed + 1)
+        # Behind what it was sent, too: the follower is shown that what it holds was replaced.
+        progress.probe((agreed if request.lsn < progress.next_lsn else request.lsn) + 1)
         return self._send_empty(progress, now_ms)
 
     def snapshot_acked(self, node: str, ack: SnapshotAck, now_ms: float) -> list[Effect]:
