@@ -81,6 +81,7 @@ class Checks:
 
     def leads(self, node: Node, core: Core) -> None:
         """A term has one leader, and a legitimate one holds all that is committed."""
+        self._asked.update(node.connections.values())  # an earlier term's records may be under way
         assert self._led.setdefault(core.term, node.name) == node.name
         if self._world.strict:
             for lsn in range(node.disk.first_lsn, self._committed_max + 1):

@@ -326,12 +326,12 @@ class Node:
 
     def _begin_send(self, core: Core, send: SendEntries) -> list[Effect]:
         """Most reads are done at once; some take their time, and the world goes on meanwhile."""
-        rng, term = self.world.rng, core.term
+        rng = self.world.rng
         if rng.random() < 0.85:
             return self._send_entries(core, send)
 
         def later() -> None:
-            if self.core is core and core.term == term and core.role == "leader":
+            if self.core is core and core.awaits(send):
                 self.step(lambda core: self._send_entries(core, send))
 
         self.world.after(rng.uniform(0.1, 5), later)
