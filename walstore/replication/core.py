@@ -197,6 +197,10 @@ class Core:
         """What was to be sent is not there (any more)."""
         return self._leader.not_sent(send, now_ms) if self._leader else []
 
+    def awaits(self, send: SendEntries | SendSnapshot) -> bool:
+        """Whether a send is still to be done; to be asked when it was not carried out at once."""
+        return self._leader is not None and self._leader.progress[send.node].sending is send
+
     # ---- who leads ----
 
     def campaign(self, now_ms: float, force: bool = False) -> list[Effect]:

@@ -61,8 +61,8 @@ class AppendRecords:
     """Append the batch's entries from from_lsn on (the ones before are held already).
 
     The log's last_lsn has risen when this is done; the core is told of durability by `durable`.
-    When the log refuses them (a full disk), wait a while before the next message of that node is
-    taken, which slows the leader down: the core sees the log's end then, and asks for them again.
+    When the log refuses them (a full disk), nothing else is to be done: the core sees the log's
+    end at the next message and asks for them again, and the leader takes its time then.
     """
 
     batch: Batch
@@ -106,8 +106,8 @@ class SendEntries:
     """Read records from the log and send them as a WAL_ENTRY, then call `sent` with this effect.
 
     Where that cannot be done for now, because the log no longer holds from_lsn, call `not_sent`.
-    One is under way per node at a time; one that the core has given up since is told to it in
-    vain, which does no harm.
+    One is under way per node at a time. One that is carried out later than in its turn is dropped
+    when the core no longer `awaits` it: the connection, or the leadership, may be another.
 
     Attributes:
         node: to whom.

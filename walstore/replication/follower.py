@@ -63,12 +63,14 @@ class Follower:
         assert self.leader_id is not None
         if self.stopped:
             return []
+        log = self._shared.log
         if batch.runs and not _is_sound(batch, self._shared.term):
             return [Refuse(self.leader_id, f"a batch after lsn {batch.prev_lsn} makes no sense")]
         if not self._holds(batch.prev_lsn, batch.prev_term):
+            if log.first_lsn - 1 <= batch.prev_lsn <= self._shared.committed_lsn:
+                return self._stop(batch.prev_lsn)
             return self._ask(batch)
         self._refused = None
-        log = self._shared.log
         conflict_lsn = first_conflict(log, batch)
         if conflict_lsn is not None and conflict_lsn <= self._shared.committed_lsn:
             return self._stop(conflict_lsn)

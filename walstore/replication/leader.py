@@ -54,7 +54,7 @@ class Leader:
         """A new connection: what was on its way on an old one is lost."""
         progress = self.progress[node]
         progress.connected = True
-        progress.committed_sent = 0
+        progress.committed_sent = progress.resumed_lsn = 0
         progress.probe(self._shared.log.last_lsn + 1)
         return self._send_empty(progress, now_ms)
 
@@ -120,15 +120,31 @@ class Leader:
         progress, log = self.progress[node], self._shared.log
         if progress.state is State.SNAPSHOT:
             return []  # it was asked before the snapshot began to travel
+        if request.lsn > log.last_lsn:
+            # Followers ask behind what they were sent only for what they know to be committed.
+            reason = f"it holds lsn {request.lsn} as committed, and this log ends at {log.last_lsn}"
+            return [Refuse(node, reason)]
         agreed = last_of_term(log, request.lsn, request.term)
         if agreed is None:
             return self._begin_snapshot(progress)
         if agreed == request.lsn and log.term_of(agreed) == request.term:
+            if progress.resumed_lsn == agreed + 1:
+                return self._pause(progress, now_ms)
+            progress.resumed_lsn = agreed + 1
             progress.replicate(agreed + 1)
             self._tell_committed(progress, now_ms)
             return self._pump(progress)
-        progress.probe(agreed + 1)
+        # Behind what it was sent, too: the follower is shown that what it holds was replaced.
+        progress.probe((agreed if request.lsn < progress.next_lsn else request.lsn) + 1)
         return self._send_empty(progress, now_ms)
+
+    def _pause(self, progress: Progress, now_ms: float) -> list[Effect]:
+        """A follower has asked for the same again, and nothing of it is on its disk, which may be
+        full: after a while it is asked whether it can go on."""
+        if progress.state is State.REPLICATE:
+            progress.probe(progress.resumed_lsn)
+            progress.due_ms = now_ms + self._shared.options.probe_ms
+        return []
 
     def snapshot_acked(self, node: str, ack: SnapshotAck, now_ms: float) -> list[Effect]:
         """A follower has taken a part of a snapshot, or has all that it stands for."""

@@ -33,6 +33,7 @@ class Progress:
         in_flight_bytes: records sent on this connection and not received yet.
         sending: the send that is under way.
         due_ms: when the next message without entries is due.
+        resumed_lsn: where it was last asked for to go on, until that entry is on its disk.
         committed_sent: the highest committed_lsn that it was told on this connection.
         snapshot_lsn: the snapshot that is under way, 0 while none has been found.
         snapshot_bytes, snapshot_sent, snapshot_taken: its size, and how much was sent and taken.
@@ -49,6 +50,7 @@ class Progress:
     in_flight_bytes: int = 0
     sending: SendEntries | SendSnapshot | None = None
     due_ms: float = 0
+    resumed_lsn: int = 0
     committed_sent: int = 0
     snapshot_lsn: int = 0
     snapshot_bytes: int = 0
@@ -88,5 +90,7 @@ class Progress:
         self.durable_lsn = max(self.durable_lsn, durable_lsn)
         self.applied_lsn = max(self.applied_lsn, applied_lsn)
         self.matched_lsn = max(self.matched_lsn, durable_lsn)
+        if durable_lsn >= self.resumed_lsn:
+            self.resumed_lsn = 0
         while self._in_flight and self._in_flight[0][0] <= received_lsn:
             self.in_flight_bytes -= self._in_flight.popleft()[1]
