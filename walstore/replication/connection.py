@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 import time
 from collections import deque
@@ -50,6 +51,7 @@ ABNORMAL = 1006
 _INTERNAL_ERROR = 1011
 _REASON_BYTES_MAX = 123  # RFC 6455, 5.5: a control frame carries 125 bytes, two are the code
 _STRANGER_BYTES_MAX = 4 * CONTROL_BYTES_MAX  # the request, HELLO and PROOF, frames included
+_UNSENT_BYTES = MESSAGE_BYTES // 2
 _INBOX_BYTES_MAX = MESSAGE_BYTES_MAX
 _CONTROL_QUEUE_MAX = 4096
 _UNREAD_BYTES_MAX = 4 * MESSAGE_BYTES_MAX
@@ -173,8 +175,11 @@ class Connection(asyncio.Protocol):
         """Begins the handshake."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        # Not more than what the kernel takes: control messages overtake what is still here.
+        # What the transport and the kernel hold can no longer be overtaken.
         transport.set_write_buffer_limits(high=1, low=0)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            accepted = transport.get_extra_info("socket")
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         self._heard_at_s = self._loop.time()
         self._after("handshake", self._options.handshake_timeout_ms, self._too_slow)
         if isinstance(self._ws, ClientProtocol):
@@ -417,40 +422,48 @@ class Connection(asyncio.Protocol):
         else:
             self._bulk.append(body)
             self.queued_bytes += size
-        if not self._flush_due and not self._in_burst:
-            self._flush_due = True
-            self._loop.call_soon(self._flush_soon)
+        if not self._in_burst:
+            self._flush_later()
         return True
 
     async def drained(self) -> None:
         """Waits until a queue that was full is half empty, or the connection has ended."""
         await self._roomy.wait()
 
-    def _flush_soon(self) -> None:
-        self._flush_due = False
-        self._flush()
+    def _flush_later(self) -> None:
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        """Control messages first, then bulk, until the kernel takes no more."""
-        while (self._control or self._bulk) and not self._write_paused and not self._closing:
-            assert self.session is not None
+        """Control messages first, then as much bulk as one large message.
+
+        The rest waits for the next turn of the loop, or until the kernel takes more: what is to
+        overtake it still can, and other connections have their turn.
+        """
+        self._flush_due = False
+        if self.session is not None and not self._write_paused and not self._closing:
             now = self._owner.now()
-            size = 0
             while self._control:
-                self._ws.send_binary(self.session.seal(self._control.popleft(), *now))
-                self.counters.messages_sent += 1
+                self._seal(self._control.popleft(), now)
+            size = 0
             while self._bulk and size < MESSAGE_BYTES:
                 body = self._bulk.popleft()
-                self._ws.send_binary(self.session.seal(body, *now))
-                self.counters.messages_sent += 1
+                self._seal(body, now)
                 size += _bulk_bytes(body) or 0
             self.queued_bytes -= size
-            self._write()
         self._write()
+        if self._bulk and not self._write_paused and not self._closing:
+            self._flush_later()
         if self._was_full and self.queued_bytes <= self._options.queue_bytes // 2:
             self._was_full = False
             self._roomy.set()
             self._owner.roomy(self)
+
+    def _seal(self, body: Body, now: tuple[int, int]) -> None:
+        assert self.session is not None
+        self._ws.send_binary(self.session.seal(body, *now))
+        self.counters.messages_sent += 1
 
     def _write(self) -> None:
         """One write for all frames that are ready."""

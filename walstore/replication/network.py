@@ -177,7 +177,8 @@ class NetworkManager:
             self._keep(peer)
 
     async def stop(self) -> None:
-        """Closes everything; returns when no socket and no task is left."""
+        """Closes everything; returns when no socket and no task is left. What `on_message` still
+        awaits is cancelled."""
         tasks = [*self._dialers.values(), *self._handshakes]
         if self._accepting is not None:
             tasks.append(self._accepting)
@@ -193,6 +194,7 @@ class NetworkManager:
         for connection in connections:
             await connection.ended.wait()
             if connection.consumer is not None:
+                connection.consumer.cancel()
                 await asyncio.gather(connection.consumer, return_exceptions=True)
         await asyncio.sleep(0)  # transports close their sockets right after connection_lost
 
@@ -519,6 +521,7 @@ def _refusal(
 ) -> RefusedError | UnreachableError:
     """Why a connection ended before both ends knew each other."""
     code, reason = connection.close_code, connection.close_reason
-    if code in set(CloseCode) and code not in (CloseCode.NORMAL, CloseCode.GOING_AWAY):
+    absent = (CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.NO_ANSWER)
+    if code in set(CloseCode) and code not in absent:
         return RefusedError(CloseCode(code), reason or CloseCode(code).name)
     return UnreachableError(node_id, url, timeout_s, reason)
