@@ -16,7 +16,7 @@ from bench.replication.rows import CONTENDERS, ROWS, Settings
 from bench.replication.run import Runner
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-MIB, BIG_MIB = 64, 1024
+MIB, BIG_MIB = 256, 1024
 NAMES = [row.name for row in ROWS]
 
 

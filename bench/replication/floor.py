@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.replication.cluster import Cluster, Metrics, figures
 
-FILE_BYTES = 64 << 20
+FILE_BYTES = 16 << 20
 BLOCK_BYTES = 64 << 10
 SYNC_EVERY_BYTES = 16 << 20
 

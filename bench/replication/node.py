@@ -82,13 +82,17 @@ class Node:
     def fill(self, size: int, mib: int) -> Metrics:
         """Appends so many MiB in batches, each confirmed; the memory at its highest meanwhile."""
         payloads = [os.urandom(size)] * BULK_RECORDS
-        memory = before = self.rss()
+        memory = self.rss()
         started = time.perf_counter()
         for _ in range((mib << 20) // (size * BULK_RECORDS)):
             self.log.append_many(payloads)
             memory = max(memory, self.rss())
         seconds = time.perf_counter() - started
-        return {"mib_per_s": mib / seconds, "growth_mib": memory - before}
+        return {"mib_per_s": mib / seconds, "rss_mib": memory}
+
+    def memory(self) -> Metrics:
+        """What the process holds now."""
+        return {"rss_mib": self.rss()}
 
     def rss(self) -> float:
         """What the process holds, in MiB."""

@@ -109,10 +109,15 @@ class Walstore(Cluster):
         return {"mib_per_s": mib / (time.perf_counter() - started)}
 
     def stopped(self, mib: int) -> Metrics:
+        before = self.ask(LEADER, "memory")["rss_mib"]
         together = self.ask(LEADER, "fill", size=ENTRY_BYTES, mib=mib)
         self.processes.send(f"node-{THIRD}", signal.SIGSTOP)
         without = self.ask(LEADER, "fill", size=ENTRY_BYTES, mib=mib)
-        return {**without, "ratio": without["mib_per_s"] / together["mib_per_s"]}
+        return {
+            "mib_per_s": without["mib_per_s"],
+            "growth_mib": without["rss_mib"] - before,
+            "ratio": without["mib_per_s"] / together["mib_per_s"],
+        }
 
     def disturbed(self, payload: bytes, seconds: float, mib: int) -> Metrics:
         alone = self.one(payload, seconds)
