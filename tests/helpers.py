@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
+from tests.seeds import seed_from
 from walstore import FileWALManager, WALEntry
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,8 +19,8 @@ SEED_VARIABLE = "WALSTORE_TEST_SEED"
 
 
 def seed_of(name: str) -> int:
-    """A fresh seed, or the one that is asked for; printed, so that a failure can be replayed."""
-    seed = int(os.environ.get(SEED_VARIABLE) or int.from_bytes(os.urandom(4), "little"))
+    """The commit's seed, or the one that is asked for; printed, to replay a failure with."""
+    seed = seed_from(SEED_VARIABLE)
     print(f"{name}: replay with {SEED_VARIABLE}={seed}")
     return seed
 

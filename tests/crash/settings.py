@@ -1,11 +1,14 @@
 """How much the crash tests do, and with which seed.
 
-WALSTORE_CRASH_SCALE=40 makes a soak of them; WALSTORE_CRASH_SEED=n repeats a run.
+WALSTORE_CRASH_SCALE=40 makes a soak of them. WALSTORE_CRASH_SEED=n repeats a run; =fresh draws a
+seed that no run had before.
 """
 
 from __future__ import annotations
 
 import os
+
+from tests.seeds import seed_from
 
 
 def scaled(count: int) -> int:
@@ -14,6 +17,5 @@ def scaled(count: int) -> int:
 
 
 def seed() -> int:
-    """A fresh seed for each run (it is printed), or the one that is asked for."""
-    wanted = os.environ.get("WALSTORE_CRASH_SEED")
-    return int(wanted) if wanted else int.from_bytes(os.urandom(3), "big")
+    """The commit's seed (it is printed), or the one that is asked for."""
+    return seed_from("WALSTORE_CRASH_SEED")

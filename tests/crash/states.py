@@ -18,6 +18,7 @@ from typing import Any
 
 from walstore.testing.disk import Image, read_image, write_image
 from walstore.testing.explore import BadState, Explorer, Recording, State, remove_tree
+from walstore.testing.story import replay_each
 
 from .ledger import Ledger, Recovered
 from .session import Target, recover
@@ -127,12 +128,5 @@ def replay(place: Path) -> bool:
     return good
 
 
-def main(arguments: list[str]) -> int:
-    if not arguments:
-        print(__doc__)
-        return 2
-    return 0 if all([replay(Path(argument)) for argument in arguments]) else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(replay_each(replay, sys.argv[1:], __doc__))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.native.extension import build_copy, environment
+from tests.native.extension import build_copy, counters, environment
 
 HERE = Path(__file__).parent
 WRAP = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "realloc")]
@@ -31,7 +31,7 @@ FAILED_MIN = 30
 @pytest.mark.timeout(TIMEOUT_S + 50)
 def test_every_allocation_fails_once_and_for_ever(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
-    build_copy(tree, WRAP, [HERE / "fail_alloc.c"])
+    build_copy(tree, [*WRAP, *counters()], [HERE / "fail_alloc.c"])
     done = subprocess.run(
         [sys.executable, "-m", "tests.native.allocations", str(tmp_path)],
         cwd=tree,

@@ -12,7 +12,7 @@ from pathlib import Path
 from walstore.testing.forked import story_of
 from walstore.testing.lab import ask
 from walstore.testing.reference import receive
-from walstore.testing.story import Case
+from walstore.testing.story import Case, replay_each
 
 
 def replay(place: Path) -> bool:
@@ -32,12 +32,5 @@ def replay(place: Path) -> bool:
     return True
 
 
-def main(arguments: list[str]) -> int:
-    if not arguments:
-        print(__doc__)
-        return 2
-    return 0 if all([replay(Path(argument)) for argument in arguments]) else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(replay_each(replay, sys.argv[1:], __doc__))

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -152,3 +152,11 @@ def difference(live: bytes, there: bytes) -> str:
 def other_bytes(live: bytes, there: bytes, at: int) -> list[int]:
     pairs = zip(live[at : at + CHUNK], there[at : at + CHUNK], strict=True)
     return [i for i, (mine, theirs) in enumerate(pairs) if mine != theirs]
+
+
+def replay_each(replay: Callable[[Path], bool], places: Sequence[str], usage: str | None) -> int:
+    """The main of a command that replays saved states, each in its folder; returns the status."""
+    if not places:
+        print(usage)
+        return 2
+    return 0 if all([replay(Path(place)) for place in places]) else 1
