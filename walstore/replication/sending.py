@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from walstore.errors import LSNOutOfRangeError, WALStoreError
 from walstore.replication.core import Core
-from walstore.replication.effects import Effect, SendEntries, SendSnapshot
+from walstore.replication.effects import Effect, Send, SendEntries, SendSnapshot
 from walstore.replication.message import MESSAGE_BYTES, MESSAGE_BYTES_MAX, SnapshotPart, WalEntry
 from walstore.replication.network import NetworkManager
 from walstore.replication.snapshots import Outgoing, Snapshots
@@ -83,6 +83,7 @@ class Sender:
         self._readers: OrderedDict[int, RecordReader] = OrderedDict()  # by where each is
         self._recent: OrderedDict[tuple[int, int], Records] = OrderedDict()
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._in_parts: set[str] = set()
         self._outgoing: dict[str, Outgoing] = {}
 
     def entries(self, effect: SendEntries) -> None:
@@ -104,12 +105,24 @@ class Sender:
             return
         self._later(effect.node, self._send_entries(effect, records, bodies, wait_s))
 
+    def small(self, effect: Send) -> None:
+        """Sends a message without records. One that says what is committed is left out amid the
+        parts of a batch: the core says it again."""
+        if not (isinstance(effect.body, WalEntry) and effect.node in self._in_parts):
+            self._network.send(effect.node, effect.body)
+
     async def _send_entries(
         self, effect: SendEntries, records: Records, bodies: list[WalEntry], wait_s: float
     ) -> None:
         await asyncio.sleep(wait_s)
-        for body in bodies:
-            await self._push(effect.node, body)
+        if not self._core.awaits(effect):
+            return
+        self._in_parts.add(effect.node)
+        try:
+            for body in bodies:
+                await self._push(effect.node, body)
+        finally:
+            self._in_parts.discard(effect.node)
         size = len(records.data)
         self._give(lambda: self._core.sent(effect, records.last_lsn, size, self._now_ms()))
 
@@ -157,6 +170,8 @@ class Sender:
             self._give(lambda: self._core.not_sent(effect, self._now_ms()))
             return
         end = effect.at + len(data)
+        if not self._core.awaits(effect):
+            return
         part = SnapshotPart(outgoing.lsn, outgoing.term, effect.at, outgoing.total_bytes, data)
         await asyncio.sleep(self._throttle.take(len(data), self._now_ms() / 1000))
         await self._push(effect.node, part)

@@ -132,7 +132,7 @@ class WALReplicationManager:
         self._handlers: dict[type, Callable[[Any], None]] = {
             effects.AppendRecords: self._append_records,
             effects.SetCommitted: self._set_committed,
-            effects.Send: self._send,
+            effects.Send: self._sender.small,
             effects.SendEntries: self._sender.entries,
             effects.SendSnapshot: self._sender.snapshot,
             effects.RoleChanged: self._role_changed,
@@ -335,9 +335,6 @@ class WALReplicationManager:
 
     def _set_committed(self, effect: effects.SetCommitted) -> None:
         self._log.set_committed(effect.lsn)
-
-    def _send(self, effect: effects.Send) -> None:
-        self.network.send(effect.node, effect.body)
 
     def _persist_term(self, effect: effects.PersistTerm) -> None:
         self._log.accept_appends(False)
