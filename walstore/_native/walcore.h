@@ -148,6 +148,16 @@ typedef struct {
     int32_t rc; /* as of walcore_wait */
 } walcore_outcome;
 
+/* Where a writer stands. */
+typedef struct {
+    uint64_t generation;
+    uint64_t next_lsn;
+    uint64_t written_lsn;
+    uint64_t durable_lsn;
+    uint64_t committed_lsn; /* UINT64_MAX in a log that is not replicated */
+    int32_t poisoned;
+} walcore_shared;
+
 /* crc32c.c */
 void walcore_crc32c_init(void);
 uint32_t walcore_crc32c(uint32_t seed, const uint8_t *data, size_t bytes);
@@ -223,6 +233,7 @@ int walcore_freeze(walcore_writer *w);
 void walcore_thaw(walcore_writer *w);
 void walcore_poison(walcore_writer *w, int error);
 
+const walcore_shared *walcore_shared_of(const walcore_writer *w);
 uint64_t walcore_last_lsn(walcore_writer *w);
 uint64_t walcore_generation(walcore_writer *w);
 int walcore_fate_of(walcore_writer *w, uint64_t generation, uint64_t lsn);

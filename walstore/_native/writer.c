@@ -94,15 +94,10 @@ struct walcore_writer {
     uint64_t preferred_until_ns;
     int stopping;
 
-    uint64_t next_lsn;
-    uint64_t written_lsn;
-    uint64_t durable_lsn;
-    uint64_t committed_lsn; /* UINT64_MAX: not replicated */
+    walcore_shared shared;
     uint64_t requested_lsn; /* what the flusher was asked for */
 
-    uint64_t generation;
     ending *endings; /* of the generations that are over */
-    int poisoned;
     int error;
 
     uint32_t *index; /* pairs: lsn - segment_first_lsn, place / 8 */
@@ -155,9 +150,9 @@ static int cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_
 /* ---- waking ---- */
 
 static uint64_t reached(const walcore_writer *w, int level) {
-    if (level == WALCORE_LEVEL_WRITTEN) return w->written_lsn;
-    if (level == WALCORE_LEVEL_DURABLE || w->durable_lsn < w->committed_lsn) return w->durable_lsn;
-    return w->committed_lsn;
+    if (level == WALCORE_LEVEL_WRITTEN) return w->shared.written_lsn;
+    if (level == WALCORE_LEVEL_DURABLE || w->shared.durable_lsn < w->shared.committed_lsn) return w->shared.durable_lsn;
+    return w->shared.committed_lsn;
 }
 
 static void wake_loops(walcore_writer *w, int failing) {
@@ -180,8 +175,8 @@ static void wake_everyone(walcore_writer *w, int failing) {
 }
 
 static void poison_locked(walcore_writer *w, int error) {
-    if (!w->poisoned) {
-        w->poisoned = 1;
+    if (!w->shared.poisoned) {
+        w->shared.poisoned = 1;
         w->error = error;
     }
     wake_everyone(w, 1);
@@ -228,7 +223,7 @@ static int is_no_space(int error) {
 static int take_back(walcore_writer *w, const staging *buffer, size_t bytes) {
     if (!bytes) return 0;
     while (w->syncing) pthread_cond_wait(&w->changed, &w->mutex);
-    if (w->poisoned) return -w->error;
+    if (w->shared.poisoned) return -w->error;
     w->syncing = 1;
     pthread_mutex_unlock(&w->mutex);
     int rc = walcore_zero_fill(w->fd, buffer->at, buffer->at + bytes);
@@ -242,17 +237,17 @@ static int take_back(walcore_writer *w, const staging *buffer, size_t bytes) {
 /* Ends a generation in which entries from `gone_from` on are not, or no longer, in the log, and
  * keeps that for callers that have yet to ask. Their lsns are given out again. */
 static int end_generation(walcore_writer *w, uint64_t gone_from, int why) {
-    size_t bytes = (w->generation + 1) * sizeof *w->endings;
+    size_t bytes = (w->shared.generation + 1) * sizeof *w->endings;
     ending *grown = realloc(w->endings, bytes);
     if (!grown) return 0;
     w->endings = grown;
-    grown[w->generation++] = (ending){gone_from, why};
+    grown[w->shared.generation++] = (ending){gone_from, why};
     return 1;
 }
 
 /* Why an entry of a generation is not in the log: FULL or TRUNCATED; 0 when it is. */
 static int fate_of(const walcore_writer *w, uint64_t generation, uint64_t lsn) {
-    for (; generation < w->generation; generation++)
+    for (; generation < w->shared.generation; generation++)
         if (lsn >= w->endings[generation].gone_from) return w->endings[generation].why;
     return WALCORE_OK;
 }
@@ -263,11 +258,11 @@ static void refuse_group(walcore_writer *w, staging *buffer, int error) {
         return;
     }
     w->error = error;
-    w->next_lsn = buffer->first_lsn;
+    w->shared.next_lsn = buffer->first_lsn;
     w->last_term = buffer->term_before;
     w->tail_at = buffer->at;
     w->padded_at = buffer->at & ~(uint64_t)(PAGE_BYTES - 1);
-    if (w->requested_lsn >= w->next_lsn) w->requested_lsn = w->next_lsn - 1;
+    if (w->requested_lsn >= w->shared.next_lsn) w->requested_lsn = w->shared.next_lsn - 1;
     index_cut(w, buffer->first_lsn);
     w->buffers[0].used = w->buffers[1].used = 0;
     wake_everyone(w, 1);
@@ -300,7 +295,7 @@ static void write_staged(walcore_writer *w) {
         w->writes++;
         w->write_bytes += bytes;
         if (buffer->at + bytes > w->padded_at) w->padded_at = buffer->at + bytes;
-        w->written_lsn = buffer->last_lsn;
+        w->shared.written_lsn = buffer->last_lsn;
         w->written_at = buffer->at + buffer->used;
         buffer->used = 0;
         shrink(buffer);
@@ -346,14 +341,14 @@ static void publish_committed(walcore_writer *w) {
     w->marking = 1;
     uint64_t lsn;
     do {
-        lsn = w->committed_lsn;
+        lsn = w->shared.committed_lsn;
         watermark mark = mark_of(w, WALCORE_LEVEL_COMMITTED, lsn);
         pthread_mutex_unlock(&w->mutex);
         int rc = walcore_pwrite_all(w->watermark_fd, (const uint8_t *)&mark, sizeof mark,
                                     w->mark_at);
         pthread_mutex_lock(&w->mutex);
         if (rc) w->watermark_failures++;
-    } while (lsn != w->committed_lsn && !w->stopping);
+    } while (lsn != w->shared.committed_lsn && !w->stopping);
     w->marking = 0;
     pthread_cond_broadcast(&w->changed);
 }
@@ -368,7 +363,7 @@ static void count_sync(walcore_writer *w, uint64_t took_ns) {
 
 /* Syncs what is written. Called with the mutex, which it drops meanwhile, and !syncing. */
 static void sync_written(walcore_writer *w) {
-    uint64_t target = w->written_lsn, target_at = w->written_at;
+    uint64_t target = w->shared.written_lsn, target_at = w->written_at;
     int fd = w->fd;
     w->syncing = 1;
     pthread_mutex_unlock(&w->mutex);
@@ -385,7 +380,7 @@ static void sync_written(walcore_writer *w) {
     count_sync(w, took_ns);
     if (published) w->watermark_failures++;
     w->durable_at = target_at;
-    __atomic_store_n(&w->durable_lsn, target, __ATOMIC_RELEASE);
+    __atomic_store_n(&w->shared.durable_lsn, target, __ATOMIC_RELEASE);
     wake_everyone(w, 0);
 }
 
@@ -397,20 +392,20 @@ static int advance_to(walcore_writer *w, uint64_t generation, uint64_t lsn, int 
     for (;;) {
         int fate = fate_of(w, generation, lsn);
         if (fate) return fate;
-        if (lsn >= w->next_lsn) return WALCORE_TRUNCATED;
+        if (lsn >= w->shared.next_lsn) return WALCORE_TRUNCATED;
         if (reached(w, level) >= lsn) return WALCORE_OK;
-        if (w->poisoned) return WALCORE_POISONED;
+        if (w->shared.poisoned) return WALCORE_POISONED;
         if (w->stopping) return WALCORE_STOPPED; /* the descriptor may be another file's by now */
-        if (w->written_lsn < lsn && !w->writing) {
+        if (w->shared.written_lsn < lsn && !w->writing) {
             write_staged(w);
             /* Whoever found `writing` set must look again. A leader that wants it durable need not
              * say so: it syncs next, or waits for a sync under way, and its end wakes everyone,
              * unless nothing is synced any more. */
-            if (level == WALCORE_LEVEL_WRITTEN || w->poisoned || w->stopping)
+            if (level == WALCORE_LEVEL_WRITTEN || w->shared.poisoned || w->stopping)
                 pthread_cond_broadcast(&w->changed);
             continue;
         }
-        if (w->written_lsn >= lsn && w->durable_lsn < lsn && !w->syncing) {
+        if (w->shared.written_lsn >= lsn && w->shared.durable_lsn < lsn && !w->syncing) {
             sync_written(w);
             continue;
         }
@@ -440,7 +435,7 @@ int walcore_watch(walcore_writer *w, uint64_t lsn, int64_t timeout_ns) {
     int rc = WALCORE_OK;
     pthread_mutex_lock(&w->mutex);
     while (reached(w, WALCORE_LEVEL_COMMITTED) < lsn) {
-        if (w->poisoned) rc = WALCORE_POISONED;
+        if (w->shared.poisoned) rc = WALCORE_POISONED;
         else if (w->stopping) rc = WALCORE_STOPPED;
         else if (cond_wait_until(&w->changed, &w->mutex, deadline) == ETIMEDOUT)
             rc = WALCORE_TIMEOUT;
@@ -453,9 +448,9 @@ int walcore_watch(walcore_writer *w, uint64_t lsn, int64_t timeout_ns) {
 /* ---- staging ---- */
 
 static int64_t refusal(const walcore_writer *w, uint64_t generation) {
-    if (w->poisoned) return WALCORE_POISONED;
+    if (w->shared.poisoned) return WALCORE_POISONED;
     if (w->stopping) return WALCORE_STOPPED;
-    if (generation != w->generation) return WALCORE_STALE;
+    if (generation != w->shared.generation) return WALCORE_STALE;
     return WALCORE_OK;
 }
 
@@ -508,7 +503,7 @@ static staging *claim(walcore_writer *w, uint64_t generation, uint64_t bytes, si
         }
         if (!buffer->used) {
             buffer->at = w->tail_at;
-            buffer->first_lsn = w->next_lsn;
+            buffer->first_lsn = w->shared.next_lsn;
             buffer->term_before = w->last_term;
         }
         return buffer;
@@ -520,16 +515,16 @@ static void stage(walcore_writer *w, staging *buffer, walcore_entry entry,
                   const uint8_t *payload) {
     uint64_t total = walcore_record_bytes(entry.payload_bytes);
     assert(entry.term >= w->last_term);
-    entry.lsn = w->next_lsn;
-    entry.durable_lsn = w->durable_lsn;
+    entry.lsn = w->shared.next_lsn;
+    entry.durable_lsn = w->shared.durable_lsn;
     walcore_encode(buffer->data + buffer->used, w->seed, &entry, payload);
     w->index_count = walcore_index_note(w->index, w->index_count,
-                                        w->next_lsn - w->segment_first_lsn, w->tail_at);
+                                        w->shared.next_lsn - w->segment_first_lsn, w->tail_at);
     buffer->used += total;
-    buffer->last_lsn = w->next_lsn;
+    buffer->last_lsn = w->shared.next_lsn;
     w->last_term = entry.term;
     w->tail_at += total;
-    w->next_lsn++;
+    w->shared.next_lsn++;
 }
 
 /* A caller without a clock of its own passes 0. */
@@ -546,7 +541,7 @@ static int64_t stage_one(walcore_writer *w, uint64_t generation, const uint8_t *
     staging *buffer = claim(w, generation, walcore_record_bytes(bytes), 1,
                             kind != WALCORE_KIND_TERM, &why);
     if (!buffer) return why;
-    int64_t lsn = (int64_t)w->next_lsn;
+    int64_t lsn = (int64_t)w->shared.next_lsn;
     walcore_entry entry = {
         .term = w->term,
         .timestamp_ns = timestamp_ns,
@@ -568,7 +563,7 @@ static void request_flush(walcore_writer *w, uint64_t lsn) {
 
 /* Brings a staged lsn where this log's policy wants it before the call returns. */
 static int64_t settle(walcore_writer *w, int64_t lsn, int64_t first_lsn) {
-    int rc = advance_to(w, w->generation, (uint64_t)lsn, w->level, 0);
+    int rc = advance_to(w, w->shared.generation, (uint64_t)lsn, w->level, 0);
     if (rc == WALCORE_OK && w->level == WALCORE_LEVEL_WRITTEN &&
         (w->interval_ns || w->written_at - w->durable_at > UNSYNCED_BYTES_MAX))
         request_flush(w, (uint64_t)lsn);
@@ -583,7 +578,7 @@ int64_t walcore_append(walcore_writer *w, const uint8_t *payload, size_t bytes,
     if (bytes > WALCORE_PAYLOAD_BYTES_MAX || !is_users(kind)) return WALCORE_REFUSED;
     timestamp_ns = stamp(timestamp_ns);
     pthread_mutex_lock(&w->mutex);
-    int64_t lsn = stage_one(w, w->generation, payload, bytes, timestamp_ns, kind);
+    int64_t lsn = stage_one(w, w->shared.generation, payload, bytes, timestamp_ns, kind);
     if (lsn > 0) lsn = settle(w, lsn, lsn);
     pthread_mutex_unlock(&w->mutex);
     return lsn;
@@ -619,9 +614,9 @@ int64_t walcore_submit_term(walcore_writer *w, uint64_t generation, const uint8_
 static int64_t stage_batch(walcore_writer *w, const uint8_t *joined, const uint32_t *lengths,
                            size_t count, uint64_t total, uint64_t timestamp_ns, uint16_t kind) {
     int64_t first;
-    staging *buffer = claim(w, w->generation, total, count, 1, &first);
+    staging *buffer = claim(w, w->shared.generation, total, count, 1, &first);
     if (!buffer) return first;
-    first = (int64_t)w->next_lsn;
+    first = (int64_t)w->shared.next_lsn;
     for (size_t i = 0; i < count; i++) {
         walcore_entry entry = {
             .term = w->term,
@@ -671,8 +666,8 @@ int64_t walcore_append_within(walcore_writer *w, const uint8_t *joined, const ui
     int64_t first = stage_batch(w, joined, lengths, count, total, timestamp_ns, kind);
     if (first > 0) {
         uint64_t last = (uint64_t)first + count - 1;
-        outcome->generation = w->generation;
-        outcome->rc = advance_to(w, w->generation, last, WALCORE_LEVEL_COMMITTED,
+        outcome->generation = w->shared.generation;
+        outcome->rc = advance_to(w, w->shared.generation, last, WALCORE_LEVEL_COMMITTED,
                                  deadline_of(timeout_ns));
     }
     pthread_mutex_unlock(&w->mutex);
@@ -697,7 +692,7 @@ static uint64_t bytes_that_fit(const walcore_writer *w, const uint8_t *records, 
 }
 
 static int follows(const walcore_writer *w, const uint8_t *records, uint64_t bytes) {
-    uint64_t term = w->last_term, next_lsn = w->next_lsn;
+    uint64_t term = w->last_term, next_lsn = w->shared.next_lsn;
     for (uint64_t at = 0; at < bytes;) {
         walcore_entry entry;
         at += walcore_peek(records + at, &entry);
@@ -715,13 +710,13 @@ static void stage_records(walcore_writer *w, staging *buffer, const uint8_t *rec
     buffer->used += bytes;
     while (to < end) {
         w->index_count = walcore_index_note(w->index, w->index_count,
-                                            w->next_lsn - w->segment_first_lsn, w->tail_at);
-        uint64_t total = walcore_adopt(to, w->seed, w->durable_lsn, &w->last_term);
+                                            w->shared.next_lsn - w->segment_first_lsn, w->tail_at);
+        uint64_t total = walcore_adopt(to, w->seed, w->shared.durable_lsn, &w->last_term);
         w->tail_at += total;
-        w->next_lsn++;
+        w->shared.next_lsn++;
         to += total;
     }
-    buffer->last_lsn = w->next_lsn - 1;
+    buffer->last_lsn = w->shared.next_lsn - 1;
 }
 
 /* Appends records of another log that walcore_check_records found good: lsn, term, timestamp,
@@ -738,7 +733,7 @@ int64_t walcore_submit_records(walcore_writer *w, const uint8_t *records, uint64
         const uint8_t *rest = records + *taken;
         size_t count = 0;
         uint64_t fit = bytes_that_fit(w, rest, bytes - *taken, &count);
-        staging *buffer = claim(w, w->generation, fit, count, 0, &lsn);
+        staging *buffer = claim(w, w->shared.generation, fit, count, 0, &lsn);
         if (buffer && !follows(w, rest, fit)) {
             lsn = WALCORE_REFUSED;
             buffer = NULL;
@@ -747,10 +742,10 @@ int64_t walcore_submit_records(walcore_writer *w, const uint8_t *records, uint64
         if (!buffer) break;
         stage_records(w, buffer, rest, fit);
         *taken += fit;
-        lsn = (int64_t)w->next_lsn - 1;
+        lsn = (int64_t)w->shared.next_lsn - 1;
     }
     if (*taken) {
-        int64_t last = (int64_t)w->next_lsn - 1;
+        int64_t last = (int64_t)w->shared.next_lsn - 1;
         if (w->level != WALCORE_LEVEL_WRITTEN) request_flush(w, (uint64_t)last);
         else if (lsn > 0) lsn = settle(w, last, last);
     }
@@ -777,13 +772,13 @@ static void *flusher_run(void *argument) {
     walcore_writer *w = argument;
     pthread_mutex_lock(&w->mutex);
     while (!w->stopping) {
-        if (w->poisoned || w->requested_lsn <= w->durable_lsn) {
+        if (w->shared.poisoned || w->requested_lsn <= w->shared.durable_lsn) {
             flusher_sleep(w, 0);
             continue;
         }
         if (w->interval_ns) flusher_pace(w);
-        if (w->requested_lsn > w->durable_lsn)
-            advance_to(w, w->generation, w->requested_lsn, WALCORE_LEVEL_DURABLE, 0);
+        if (w->requested_lsn > w->shared.durable_lsn)
+            advance_to(w, w->shared.generation, w->requested_lsn, WALCORE_LEVEL_DURABLE, 0);
     }
     pthread_mutex_unlock(&w->mutex);
     return NULL;
@@ -819,8 +814,8 @@ walcore_writer *walcore_writer_new(int level, uint64_t interval_ns, int watermar
     w->watermark_seed = watermark_seed;
     w->owner = getpid();
     w->fd = -1;
-    w->next_lsn = 1;
-    w->committed_lsn = UINT64_MAX;
+    w->shared.next_lsn = 1;
+    w->shared.committed_lsn = UINT64_MAX;
     w->frozen = 1; /* until a segment is attached and the writer is thawed */
     pthread_mutex_init(&w->mutex, NULL);
     cond_init(&w->changed);
@@ -831,7 +826,7 @@ walcore_writer *walcore_writer_new(int level, uint64_t interval_ns, int watermar
 /* Makes it the writer of a replicated log, before it is started: entries up to `committed_lsn` are
  * committed, and the commit mark goes to `mark_at` of the watermark's file. */
 void walcore_writer_commits(walcore_writer *w, uint64_t committed_lsn, uint64_t mark_at) {
-    w->committed_lsn = committed_lsn;
+    w->shared.committed_lsn = committed_lsn;
     w->mark_at = mark_at;
     w->turns_users_away = 1;
 }
@@ -881,9 +876,9 @@ int walcore_freeze(walcore_writer *w) {
     pthread_mutex_lock(&w->mutex);
     while (w->frozen) pthread_cond_wait(&w->changed, &w->mutex);
     w->frozen = 1;
-    int rc = w->poisoned ? WALCORE_POISONED : WALCORE_OK;
+    int rc = w->shared.poisoned ? WALCORE_POISONED : WALCORE_OK;
     if (rc == WALCORE_OK)
-        rc = advance_to(w, w->generation, w->next_lsn - 1, WALCORE_LEVEL_DURABLE, 0);
+        rc = advance_to(w, w->shared.generation, w->shared.next_lsn - 1, WALCORE_LEVEL_DURABLE, 0);
     if (rc) {
         w->frozen = 0;
         pthread_cond_broadcast(&w->changed);
@@ -911,8 +906,8 @@ int walcore_writer_restart(walcore_writer *w, uint64_t next_lsn, uint32_t waterm
         rc = WALCORE_NO_MEMORY;
     }
     w->watermark_seed = watermark_seed;
-    if (w->committed_lsn != UINT64_MAX)
-        __atomic_store_n(&w->committed_lsn, next_lsn - 1, __ATOMIC_RELEASE);
+    if (w->shared.committed_lsn != UINT64_MAX)
+        __atomic_store_n(&w->shared.committed_lsn, next_lsn - 1, __ATOMIC_RELEASE);
     pthread_mutex_unlock(&w->mutex);
     return rc;
 }
@@ -923,7 +918,7 @@ int walcore_writer_attach(walcore_writer *w, int fd, uint32_t seed, uint64_t nex
                           uint64_t term, uint64_t last_term, uint64_t epoch, uint64_t first_lsn,
                           uint64_t tail_at, uint64_t limit_at, int zeroed) {
     pthread_mutex_lock(&w->mutex);
-    if (next_lsn < w->next_lsn && !end_generation(w, next_lsn, WALCORE_TRUNCATED))
+    if (next_lsn < w->shared.next_lsn && !end_generation(w, next_lsn, WALCORE_TRUNCATED))
         poison_locked(w, ENOMEM);
     w->fd = fd;
     w->seed = seed;
@@ -931,10 +926,10 @@ int walcore_writer_attach(walcore_writer *w, int fd, uint32_t seed, uint64_t nex
     w->last_term = last_term;
     w->epoch = epoch;
     w->segment_first_lsn = first_lsn;
-    w->next_lsn = next_lsn;
+    w->shared.next_lsn = next_lsn;
     w->requested_lsn = next_lsn - 1;
-    w->written_lsn = next_lsn - 1;
-    __atomic_store_n(&w->durable_lsn, next_lsn - 1, __ATOMIC_RELEASE);
+    w->shared.written_lsn = next_lsn - 1;
+    __atomic_store_n(&w->shared.durable_lsn, next_lsn - 1, __ATOMIC_RELEASE);
     w->tail_at = w->written_at = w->durable_at = tail_at;
     w->limit_at = limit_at;
     w->zeroed = zeroed;
@@ -942,7 +937,7 @@ int walcore_writer_attach(walcore_writer *w, int fd, uint32_t seed, uint64_t nex
     w->index_count = 0;
     int rc = publish_watermark(w, next_lsn - 1);
     if (rc) w->watermark_failures++;
-    if (w->committed_lsn != UINT64_MAX) publish_committed(w);
+    if (w->shared.committed_lsn != UINT64_MAX) publish_committed(w);
     wake_everyone(w, 1);
     pthread_mutex_unlock(&w->mutex);
     return rc;
@@ -993,8 +988,8 @@ void walcore_writer_set_term(walcore_writer *w, uint64_t term) {
 /* Entries up to `lsn` are committed. Lower ones than before change nothing. */
 void walcore_set_committed(walcore_writer *w, uint64_t lsn) {
     pthread_mutex_lock(&w->mutex);
-    if (lsn > w->committed_lsn && !w->stopping) {
-        __atomic_store_n(&w->committed_lsn, lsn, __ATOMIC_RELEASE);
+    if (lsn > w->shared.committed_lsn && !w->stopping) {
+        __atomic_store_n(&w->shared.committed_lsn, lsn, __ATOMIC_RELEASE);
         wake_everyone(w, 0);
         publish_committed(w);
     }
@@ -1011,14 +1006,14 @@ void walcore_poison(walcore_writer *w, int error) {
 
 uint64_t walcore_last_lsn(walcore_writer *w) {
     pthread_mutex_lock(&w->mutex);
-    uint64_t lsn = w->next_lsn - 1;
+    uint64_t lsn = w->shared.next_lsn - 1;
     pthread_mutex_unlock(&w->mutex);
     return lsn;
 }
 
 uint64_t walcore_generation(walcore_writer *w) {
     pthread_mutex_lock(&w->mutex);
-    uint64_t generation = w->generation;
+    uint64_t generation = w->shared.generation;
     pthread_mutex_unlock(&w->mutex);
     return generation;
 }
@@ -1030,12 +1025,16 @@ int walcore_fate_of(walcore_writer *w, uint64_t generation, uint64_t lsn) {
     return fate;
 }
 
+/* Where the writer stands, to be read without a call: each field by itself is whole, and no older
+ * than the last call into the writer. */
+const walcore_shared *walcore_shared_of(const walcore_writer *w) { return &w->shared; }
+
 uint64_t walcore_durable_lsn(walcore_writer *w) {
-    return __atomic_load_n(&w->durable_lsn, __ATOMIC_ACQUIRE);
+    return __atomic_load_n(&w->shared.durable_lsn, __ATOMIC_ACQUIRE);
 }
 
 uint64_t walcore_committed_lsn(walcore_writer *w) {
-    return __atomic_load_n(&w->committed_lsn, __ATOMIC_ACQUIRE);
+    return __atomic_load_n(&w->shared.committed_lsn, __ATOMIC_ACQUIRE);
 }
 
 /* The last entry that readers are shown: durable, and committed. */
@@ -1046,7 +1045,7 @@ uint64_t walcore_visible_lsn(walcore_writer *w) {
 
 uint64_t walcore_written_lsn(walcore_writer *w) {
     pthread_mutex_lock(&w->mutex);
-    uint64_t lsn = w->written_lsn;
+    uint64_t lsn = w->shared.written_lsn;
     pthread_mutex_unlock(&w->mutex);
     return lsn;
 }
@@ -1062,11 +1061,11 @@ uint64_t walcore_unsynced_bytes(walcore_writer *w) {
 void walcore_writer_status(walcore_writer *w, walcore_status *out) {
     pthread_mutex_lock(&w->mutex);
     memset(out, 0, sizeof *out);
-    out->generation = w->generation;
-    out->next_lsn = w->next_lsn;
-    out->written_lsn = w->written_lsn;
-    out->durable_lsn = w->durable_lsn;
-    out->committed_lsn = w->committed_lsn;
+    out->generation = w->shared.generation;
+    out->next_lsn = w->shared.next_lsn;
+    out->written_lsn = w->shared.written_lsn;
+    out->durable_lsn = w->shared.durable_lsn;
+    out->committed_lsn = w->shared.committed_lsn;
     out->tail_at = w->tail_at;
     out->writes = w->writes;
     out->write_bytes = w->write_bytes;
@@ -1074,7 +1073,7 @@ void walcore_writer_status(walcore_writer *w, walcore_status *out) {
     out->sync_ns = w->sync_ns;
     out->watermark_failures = w->watermark_failures;
     memcpy(out->sync_histogram, w->sync_histogram, sizeof out->sync_histogram);
-    out->state = w->poisoned   ? WALCORE_POISONED
+    out->state = w->shared.poisoned   ? WALCORE_POISONED
                  : w->stopping ? WALCORE_STOPPED
                                : WALCORE_OK;
     out->error = w->error;
@@ -1103,7 +1102,7 @@ void walcore_notify_close(walcore_writer *w, int slot) {
  * something to look at already. */
 int walcore_notify_arm(walcore_writer *w, int slot, uint64_t generation, uint64_t lsn, int level) {
     pthread_mutex_lock(&w->mutex);
-    int due = reached(w, level) >= lsn || w->poisoned || w->stopping || fate_of(w, generation, lsn);
+    int due = reached(w, level) >= lsn || w->shared.poisoned || w->stopping || fate_of(w, generation, lsn);
     w->slots[slot].armed_lsn = due ? 0 : lsn;
     w->slots[slot].level = level;
     pthread_mutex_unlock(&w->mutex);
@@ -1125,7 +1124,7 @@ int walcore_locate(walcore_writer *w, uint64_t lsn, uint64_t *from_lsn, uint64_t
                    uint64_t *to_at) {
     pthread_mutex_lock(&w->mutex);
     int rc = -1;
-    if (lsn >= w->segment_first_lsn && lsn < w->next_lsn && w->index_count) {
+    if (lsn >= w->segment_first_lsn && lsn < w->shared.next_lsn && w->index_count) {
         size_t low = 0, high = w->index_count;
         while (high - low > 1) {
             size_t middle = low + (high - low) / 2;

@@ -27,8 +27,8 @@ class Lag(NamedTuple):
 class Samples:
     """Where the leader's log ended at some moments: (lsn, bytes written, time).
 
-    At most one sample per `resolution_ms`, and at most 4096, of which the older half is thinned
-    out: what is far behind is known less exactly.
+    One sample per `resolution_ms` is enough, and at most 4096 are kept, of which the older half is
+    thinned out: what is far behind is known less exactly.
     """
 
     def __init__(self, resolution_ms: float = 5.0) -> None:
@@ -37,12 +37,13 @@ class Samples:
         self._bytes: list[int] = []
         self._times: list[float] = []
 
+    def due(self, now_ms: float) -> bool:
+        """Whether it is time for another sample."""
+        return not self._times or now_ms - self._times[-1] >= self._resolution_ms
+
     def note(self, last_lsn: int, bytes_written: int, now_ms: float) -> None:
         """The log ends here now."""
         if self._lsns and self._lsns[-1] >= last_lsn:
-            return
-        if len(self._times) > 1 and now_ms - self._times[-2] < self._resolution_ms:
-            self._lsns[-1], self._bytes[-1], self._times[-1] = last_lsn, bytes_written, now_ms
             return
         self._lsns.append(last_lsn)
         self._bytes.append(bytes_written)

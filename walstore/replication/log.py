@@ -30,6 +30,7 @@ class NodeLog:
         self._writer = wal._log_writer()
         self._group = self._writer.group
         self._raw = self._group.raw
+        self._shared = self._group.shared
         self._accepts = False
         self._terms = Terms(self._staged_lsn + 1, self._writer.term_of)
         self.path = wal.path
@@ -53,7 +54,8 @@ class NodeLog:
 
     @property
     def _staged_lsn(self) -> int:
-        return lib.walcore_last_lsn(self._raw)
+        lsn: int = self._shared.next_lsn - 1
+        return lsn
 
     @property
     def last_lsn(self) -> int:
@@ -64,17 +66,20 @@ class NodeLog:
     @property
     def written_lsn(self) -> int:
         """The last entry that was handed to the kernel."""
-        return lib.walcore_written_lsn(self._raw)
+        lsn: int = self._shared.written_lsn
+        return lsn
 
     @property
     def durable_lsn(self) -> int:
         """The last entry on the disk."""
-        return lib.walcore_durable_lsn(self._raw)
+        lsn: int = self._shared.durable_lsn
+        return lsn
 
     @property
     def committed_lsn(self) -> int:
         """The last entry known to be committed."""
-        return lib.walcore_committed_lsn(self._raw)
+        lsn: int = self._shared.committed_lsn
+        return lsn
 
     @property
     def bytes_written(self) -> int:
@@ -92,7 +97,7 @@ class NodeLog:
 
     def check(self) -> None:
         """Raises what latched the log shut, if anything has."""
-        if self._group.status().poisoned:
+        if self._shared.poisoned:
             raise self._group.error(lib.WALCORE_POISONED)
 
     def watch(self, level: int, callback: Callable[[], None]) -> LsnWatch:

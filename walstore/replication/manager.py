@@ -107,7 +107,7 @@ class ReplicatedCommit(Commit):
         node = self._node
         if not node._is_usual(self.acks, self.stage):
             yield from self._acked().__await__()
-        elif not self.done():
+        elif not (self._seems_done() and self.done()):
             yield from node._committed_future(self).__await__()
         return self.lsn
 

@@ -291,8 +291,9 @@ class WALReplicationManager:
         except WALStoreError as error:
             self._fail(error)
             return
-        if self.leading:
-            self._samples.note(self._log.last_lsn, self._log.bytes_written, _now_ms())
+        now_ms = _now_ms()
+        if self.leading and self._samples.due(now_ms):
+            self._samples.note(self._log.last_lsn, self._log.bytes_written, now_ms)
         self._input(thunk)
 
     def _arm_timer(self) -> None:

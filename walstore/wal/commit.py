@@ -100,6 +100,9 @@ class GroupCommit:
             if durable:
                 self.level = lib.WALCORE_LEVEL_COMMITTED
         self.raw: Any = ffi.gc(raw, lib.walcore_writer_free)
+        # Read without a call: a call gives the interpreter away, and getting it back takes long
+        # when another thread is busy.
+        self.shared: Any = lib.walcore_shared_of(raw)
         self.generation = 0
         self._wakers: dict[asyncio.AbstractEventLoop, _LoopWaker] = {}
         self._wakers_lock = threading.Lock()  # loops of several threads
@@ -304,8 +307,17 @@ class Commit:
         self._group.wait(self._generation, self.lsn, self._group.level, timeout_s)
         return self.lsn
 
+    def _seems_done(self) -> bool:
+        """Whether it is worth to ask; cheap."""
+        group = self._group
+        shared = group.shared
+        return group.level == lib.WALCORE_LEVEL_WRITTEN or (
+            self.lsn <= shared.durable_lsn and self.lsn <= shared.committed_lsn
+        )
+
     def __await__(self) -> Generator[Any, None, int]:
-        if not self.done():
+        self._group.check_owner()
+        if not (self._seems_done() and self.done()):
             yield from self._group.waker().future(self._generation, self.lsn).__await__()
         return self.lsn
 
@@ -326,10 +338,11 @@ class _LoopWaker:
     def future(self, generation: int, lsn: int) -> asyncio.Future[None]:
         """A future that is done when the entry is durable, and committed in a replicated log."""
         future = self.loop.create_future()
-        fate = lib.walcore_fate_of(self._group.raw, generation, lsn)
-        if fate:  # another entry has its lsn by now, or will
-            _fail(future, self._group.error(fate, lsn))
-            return future
+        if self._group.shared.generation != generation:
+            fate = lib.walcore_fate_of(self._group.raw, generation, lsn)
+            if fate:  # another entry has its lsn by now, or will
+                _fail(future, self._group.error(fate, lsn))
+                return future
         while self._pending and self._pending[0][3].done():  # nobody waits for those any more
             heapq.heappop(self._pending)
         self._order += 1

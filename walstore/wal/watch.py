@@ -108,7 +108,7 @@ class LsnWatch:
         """Has `callback` run once: when `lsn` is there, or the log failed, was closed or lost
         entries at its end. It never runs in this call. Replaces what was armed before."""
         self._armed_lsn = lsn
-        self._generation = lib.walcore_generation(self._group.raw)
+        self._generation = self._group.shared.generation
         if self._slot.arm(self._generation, lsn, self._level):
             self._loop.call_soon(self._on_wake)
 
@@ -117,7 +117,7 @@ class LsnWatch:
         if not lsn or self._slot.released or self._group.raw is None:
             return
         # The writer may have woken an arming that was replaced since.
-        same = lib.walcore_generation(self._group.raw) == self._generation
+        same = self._group.shared.generation == self._generation
         if same and not self._slot.arm(self._generation, lsn, self._level):
             return
         self._armed_lsn = 0
