@@ -46,6 +46,13 @@ IO_MODULES = {
 }
 # Bytes, time and randomness come to these as arguments.
 SANS_IO = ["errors", "limits", "wal.record", "wal.segment", "wal.meta", "wal.recovery", "wal.scan"]
+SANS_IO += [
+    f"replication.{name}"
+    for name in (
+        *("acks", "campaign", "core", "effects", "entries"),
+        *("follower", "leader", "message", "progress", "shared", "terms"),
+    )
+]
 # Of those, the ones that go through the disk seam (wal.files) but never around it.
 THROUGH_THE_SEAM = {"wal.meta", "wal.recovery", "wal.scan"}
 WHY = {

@@ -22,6 +22,12 @@ SPACE_PY = "walstore/wal/space.py"
 TAIL_PY = "walstore/wal/tail.py"
 WRITING_PY = "walstore/wal/writing.py"
 
+ACKS_PY = "walstore/replication/acks.py"
+CORE_PY = "walstore/replication/core.py"
+FOLLOWER_PY = "walstore/replication/follower.py"
+LEADER_PY = "walstore/replication/leader.py"
+PROGRESS_PY = "walstore/replication/progress.py"
+
 CRASH = "tests/crash/test_crash_states.py"
 FAULTS = "tests/crash/test_fault_loops.py"
 REPLICATED = "tests/wal/test_replicated.py"
@@ -29,6 +35,9 @@ RECORDS = "tests/wal/test_records.py"
 POWER_CUT = "tests/crash/test_power_cut.py::test_acked_entries_survive_a_power_cut"
 LOST_CACHE = "tests/crash/test_lost_cache.py::test_acked_entries_survive_the_loss_of_the_page_cache"
 FAILED_SYNC = "tests/crash/test_lost_cache.py::test_no_ack_rests_on_a_failed_sync"
+
+CORE_TESTS = ("tests/replication/test_core.py",)
+SIM = "tests/sim/test_sim.py"
 
 
 @dataclass(frozen=True)
@@ -611,5 +620,179 @@ BUGS = (
             ),
         ),
         (REPLICATED,),
+    ),
+    Bug(
+        "core-matched-from-received",
+        "an entry counts where it is durable",
+        (
+            Edit(
+                PROGRESS_PY,
+                "self.matched_lsn = max(self.matched_lsn, durable_lsn)",
+                "self.matched_lsn = max(self.matched_lsn, received_lsn)",
+            ),
+        ),
+        CORE_TESTS,
+    ),
+    Bug(
+        "core-matched-regresses",
+        "what a follower has never counts less",
+        (
+            Edit(
+                PROGRESS_PY,
+                "self.matched_lsn = max(self.matched_lsn, durable_lsn)",
+                "self.matched_lsn = durable_lsn",
+            ),
+        ),
+        CORE_TESTS,
+    ),
+    Bug(
+        "core-window-not-counted",
+        "a slow follower costs the window and nothing more",
+        (Edit(PROGRESS_PY, "self.in_flight_bytes += nbytes", "self.in_flight_bytes += 0"),),
+        CORE_TESTS,
+    ),
+    Bug(
+        "core-no-prev-check",
+        "a follower's log is a prefix of its leader's",
+        (Edit(FOLLOWER_PY, "<= log.last_lsn and log.term_of(lsn) == term", "<= log.last_lsn"),),
+        CORE_TESTS,
+    ),
+    Bug(
+        "core-no-term-fencing",
+        "a leader whose time is over changes nothing",
+        (Edit(CORE_PY, "if term < shared.term:", "if term < 0:"),),
+        CORE_TESTS,
+    ),
+    Bug(
+        "core-stale-ack-counted",
+        "an ack of an older term counts for nothing",
+        (
+            Edit(
+                CORE_PY,
+                "if term < shared.term:",
+                "if term < shared.term and not isinstance(body, Ack):",
+            ),
+        ),
+        CORE_TESTS,
+    ),
+    Bug(
+        "core-old-term-counted",
+        "only entries of the own term are committed by counting",
+        (
+            Edit(
+                LEADER_PY,
+                "if reached < self._began_lsn or reached <= shared.committed_lsn:",
+                "if reached <= shared.committed_lsn:",
+            ),
+        ),
+        CORE_TESTS,
+    ),
+    Bug(
+        "core-vote-for-a-log-behind",
+        "an elected leader has all that is committed",
+        (
+            Edit(
+                CORE_PY,
+                "granted = (request.last_term, request.last_lsn) >= (last_term, last_lsn)",
+                "granted = request.last_lsn >= 0",
+            ),
+        ),
+        CORE_TESTS,
+    ),
+    Bug(
+        "core-vote-not-durable",
+        "a vote is durable before it is given",
+        (Edit(CORE_PY, "effects.insert(0, PersistTerm(term))", "effects.extend(())"),),
+        CORE_TESTS,
+    ),
+    Bug(
+        "core-half-is-a-majority",
+        "two majorities have a node in common",
+        (Edit(ACKS_PY, "return nodes // 2 + 1", "return (nodes + 1) // 2"),),
+        ("tests/replication/test_acks.py",),
+    ),
+    Bug(
+        "core-leader-not-among-names",
+        "an acked entry is on the leader's disk",
+        (Edit(ACKS_PY, "in self.names | {leader_id}", "in self.names or {leader_id}"),),
+        ("tests/replication/test_acks.py",),
+    ),
+    Bug(
+        "core-ack-before-durable",
+        "a follower acks what is on its disk",
+        (
+            Edit(
+                FOLLOWER_PY,
+                "durable_lsn = min(shared.log.durable_lsn, held_lsn)",
+                "durable_lsn = held_lsn",
+            ),
+        ),
+        (SIM,),
+    ),
+    Bug(
+        "core-committed-is-cut",
+        "committed entries are never cut",
+        (
+            Edit(
+                FOLLOWER_PY,
+                "if conflict_lsn is not None and conflict_lsn <= self._shared.committed_lsn:",
+                "if conflict_lsn is not None and conflict_lsn < 0:",
+            ),
+        ),
+        CORE_TESTS,
+    ),
+    Bug(
+        "core-committed-beyond-matched",
+        "only what is the leader's is committed on a follower",
+        (
+            Edit(
+                FOLLOWER_PY,
+                "lsn = min(self._leader_committed_lsn, self._matched_lsn, held_lsn)",
+                "lsn = min(self._leader_committed_lsn, held_lsn)",
+            ),
+        ),
+        CORE_TESTS,
+    ),
+    Bug(
+        "core-committed-taken-to-match",
+        "a forced leader is not told that others hold its entries",
+        (
+            Edit(
+                FOLLOWER_PY,
+                "        self._matched_lsn = 0\n",
+                "        self._matched_lsn = shared.committed_lsn\n",
+            ),
+        ),
+        CORE_TESTS,
+    ),
+    Bug(
+        "core-tail-lost-to-a-snapshot",
+        "the losing branch is kept",
+        (
+            Edit(
+                FOLLOWER_PY,
+                "if shared.log.last_lsn > shared.committed_lsn:",
+                "if shared.log.last_lsn < 0:",
+            ),
+        ),
+        CORE_TESTS,
+    ),
+    Bug(
+        "core-asks-again-and-again",
+        "a refused batch is asked for once",
+        (Edit(FOLLOWER_PY, "self._refused = place", "self._refused = None"),),
+        CORE_TESTS,
+    ),
+    Bug(
+        "core-no-rest-for-a-full-disk",
+        "a follower that keeps nothing is not flooded",
+        (
+            Edit(
+                LEADER_PY,
+                "if progress.resumed_lsn == agreed + 1:",
+                "if progress.resumed_lsn < 0:",
+            ),
+        ),
+        CORE_TESTS,
     ),
 )

@@ -15,7 +15,7 @@ from .checks import Checks
 from .network import Network, Parcel
 from .node import Node
 
-FAULTY_MS = 2_000
+FAULTY_MS = 1_500
 CONVERGE_MS = 6_000
 STEPS_MAX = 60_000
 

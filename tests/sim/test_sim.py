@@ -1,0 +1,74 @@
+"""Clusters under every fault, from fresh seeds: what was acked is there, and logs become one."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+
+import pytest
+
+from tests.helpers import seed_of
+
+from .run import BadScheduleError, run_all
+from .world import World
+
+SCALE = float(os.environ.get("WALSTORE_SIM_SCALE", "1"))
+PARTS = 4
+SCHEDULES = 1_000
+
+# Counts that a thousand schedules reach at least: a fault that never happens proves nothing.
+EXPECTED = {
+    "acks": 50_000,
+    "appends": 80_000,
+    "breaks": 3_000,
+    "crashes": 3_000,
+    "divergences": 300,
+    "failed syncs": 500,
+    "forced": 200,
+    "full disks": 1_000,
+    "late": 500,
+    "lost": 5_000,
+    "one-way partitions": 500,
+    "partitions": 500,
+    "promotions": 2_000,
+    "reads": 50_000,
+    "refused appends": 500,
+    "snapshots": 100,
+    "step downs": 50,
+    "stopped": 10,
+    "truncations": 2_000,
+    "votes failed": 500,
+}
+
+
+@pytest.mark.timeout(3_000 * max(SCALE, 0.1))
+@pytest.mark.parametrize("part", range(PARTS))
+def test_no_schedule_breaks_a_promise(part: int) -> None:
+    first = seed_of(f"simulation {part}") << 20
+    schedules = max(1, round(SCHEDULES * SCALE / PARTS))
+    began_s = time.process_time()
+    counts = run_all(range(first, first + schedules))
+    rate = schedules / (time.process_time() - began_s)
+    print(f"{schedules} schedules from seed {first}, {rate:.0f}/s of CPU")
+    print(", ".join(f"{name} {count}" for name, count in sorted(counts.items())))
+    if schedules >= SCHEDULES / PARTS:
+        share = schedules / SCHEDULES / 2  # half, so that chance does not fail it
+        few = {n: counts[n] for n, least in EXPECTED.items() if counts[n] < least * share}
+        assert not few
+
+
+def test_a_seed_is_one_course_of_things() -> None:
+    seed = random.Random(seed_of("simulated twice")).getrandbits(40)
+    hashes = set()
+    for _ in range(2):
+        world = World(seed)
+        world.run()
+        hashes.add((world.trace_hash, tuple(sorted(world.counts.items()))))
+    assert len(hashes) == 1
+
+
+def test_a_bad_schedule_says_how_to_see_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.sim.world.CONVERGE_MS", -1)
+    with pytest.raises(BadScheduleError, match=r"python -m tests\.sim 7"):
+        run_all([7])
