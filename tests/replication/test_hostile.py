@@ -110,11 +110,11 @@ async def test_a_stranger_sends_little() -> None:
         assert code == CloseCode.TOO_BIG
         assert f"at most {CONTROL_BYTES_MAX} are taken" in reason
         raw = await Raw.to(b)
-        for number in range(20):
-            await raw.ws.ping(bytes([number]) * 100)
-        assert b.manager.metrics().handshakes == 1
-        await raw.ws.send(bytes(MESSAGE_BYTES_MAX))
-        assert (await raw.closed_with())[0] == CloseCode.TOO_BIG
+        for number in range(200):  # 106 bytes each, and all in all more than 16 KiB
+            raw.ws.transport.write(frame_bytes(WireFrame(0x89, b"mask", bytes([number]) * 100)))
+        code, reason = await raw.closed_with()
+        assert code == CloseCode.TOO_BIG
+        assert reason == "too many bytes before the handshake has ended"
         assert b.got == []
 
 
