@@ -113,7 +113,7 @@ def refusal(frame: bytes, key: bytes | None = None) -> str:
 def test_round_trip(message: ReplicationMessage, key: bytes | None) -> None:
     frame = encode(message, key)
     assert decode(frame, key=key) == message
-    assert decode(bytearray(frame), key=key) == message
+    assert decode(memoryview(bytearray(frame)), key=key) == message
     assert encode(decode(frame, key=key), key) == frame
 
 

@@ -183,6 +183,12 @@ class Connection(asyncio.Protocol):
         self._heard_at_s = self._loop.time()
         self._after("handshake", self._options.handshake_timeout_ms, self._too_slow)
         if isinstance(self._ws, ClientProtocol):
+            assert isinstance(self._shake, Dialer)
+            try:
+                self._check_certificate(self._shake.peer_id)
+            except RefusedError as error:
+                self.refuse(error.code, error.reason)
+                return
             self._ws.send_request(self._ws.connect())
             self._write()
 
@@ -298,12 +304,12 @@ class Connection(asyncio.Protocol):
             self._ws.send_binary(answer)
         if shake.session is None:
             return
-        self._check_certificate(shake.session.peer_id)
-        self.peer_id = shake.session.peer_id
         if isinstance(shake, Listener):
+            self._check_certificate(shake.session.peer_id)
             # Before anything that the network sends when it takes the connection in.
             self._ws.send_binary(shake.welcome(*self._owner.now()))
         self.session = shake.session
+        self.peer_id = shake.session.peer_id
         self._timers.pop("handshake").cancel()
         self.connected_since_ns = self._owner.now()[1]
         self._owner.admit(self)

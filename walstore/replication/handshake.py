@@ -163,6 +163,7 @@ class Dialer:
         cluster_id: as of Session.
 
     Attributes:
+        peer_id: as given.
         session: once the listener has proven itself, else None.
     """
 
@@ -175,7 +176,7 @@ class Dialer:
         cluster_id: Callable[[], bytes],
     ) -> None:
         self._node_id = node_id
-        self._peer_id = peer_id
+        self.peer_id = peer_id
         self._secret = secret
         self._nonce = nonce
         self._cluster_id = cluster_id
@@ -203,7 +204,7 @@ class Dialer:
                 raise
             raise _not_authenticated(error.reason) from None
         assert isinstance(message.body, Welcome)
-        proof = _proof(self._secret_key, "listener", self._node_id, self._peer_id)
+        proof = _proof(self._secret_key, "listener", self._node_id, self.peer_id)
         if not hmac.compare_digest(proof, message.body.proof):
             raise _not_authenticated("the listener's proof is wrong")
         pending.check_cluster(message)
@@ -218,12 +219,12 @@ class Dialer:
             self._secret_key = _secret_key(self._secret, self._nonce, message.body.nonce)
         self._pending = Session(
             self._node_id,
-            self._peer_id,
+            self.peer_id,
             self._cluster_id,
             _message_key(self._secret_key, "dialer"),
             _message_key(self._secret_key, "listener"),
         )
-        proof = _proof(self._secret_key, "dialer", self._node_id, self._peer_id)
+        proof = _proof(self._secret_key, "dialer", self._node_id, self.peer_id)
         return self._pending.seal(Proof(proof), term, timestamp_ns)
 
 
