@@ -61,6 +61,12 @@ def got(net: Net, body: Ack) -> bool:
     return body in [message for _, message in net.got]
 
 
+def rate_of(net: Net, name: str) -> float:
+    """One of the rates to B."""
+    rate: float = getattr(net.manager.metrics().peers["B"], name)
+    return rate
+
+
 def connects_are(net: Net, count: int) -> bool:
     """Whether it was connected so often."""
     return net.count(NodeConnected) == count
@@ -316,7 +322,7 @@ class Gate:
 @in_loop
 async def test_a_slow_consumer_holds_up_its_own_peer_only_and_is_not_taken_for_dead() -> None:
     gate = Gate()
-    options = NetworkOptions(queue_bytes=1 << 20, heartbeat_ms=50, silence_ms=300)
+    options = NetworkOptions(queue_bytes=1 << 20, heartbeat_ms=100, silence_ms=1500)
     async with (
         Net("slow", options=options, on_message=gate) as slow,
         Net("quick", options=options) as quick,
@@ -325,15 +331,21 @@ async def test_a_slow_consumer_holds_up_its_own_peer_only_and_is_not_taken_for_d
         await a.joined("slow", "quick")
         part = WalEntry(1, 1, 1, 1, bytes(MESSAGE_BYTES))
         sent = 0
-        while sent < 400 and a.manager.send("slow", part):
-            sent += 1
-            await asyncio.sleep(0.001)
+        while sent < 400:
+            if a.manager.send("slow", part):
+                sent += 1
+                continue
+            try:
+                async with asyncio.timeout(0.5):
+                    await a.manager.drained("slow")
+            except TimeoutError:
+                break  # not only for a moment: the kernel takes no more
         assert 4 <= sent < 400
         assert a.manager.metrics().peers["slow"].queued_bytes <= options.queue_bytes
         waiting = asyncio.create_task(a.manager.drained("slow"))
         assert a.manager.send("quick", part)
         await until(lambda: quick.got, "the other one is served")
-        await asyncio.sleep(3 * options.silence_ms / 1000)
+        await asyncio.sleep(1.5 * options.silence_ms / 1000)
         assert not waiting.done()
         assert set(a.manager.connected) == {"slow", "quick"}
         gate.open.set()
@@ -445,8 +457,11 @@ async def test_round_trips_are_measured() -> None:
                 assert 10e6 < mean_ns < 1e9
                 assert sum(after.round_trip_buckets) == after.round_trips
                 assert sum(after.round_trip_buckets[14:]) >= 4  # 8 ms and more
-                assert after.sent_bytes_per_s > 0
-                assert after.received_bytes_per_s > 0
+                for rate in (
+                    "sent_bytes_per_s",
+                    "received_bytes_per_s",
+                ):  # one interval may have none
+                    await until(partial(rate_of, a, rate), rate)
 
 
 @pytest.mark.parametrize("way", ["to_listener", "to_dialer"])
