@@ -1,0 +1,112 @@
+"""etcd: three members; every Put is on the disks of two before it is answered.
+
+Debian's package: etcd-server. Asked over gRPC with messages made here: a PutRequest is two fields.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import importlib.util
+import shutil
+import time
+import urllib.request
+from typing import Any
+
+from bench.replication.cluster import Cluster, Metrics, figures
+from bench.replication.processes import free_port, until
+
+METHOD = "/etcdserverpb.KV/Put"
+NAMES = ("a", "b", "c")
+
+
+def field(number: int, data: bytes) -> bytes:
+    """A field of bytes, shorter than 128 KiB, as protobuf encodes it."""
+    size = len(data)
+    length = [size] if size < 128 else [size & 127 | 128, size >> 7]
+    return bytes([number << 3 | 2, *length]) + data
+
+
+class Etcd(Cluster):
+    """Three members, asked at the leader or not: a follower passes a Put on."""
+
+    promise = "on the disks of two nodes"
+
+    @classmethod
+    def missing(cls) -> str:
+        if not shutil.which("etcd"):
+            return "etcd is not installed"
+        return "" if importlib.util.find_spec("grpc") else "grpcio is not installed"
+
+    def start(self) -> None:
+        clients = {name: f"http://127.0.0.1:{free_port()}" for name in NAMES}
+        peers = {name: f"http://127.0.0.1:{free_port()}" for name in NAMES}
+        members = ",".join(f"{name}={url}" for name, url in peers.items())
+        for name in NAMES:
+            self.processes.start(
+                name,
+                [
+                    "etcd", "--name", name, "--data-dir", self.path / name,
+                    "--listen-client-urls", clients[name],
+                    "--advertise-client-urls", clients[name],
+                    "--listen-peer-urls", peers[name],
+                    "--initial-advertise-peer-urls", peers[name],
+                    "--initial-cluster", members, "--log-level", "error",
+                ],
+            )  # fmt: skip
+        until("etcd", lambda: all(healthy(url) for url in clients.values()))
+        self.target = self._leader(clients).removeprefix("http://")
+
+    def _leader(self, clients: dict[str, str]) -> str:
+        for url in clients.values():
+            with urllib.request.urlopen(f"{url}/metrics", timeout=2) as answer:
+                if b"\netcd_server_is_leader 1" in answer.read():
+                    return url
+        raise RuntimeError("no member leads")
+
+    def one(self, payload: bytes, seconds: float) -> Metrics:
+        grpc: Any = importlib.import_module("grpc")
+        latencies: list[int] = []
+        with grpc.insecure_channel(self.target) as channel:
+            put = channel.unary_unary(METHOD)
+            put(field(1, b"warm") + field(2, payload), timeout=10)
+            started = now = time.perf_counter_ns()
+            while now < started + seconds * 1e9:
+                put(field(1, b"%d" % len(latencies)) + field(2, payload), timeout=10)
+                before, now = now, time.perf_counter_ns()
+                latencies.append(now - before)
+        return figures(latencies, len(latencies), now - started)
+
+    def many(self, payload: bytes, seconds: float, in_flight: int) -> Metrics:
+        aio: Any = importlib.import_module("grpc.aio")
+
+        async def client(put: Any, number: int, end_ns: float, latencies: list[int]) -> None:
+            before = time.perf_counter_ns()
+            while before < end_ns:
+                key = b"%d-%d" % (number, len(latencies))
+                await put(field(1, key) + field(2, payload), timeout=10)
+                now = time.perf_counter_ns()
+                latencies.append(now - before)
+                before = now
+
+        async def work() -> Metrics:
+            latencies: list[int] = []
+            async with aio.insecure_channel(self.target) as channel:
+                put = channel.unary_unary(METHOD)
+                await put(field(1, b"warm") + field(2, payload), timeout=10)
+                started = time.perf_counter_ns()
+                end_ns = started + seconds * 1e9
+                clients = (client(put, i, end_ns, latencies) for i in range(in_flight))
+                await asyncio.gather(*clients)
+                return figures(latencies, len(latencies), time.perf_counter_ns() - started)
+
+        return asyncio.run(work())
+
+
+def healthy(url: str) -> bool:
+    """Whether a member answers and knows a leader."""
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:
+            return b'"true"' in answer.read()
+    except OSError:
+        return False

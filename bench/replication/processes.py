@@ -1,0 +1,79 @@
+"""Processes of a cluster: started, waited for, ended; their output goes to a file each."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+READY_S = 30.0
+STOP_S = 30.0
+POLL_S = 0.01
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(what: str, ready: Callable[[], bool], timeout_s: float = READY_S) -> None:
+    """Asks again and again: a foreign program has no other way to say that it is ready."""
+    deadline = time.monotonic() + timeout_s
+    while not ready():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {timeout_s:g} s")
+        time.sleep(POLL_S)
+
+
+class Processes:
+    """The processes of one cluster, by name."""
+
+    def __init__(self, logs: Path, user: str | None = None) -> None:
+        self._logs, self._user = logs, user
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(
+        self, name: str, command: Sequence[str | Path], env: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Starts a program, with pipes to talk to it, in a group of its own."""
+        with open(self._logs / f"{name}.log", "ab") as log:
+            process = subprocess.Popen(
+                [str(word) for word in command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE if name.startswith("node-") else log,
+                stderr=log,
+                env={**os.environ, **(env or {})},
+                user=self._user,
+                process_group=0,
+            )
+        self._running[name] = process
+        return process
+
+    def stop(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
+        """Ends one, by force when it does not end by itself."""
+        process = self._running.pop(name)
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(how)
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def stop_all(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """Ends all, the last one started first."""
+        for name in reversed(list(self._running)):
+            self.stop(name, how)
+
+    def send(self, name: str, what: signal.Signals) -> None:
+        """Sends a signal to one."""
+        self._running[name].send_signal(what)
