@@ -8,6 +8,7 @@
   append must do: one round trip, while the leader and its followers write and sync.
 * A cluster runs only while it is measured. A round measures every contender of a row, one after
   the other, starting with another one each round. Reported are medians over rounds.
+* A row is *noisy* when other programs took more than half a CPU: do not quote it.
 * Latency is what the caller in Python sees. PostgreSQL and Redis are asked over Unix sockets;
   PostgreSQL with several clients by pgbench, which is faster than any client in Python.
 * What an answer promises: walstore, PostgreSQL and etcd: on the disks of two nodes. Redis 7.0: on

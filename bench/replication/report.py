@@ -48,7 +48,12 @@ def to_json(run: Run) -> str:
             "environment": dict(run.environment),
             "settings": asdict(run.settings),
             "rows": [
-                {"row": each.row.name, "results": each.results, "failures": each.failures}
+                {
+                    "row": each.row.name,
+                    "results": each.results,
+                    "failures": each.failures,
+                    "foreign_cpus": each.foreign_cpus,
+                }
                 for each in run.outcomes
             ],
             "targets": [asdict(verdict) for verdict in run.verdicts],
@@ -79,7 +84,7 @@ def row_table(outcome: Outcome) -> list[str]:
     columns = [
         key for key in COLUMNS if any(outcome.median(label, key) for label in outcome.results)
     ]
-    lines = [f"## {outcome.row.title}", ""]
+    lines = [f"## {outcome.row.title}{' (noisy)' if outcome.disturbed() else ''}", ""]
     if columns:
         lines.append("| contender | " + " | ".join(COLUMNS[key][0] for key in columns) + " |")
         lines.append("|---|" + "---:|" * len(columns))

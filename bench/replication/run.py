@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from bench.peers.run import NOISY_CPUS
 from bench.replication.cluster import Metrics
 from bench.replication.rows import CONTENDERS, Row, Settings
 
@@ -26,11 +27,16 @@ class Outcome:
     row: Row
     results: dict[str, list[Metrics]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)  # by contender
+    foreign_cpus: list[float] = field(default_factory=list)  # that others took, each time
 
     def median(self, label: str, metric: str) -> float | None:
         """The median over rounds, if there is one."""
         values = [each[metric] for each in self.results.get(label, []) if metric in each]
         return statistics.median(values) if values else None
+
+    def disturbed(self) -> bool:
+        """Whether other programs took too much of the machine to quote this row."""
+        return bool(self.foreign_cpus) and statistics.median(self.foreign_cpus) > NOISY_CPUS
 
     def labels_of(self, contenders: Sequence[str]) -> list[str]:
         """The labels of these contenders: a peer has one for each number of clients."""
@@ -80,7 +86,9 @@ class Runner:
             outcome.failures[name] = f"failed: {error.strip().splitlines()[-1][:300]}"
             self._say(f"{outcome.row.name} {name}: {outcome.failures[name]}")
             return
-        found: dict[str, Metrics] = json.loads(out)
+        answer = json.loads(out)
+        outcome.foreign_cpus.append(answer["foreign_cpus"])
+        found: dict[str, Metrics] = answer["found"]
         for label, metrics in found.items():
             outcome.results.setdefault(label, []).append(metrics)
             shown = ", ".join(f"{key} {value:,.1f}" for key, value in metrics.items())

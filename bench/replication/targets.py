@@ -12,6 +12,11 @@ from bench.replication.run import Outcome
 WINDOW_MIB = 4  # in flight to a follower
 
 
+def verdict(good: bool, outcome: Outcome) -> str:
+    """As the table shows it."""
+    return ("PASS" if good else "FAIL") + (" (noisy)" if outcome.disturbed() else "")
+
+
 @dataclass(frozen=True)
 class Against:
     """walstore's median against that of the best of some contenders, the one with the best rate.
@@ -45,7 +50,7 @@ class Against:
         good = ratio >= self.factor if rising else ratio <= self.factor
         return Verdict(
             title, f"{ours:,.0f}", f"{best} {theirs:,.0f}", f"{ratio:.2f}",
-            "PASS" if good else "FAIL",
+            verdict(good, outcome),
         )  # fmt: skip
 
 
@@ -66,7 +71,7 @@ class Limit:
             return Verdict(title, "-", "-", "-", "not measured")
         good = value >= self.limit if self.at_least else value <= self.limit
         shown = f"{value / self.limit:.2f}"
-        return Verdict(title, f"{value:,.2f}", "-", shown, "PASS" if good else "FAIL")
+        return Verdict(title, f"{value:,.2f}", "-", shown, verdict(good, outcome))
 
 
 TARGETS: tuple[Against | Limit, ...] = (

@@ -42,6 +42,12 @@ def test_a_latency_is_compared_with_that_of_the_peer_with_the_best_rate() -> Non
     assert (latency.peer, latency.ok) == ("redis/256 6", "PASS")
 
 
+def test_what_other_programs_disturbed_is_marked() -> None:
+    outcome = outcome_of("disturbed", {"walstore": [{"slow_ratio": 1.0, "catch_up_ratio": 3.0}]})
+    outcome.foreign_cpus = [0.1, 0.9, 0.8]
+    assert [each.ok for each in judge([outcome])] == ["PASS (noisy)", "FAIL (noisy)"]
+
+
 @pytest.mark.parametrize(("growth", "ok"), [(36.0, "PASS"), (36.1, "FAIL")])
 def test_a_limit_is_kept_or_not(growth: float, ok: str) -> None:
     outcome = outcome_of("stopped", {"walstore": [{"growth_mib": growth}]})

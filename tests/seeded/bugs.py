@@ -138,7 +138,13 @@ BUGS = (
     Bug(
         "poison-forgotten",
         "after a failed write or sync the log accepts nothing more",
-        (Edit(WRITER_C, "        w->poisoned = 1;\n", "        w->poisoned = 0;\n"),),
+        (
+            Edit(
+                WRITER_C,
+                "        w->shared.poisoned = 1;\n",
+                "        w->shared.poisoned = 0;\n",
+            ),
+        ),
         (FAULTS, "tests/wal/test_commit.py"),
     ),
     Bug(
@@ -148,7 +154,7 @@ BUGS = (
             Edit(
                 WRITER_C,
                 "        if (reached(w, level) >= lsn) return WALCORE_OK;\n",
-                "        if (w->written_lsn >= lsn) return WALCORE_OK;\n",
+                "        if (w->shared.written_lsn >= lsn) return WALCORE_OK;\n",
             ),
         ),
         (CRASH,),
@@ -278,8 +284,8 @@ BUGS = (
         (
             Edit(
                 WRITER_C,
-                "                .flags = i + 1 < count ? WALCORE_FLAG_MORE : 0,\n",
-                "                .flags = 0,\n",
+                "            .flags = i + 1 < count ? WALCORE_FLAG_MORE : 0,\n",
+                "            .flags = 0,\n",
             ),
         ),
         (CRASH,),
@@ -439,12 +445,12 @@ BUGS = (
         "an append of a replicated log returns when its entry is committed",
         (
             Edit(
-                WRITER_C,
-                "    if (w->level == WALCORE_LEVEL_DURABLE) w->level = WALCORE_LEVEL_COMMITTED;\n",
-                "",
+                "walstore/replication/manager.py",
+                "        if not (usual and last.done()):\n",
+                "        if not usual:\n",
             ),
         ),
-        (REPLICATED,),
+        ("tests/replication/test_manager.py",),
     ),
     Bug(
         "committed-goes-back",
@@ -452,7 +458,7 @@ BUGS = (
         (
             Edit(
                 WRITER_C,
-                "    if (lsn > w->committed_lsn && !w->stopping) {",
+                "    if (lsn > w->shared.committed_lsn && !w->stopping) {",
                 "    if (lsn && !w->stopping) {",
             ),
         ),
