@@ -445,12 +445,12 @@ BUGS = (
         "an append of a replicated log returns when its entry is committed",
         (
             Edit(
-                "walstore/replication/manager.py",
-                "        if not (usual and last.done()):\n",
-                "        if not usual:\n",
+                WRITER_C,
+                "    if (w->level == WALCORE_LEVEL_DURABLE) w->level = WALCORE_LEVEL_COMMITTED;\n",
+                "",
             ),
         ),
-        ("tests/replication/test_manager.py",),
+        (REPLICATED,),
     ),
     Bug(
         "committed-goes-back",

@@ -828,7 +828,7 @@ walcore_writer *walcore_writer_new(int level, uint64_t interval_ns, int watermar
 void walcore_writer_commits(walcore_writer *w, uint64_t committed_lsn, uint64_t mark_at) {
     w->shared.committed_lsn = committed_lsn;
     w->mark_at = mark_at;
-    w->turns_users_away = 1;
+    if (w->level == WALCORE_LEVEL_DURABLE) w->level = WALCORE_LEVEL_COMMITTED;
 }
 
 /* Starts the flusher. Signals are left to the interpreter's threads. */

@@ -31,9 +31,9 @@ class NodeLog:
         self._group = self._writer.group
         self._raw = self._group.raw
         self._shared = self._group.shared
-        self._accepts = False
         self._terms = Terms(self._staged_lsn + 1, self._writer.term_of)
         self.path = wal.path
+        self.accept_appends(False)
 
     # ---- where it stands ----
 
