@@ -14,7 +14,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import cast, Protocol
 
 from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
@@ -173,8 +173,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begins the handshake."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
         # What the transport and the kernel hold can no longer be overtaken.
         transport.set_write_buffer_limits(high=1, low=0)
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
