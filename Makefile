@@ -9,7 +9,7 @@ FUZZ_RUNS ?= 100000000
 FUZZ_PYTHON ?= 300s
 SOAK_SCALE ?= 40
 
-.PHONY: demo test lint types tests bench bench-peers soak fuzz seeded-bugs coverage mutation dist clean
+.PHONY: demo test lint types tests bench bench-peers bench-replication soak fuzz seeded-bugs coverage mutation dist clean
 
 demo: $(VENV)/.dev
 	$(RUN) -m walstore.demo
@@ -33,18 +33,25 @@ bench: $(VENV)/.bench
 bench-peers: $(VENV)/.bench
 	$(RUN) -m bench.peers
 
+# Replication beside PostgreSQL, Redis and etcd, as far as they are installed.
+bench-replication: $(VENV)/.bench
+	$(RUN) -m bench.replication
+
 # Puts each bug of tests/seeded/bugs.py into a copy of the tree and names the test that sees it.
 seeded-bugs: $(VENV)/.dev
 	$(RUN) -m tests.seeded
 
 # Longer runs of the tests that search for failures at random; the figures are printed.
 soak: $(VENV)/.dev
-	WALSTORE_CRASH_SCALE=$(SOAK_SCALE) $(RUN) -m pytest tests/crash -s --timeout 7000 -o faulthandler_timeout=0
+	WALSTORE_CRASH_SEED=fresh WALSTORE_TEST_SEED=fresh WALSTORE_CRASH_SCALE=$(SOAK_SCALE) \
+	  $(RUN) -m pytest tests/crash -s --timeout 7000 -o faulthandler_timeout=0
+	WALSTORE_TEST_SEED=fresh WALSTORE_SIM_SCALE=20 \
+	  $(RUN) -m pytest tests/sim -s --timeout 7000 -o faulthandler_timeout=0
 
 fuzz: $(VENV)/.dev
-	WALSTORE_FUZZ_RUNS=$(FUZZ_RUNS) $(RUN) -m pytest tests/native/test_sanitizers.py -s -o faulthandler_timeout=0
-	$(RUN) -m tests.fuzz $(FUZZ_PYTHON)
-	$(RUN) -m tests.native.sanitized
+	WALSTORE_TEST_SEED=fresh WALSTORE_FUZZ_RUNS=$(FUZZ_RUNS) $(RUN) -m pytest tests/native/test_sanitizers.py -s -o faulthandler_timeout=0
+	WALSTORE_TEST_SEED=fresh $(RUN) -m tests.fuzz $(FUZZ_PYTHON)
+	WALSTORE_TEST_SEED=fresh $(RUN) -m tests.native.sanitized
 
 # Which lines and branches the tests reach, and which changes of the code they notice.
 coverage: $(VENV)/.dev

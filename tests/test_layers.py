@@ -50,7 +50,8 @@ SANS_IO += [
     f"replication.{name}"
     for name in (
         *("acks", "campaign", "core", "effects", "entries"),
-        *("follower", "leader", "message", "progress", "shared", "terms"),
+        *("follower", "handshake", "lag", "leader", "message", "metrics", "options"),
+        *("progress", "receiving", "runs", "shared", "status", "terms", "throttle"),
     )
 ]
 # Of those, the ones that go through the disk seam (wal.files) but never around it.
