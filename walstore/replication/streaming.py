@@ -411,8 +411,9 @@ class WALReplicationManager:
         self._fail(FatalReplicationError(effect.reason))
 
     def _tell(self, event: ReplicationEvent) -> None:
-        for callback in tuple(self._callbacks):
-            callback(event)
+        # Each in a turn of its own, so that a mistake of theirs is logged and harms nothing here.
+        for callback in self._callbacks:
+            self.loop.call_soon(callback, event)
 
     # ---- leading ----
 
