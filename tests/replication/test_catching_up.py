@@ -25,11 +25,12 @@ def test_batches_larger_than_a_message_travel_in_parts(cluster: Make) -> None:
     leader = abc.lead()
     for mib in (3, 70):
         batch = [bytes([number]) * (1 << 20) for number in range(mib)]
-        lsns = leader.append_many(batch, timeout_s=60)
+        lsns = leader.append_many(batch, timeout_s=WAIT_S)
         leader.append(b"behind %d" % mib)
         follower = abc["b"]
         follower.wait_committed(lsns[-1])
-        assert [entry.payload for entry in follower.replay(lsns[0], lsns[-1])] == batch
+        shown = follower.replay(lsns[0], lsns[-1])
+        assert sum(entry.payload == sent for entry, sent in zip(shown, batch, strict=True)) == mib
     assert leader.status().peers[0].error == ""
     abc.assert_equal()
 

@@ -99,7 +99,8 @@ class Sender:
         behind = size >= MESSAGE_BYTES
         wait_s = self._throttle.take(size, self._now_ms() / 1000) if behind else 0.0
         bodies = _messages(effect, records)
-        if not wait_s and len(bodies) == 1 and self._network.send(effect.node, bodies[0]):
+        at_once = not wait_s and len(bodies) == 1 and not self._is_busy(effect.node)
+        if at_once and self._network.send(effect.node, bodies[0]):
             self._give(lambda: self._core.sent(effect, records.last_lsn, size, self._now_ms()))
             return
         self._later(effect.node, self._send_entries(effect, records, bodies, wait_s))
@@ -117,8 +118,14 @@ class Sender:
         while not self._network.send(node, body):
             await self._network.drained(node)  # a disconnect cancels this task
 
+    def _is_busy(self, node: str) -> bool:
+        """Whether something is still on its way into the node's queue: also what the core has
+        given up since, of which the rest must not come amid what is sent next."""
+        return node in self._tasks and not self._tasks[node].done()
+
     def _later(self, node: str, work: Coroutine[Any, Any, None]) -> None:
-        self._tasks[node] = asyncio.get_running_loop().create_task(work)
+        before = self._tasks[node] if self._is_busy(node) else None
+        self._tasks[node] = asyncio.get_running_loop().create_task(_in_turn(before, work))
 
     def _read(self, effect: SendEntries) -> Records:
         """Followers that are level are sent the same bytes."""
@@ -198,6 +205,15 @@ class Sender:
             self.forget(node)
         self._recent.clear()
         self._readers.clear()
+
+
+async def _in_turn(before: asyncio.Task[None] | None, work: Coroutine[Any, Any, None]) -> None:
+    try:
+        if before is not None:
+            await before  # cancelled with this one
+        await work
+    finally:
+        work.close()  # where it never came to its turn
 
 
 def _messages(effect: SendEntries, records: Records) -> list[WalEntry]:
