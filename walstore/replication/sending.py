@@ -103,7 +103,9 @@ class Sender:
         if at_once and self._network.send(effect.node, bodies[0]):
             self._give(lambda: self._core.sent(effect, records.last_lsn, size, self._now_ms()))
             return
-        self._later(effect.node, self._send_entries(effect, records, bodies, wait_s))
+        self._later(
+            effect.node, lambda: self._send_entries(effect, records, bodies, wait_s)
+        )
 
     async def _send_entries(
         self, effect: SendEntries, records: Records, bodies: list[WalEntry], wait_s: float
@@ -123,7 +125,7 @@ class Sender:
         given up since, of which the rest must not come amid what is sent next."""
         return node in self._tasks and not self._tasks[node].done()
 
-    def _later(self, node: str, work: Coroutine[Any, Any, None]) -> None:
+    def _later(self, node: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         before = self._tasks[node] if self._is_busy(node) else None
         self._tasks[node] = asyncio.get_running_loop().create_task(_in_turn(before, work))
 
@@ -150,7 +152,7 @@ class Sender:
 
     def snapshot(self, effect: SendSnapshot) -> None:
         """Reads a part and sends it; in a task, since it reads a file of the application's."""
-        self._later(effect.node, self._send_snapshot(effect))
+        self._later(effect.node, lambda: self._send_snapshot(effect))
 
     async def _send_snapshot(self, effect: SendSnapshot) -> None:
         try:
@@ -207,13 +209,12 @@ class Sender:
         self._readers.clear()
 
 
-async def _in_turn(before: asyncio.Task[None] | None, work: Coroutine[Any, Any, None]) -> None:
-    try:
-        if before is not None:
-            await before  # cancelled with this one
-        await work
-    finally:
-        work.close()  # where it never came to its turn
+async def _in_turn(
+    before: asyncio.Task[None] | None, work: Callable[[], Coroutine[Any, Any, None]]
+) -> None:
+    if before is not None:
+        await before  # cancelled with this one
+    await work()
 
 
 def _messages(effect: SendEntries, records: Records) -> list[WalEntry]:
