@@ -112,13 +112,19 @@ class Sender:
     ) -> None:
         await asyncio.sleep(wait_s)
         for body in bodies:
-            await self._push(effect.node, body)
+            if not await self._push(effect.node, body):
+                return
         size = len(records.data)
         self._give(lambda: self._core.sent(effect, records.last_lsn, size, self._now_ms()))
 
-    async def _push(self, node: str, body: WalEntry | SnapshotPart) -> None:
+    async def _push(self, node: str, body: WalEntry | SnapshotPart) -> bool:
+        """Queues a body when there is room; False: the node is not connected, as the core knows
+        or is about to hear."""
         while not self._network.send(node, body):
+            if node not in self._network.connected:
+                return False
             await self._network.drained(node)  # a disconnect cancels this task
+        return True
 
     def _is_busy(self, node: str) -> bool:
         """Whether something is still on its way into the node's queue: also what the core has
@@ -168,7 +174,8 @@ class Sender:
         end = effect.at + len(data)
         part = SnapshotPart(outgoing.lsn, outgoing.term, effect.at, outgoing.total_bytes, data)
         await asyncio.sleep(self._throttle.take(len(data), self._now_ms() / 1000))
-        await self._push(effect.node, part)
+        if not await self._push(effect.node, part):
+            return
         self._give(
             lambda: self._core.snapshot_sent(effect, outgoing.lsn, outgoing.total_bytes, end)
         )
