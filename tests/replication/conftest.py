@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from tests.replication.nodes import Nodes
+    from tests.replication.nodes import Cluster
 
 
 HERE = Path(__file__).parent
@@ -22,10 +22,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[Nodes]:
-    """Starts nodes on directories of their own."""
-    from tests.replication.nodes import Nodes
+def cluster(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
+    """Makes clusters; every node is stopped in the end, and nothing of it is left."""
+    from tests.replication.nodes import Cluster, own_threads, until
 
-    nodes = Nodes(tmp_path)
-    yield nodes
-    nodes.close()
+    made: list[Cluster] = []
+
+    def make(names: str = "abc", **options: object) -> Cluster:
+        made.append(Cluster(tmp_path, names, **options))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+    until(lambda: not own_threads(), f"threads are left: {own_threads()}")

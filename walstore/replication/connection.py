@@ -433,7 +433,7 @@ class Connection(asyncio.Protocol):
 
     async def drained(self) -> None:
         """Waits until a queue that was full is half empty, or the connection has ended."""
-        await self._roomy.wait()
+        await (self.ended if self._closing else self._roomy).wait()
 
     def _flush_later(self) -> None:
         if not self._flush_due:

@@ -124,11 +124,13 @@ class Core:
 
     def progress(self, node: str) -> Progress | None:
         """What a leader knows of a follower; None on a node that does not lead."""
-        return self._leader.progress[node] if self._leader else None
+        leader = self._leader  # which another thread may be about to take away
+        return leader.progress[node] if leader else None
 
     def lsns(self, stage: Stage) -> dict[str, int]:
         """How far each node is known to have come with a stage; empty where it does not lead."""
-        return self._leader.lsns(stage) if self._leader else {}
+        leader = self._leader  # which another thread may be about to take away
+        return leader.lsns(stage) if leader else {}
 
     def receipt(self, lsn: int) -> Receipt:
         """What is known about an entry of the own leadership."""

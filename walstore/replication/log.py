@@ -91,6 +91,14 @@ class NodeLog:
         """Bytes that wait for the disk."""
         return lib.walcore_unsynced_bytes(self._raw)
 
+    def full_bytes_after(self, lsn: int) -> int:
+        """Bytes of the full segments that begin after an entry."""
+        return sum(
+            segment.seal.end_at
+            for segment in self._writer.segments()
+            if segment.seal is not None and segment.first_lsn > lsn
+        )
+
     def term_of(self, lsn: int) -> int:
         """The term of an entry, or of the one before the first."""
         return self._terms.of(lsn)

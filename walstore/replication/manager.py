@@ -98,10 +98,19 @@ class ReplicatedCommit(Commit):
             if acked is not None:
                 acked.result(max(0.0, deadline_s - time.monotonic()))
         except (CommitTimeoutError, FutureTimeoutError):
+            self._check_fate()
             raise self._timeout(limit_s) from None
         finally:
             if acked is not None:
                 acked.cancel()
+        self._check_fate()
+
+    def _check_fate(self) -> None:
+        """Raises when the entry is known to be gone: what was acknowledged of its lsn is another's
+        then."""
+        fate = lib.walcore_fate_of(self._group.raw, self._generation, self.lsn)
+        if fate:
+            raise self._group.error(fate, self.lsn)
 
     def __await__(self) -> Generator[Any, None, int]:
         node = self._node
@@ -117,9 +126,11 @@ class ReplicatedCommit(Commit):
             async with asyncio.timeout(self._node.timeout_s):
                 await future
         except TimeoutError:
+            self._check_fate()
             raise self._late() from None
         finally:
             future.cancel()
+        self._check_fate()
 
     def _late(self) -> ReplicationTimeoutError:
         return self._timeout(self._node.timeout_s)

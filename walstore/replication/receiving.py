@@ -26,8 +26,12 @@ class Joiner:
 
         Raises:
             MessageError: the parts do not belong together.
-        RefusedRecordsError: the records are none.
+            RefusedRecordsError: the records are none.
         """
+        prev_lsn, prev_term = message.prev_lsn, message.prev_term
+        if not len(message.records) and not message.more:
+            # A leader's sign of life; it may come amid the parts of a batch, and is none of them.
+            return Batch(prev_lsn, prev_term, message.committed_lsn, receipt=message.receipt)
         parts = self._parts.get(node, [])
         if parts and _head(parts[0]) != _head(message):
             raise MessageError("a part of a batch amid another's")
@@ -40,9 +44,6 @@ class Joiner:
         if parts:
             data = b"".join([*(part.records for part in parts), message.records])
             del self._parts[node]
-        prev_lsn, prev_term = message.prev_lsn, message.prev_term
-        if not len(data):
-            return Batch(prev_lsn, prev_term, message.committed_lsn, receipt=message.receipt)
         records = parse_records(data, seed=message.seed, prev_lsn=prev_lsn, prev_term=prev_term)
         return Batch(
             prev_lsn,

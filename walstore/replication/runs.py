@@ -28,6 +28,9 @@ class Terms:
     def note(self, runs: Iterable[tuple[int, int]]) -> None:
         """Takes note of appended entries: (first lsn, term) of each run."""
         for lsn, term in runs:
+            # Entries that the disk had no space for are gone without a cut.
+            while self._starts and self._starts[-1] >= lsn:
+                del self._starts[-1], self._terms[-1]
             if not self._terms or self._terms[-1] != term:
                 self._starts.append(lsn)
                 self._terms.append(term)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from walstore.errors import LSNOutOfRangeError, WALStoreError
 from walstore.replication.core import Core
-from walstore.replication.effects import Effect, Send, SendEntries, SendSnapshot
+from walstore.replication.effects import Effect, SendEntries, SendSnapshot
 from walstore.replication.message import MESSAGE_BYTES, MESSAGE_BYTES_MAX, SnapshotPart, WalEntry
 from walstore.replication.network import NetworkManager
 from walstore.replication.snapshots import Outgoing, Snapshots
@@ -83,7 +83,6 @@ class Sender:
         self._readers: OrderedDict[int, RecordReader] = OrderedDict()  # by where each is
         self._recent: OrderedDict[tuple[int, int], Records] = OrderedDict()
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._in_parts: set[str] = set()
         self._outgoing: dict[str, Outgoing] = {}
 
     def entries(self, effect: SendEntries) -> None:
@@ -100,16 +99,13 @@ class Sender:
         behind = size >= MESSAGE_BYTES
         wait_s = self._throttle.take(size, self._now_ms() / 1000) if behind else 0.0
         bodies = _messages(effect, records)
-        if not wait_s and len(bodies) == 1 and self._network.send(effect.node, bodies[0]):
+        at_once = not wait_s and len(bodies) == 1 and not self._is_busy(effect.node)
+        if at_once and self._network.send(effect.node, bodies[0]):
             self._give(lambda: self._core.sent(effect, records.last_lsn, size, self._now_ms()))
             return
-        self._later(effect.node, self._send_entries(effect, records, bodies, wait_s))
-
-    def small(self, effect: Send) -> None:
-        """Sends a message without records. One that says what is committed is left out amid the
-        parts of a batch: the core says it again."""
-        if not (isinstance(effect.body, WalEntry) and effect.node in self._in_parts):
-            self._network.send(effect.node, effect.body)
+        self._later(
+            effect.node, lambda: self._send_entries(effect, records, bodies, wait_s)
+        )
 
     async def _send_entries(
         self, effect: SendEntries, records: Records, bodies: list[WalEntry], wait_s: float
@@ -117,21 +113,29 @@ class Sender:
         await asyncio.sleep(wait_s)
         if not self._core.awaits(effect):
             return
-        self._in_parts.add(effect.node)
-        try:
-            for body in bodies:
-                await self._push(effect.node, body)
-        finally:
-            self._in_parts.discard(effect.node)
+        for body in bodies:
+            if not await self._push(effect.node, body):
+                return
         size = len(records.data)
         self._give(lambda: self._core.sent(effect, records.last_lsn, size, self._now_ms()))
 
-    async def _push(self, node: str, body: WalEntry | SnapshotPart) -> None:
+    async def _push(self, node: str, body: WalEntry | SnapshotPart) -> bool:
+        """Queues a body when there is room; False: the node is not connected, as the core knows
+        or is about to hear."""
         while not self._network.send(node, body):
+            if node not in self._network.connected:
+                return False
             await self._network.drained(node)  # a disconnect cancels this task
+        return True
 
-    def _later(self, node: str, work: Coroutine[Any, Any, None]) -> None:
-        self._tasks[node] = asyncio.get_running_loop().create_task(work)
+    def _is_busy(self, node: str) -> bool:
+        """Whether something is still on its way into the node's queue: also what the core has
+        given up since, of which the rest must not come amid what is sent next."""
+        return node in self._tasks and not self._tasks[node].done()
+
+    def _later(self, node: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        before = self._tasks[node] if self._is_busy(node) else None
+        self._tasks[node] = asyncio.get_running_loop().create_task(_in_turn(before, work))
 
     def _read(self, effect: SendEntries) -> Records:
         """Followers that are level are sent the same bytes."""
@@ -156,7 +160,7 @@ class Sender:
 
     def snapshot(self, effect: SendSnapshot) -> None:
         """Reads a part and sends it; in a task, since it reads a file of the application's."""
-        self._later(effect.node, self._send_snapshot(effect))
+        self._later(effect.node, lambda: self._send_snapshot(effect))
 
     async def _send_snapshot(self, effect: SendSnapshot) -> None:
         try:
@@ -174,7 +178,8 @@ class Sender:
             return
         part = SnapshotPart(outgoing.lsn, outgoing.term, effect.at, outgoing.total_bytes, data)
         await asyncio.sleep(self._throttle.take(len(data), self._now_ms() / 1000))
-        await self._push(effect.node, part)
+        if not await self._push(effect.node, part):
+            return
         self._give(
             lambda: self._core.snapshot_sent(effect, outgoing.lsn, outgoing.total_bytes, end)
         )
@@ -213,6 +218,14 @@ class Sender:
             self.forget(node)
         self._recent.clear()
         self._readers.clear()
+
+
+async def _in_turn(
+    before: asyncio.Task[None] | None, work: Callable[[], Coroutine[Any, Any, None]]
+) -> None:
+    if before is not None:
+        await before  # cancelled with this one
+    await work()
 
 
 def _messages(effect: SendEntries, records: Records) -> list[WalEntry]:

@@ -14,7 +14,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
@@ -52,6 +53,7 @@ T = TypeVar("T")
 
 _MAKE_TIMEOUT_S = 60.0
 _MAINTAIN_S = 0.2
+_LOOK_S = 0.2
 _UNSYNCED_BYTES_MAX = 4 << 20
 """A follower takes nothing more from the network while so much waits for its disk."""
 
@@ -127,12 +129,12 @@ class WALReplicationManager:
         self._truncate_to = 0
         self._maintenance: asyncio.Task[None] | None = None
         self.leading = False
-        self._leads = threading.Event()
+        self._settled = threading.Event()  # it is known who leads, or that nobody will
         self.error: Exception | None = None
         self._handlers: dict[type, Callable[[Any], None]] = {
             effects.AppendRecords: self._append_records,
             effects.SetCommitted: self._set_committed,
-            effects.Send: self._sender.small,
+            effects.Send: self._send,
             effects.SendEntries: self._sender.entries,
             effects.SendSnapshot: self._sender.snapshot,
             effects.RoleChanged: self._role_changed,
@@ -184,6 +186,7 @@ class WALReplicationManager:
         await self.network.stop()
         self._written.close()
         self._durable.close()
+        self._stay_follower()
         self._waiters.fail(ClosedLogError(f"{self._log.path} is closed"))
         for waiting in self._idle:
             waiting.cancel()
@@ -315,6 +318,7 @@ class WALReplicationManager:
             return
         self.error = error
         self.leading = False
+        self._stay_follower()
         hint = error.hint if isinstance(error, WALStoreError) else ""
         logger.error("%s: replication ends here: %s; %s", self._node_id, error, hint)
         self._effects.clear()
@@ -337,6 +341,9 @@ class WALReplicationManager:
     def _set_committed(self, effect: effects.SetCommitted) -> None:
         self._log.set_committed(effect.lsn)
 
+    def _send(self, effect: effects.Send) -> None:
+        self.network.send(effect.node, effect.body)
+
     def _persist_term(self, effect: effects.PersistTerm) -> None:
         self._log.accept_appends(False)
         self._log.adopt_term(effect.term)
@@ -348,7 +355,7 @@ class WALReplicationManager:
         """The term entry is durable, and everything before it."""
         self._log.accept_appends(True)
         self.leading = True
-        self._leads.set()
+        self._settled.set()
         if self._campaign is not None and not self._campaign.done():
             self._campaign.set_result(self.core.term)
         self._written.arm(self._log.written_lsn + 1)
@@ -382,7 +389,9 @@ class WALReplicationManager:
     def _role_changed(self, effect: effects.RoleChanged) -> None:
         if effect.role != "leader":
             self.leading = False
-            self._leads.clear()
+            self._settled.clear()
+            if effect.leader_id is not None:  # it is left to lead
+                self._stay_follower()
             self._log.accept_appends(False)
             self._sender.clear()
         self._role_since_ms = _now_ms()
@@ -409,8 +418,9 @@ class WALReplicationManager:
         self._fail(FatalReplicationError(effect.reason))
 
     def _tell(self, event: ReplicationEvent) -> None:
-        for callback in tuple(self._callbacks):
-            callback(event)
+        # Each in a turn of its own, so that a mistake of theirs is logged and harms nothing here.
+        for callback in self._callbacks:
+            self.loop.call_soon(callback, event)
 
     # ---- leading ----
 
@@ -427,8 +437,12 @@ class WALReplicationManager:
     def wait_to_lead(self, timeout_s: float) -> bool:
         """Whether this node leads, or comes to lead in time, as it was told to. From any thread."""
         return self.leading or (
-            self._wants_to_lead and self._leads.wait(timeout_s) and self.leading
+            self._wants_to_lead and self._settled.wait(timeout_s) and self.leading
         )
+
+    def _stay_follower(self) -> None:
+        self._wants_to_lead = False
+        self._settled.set()
 
     async def promote(self, force: bool, timeout_s: float) -> int:
         """Asks for votes, or leads without; returns the term.
@@ -438,6 +452,11 @@ class WALReplicationManager:
         """
         if self.error is not None:
             raise self.error
+        if self.leading:
+            return self.core.term
+        while force and self._campaign is not None and not self._campaign.done():
+            self._input(self.core.give_up)  # votes that were asked for before are not waited for
+            await asyncio.wait([self._campaign])
         if self.leading:
             return self.core.term
         if self._campaign is None or self._campaign.done():
@@ -452,7 +471,7 @@ class WALReplicationManager:
 
     async def demote(self) -> int:
         """Ends the leadership with a new term; returns it."""
-        self._wants_to_lead = False
+        self._stay_follower()
         done = self.loop.create_future()
 
         def step_down() -> list[Effect]:
@@ -482,7 +501,6 @@ class WALReplicationManager:
         if self.leading or self.error is not None or self.core.campaigning:
             return False
         if self.core.leader_id is not None:
-            self._wants_to_lead = False  # another one leads, and it is left to do so
             return False
         silent_ms = _now_ms() - max(self._leader_heard_ms, *self._seen_ms.values(), 0.0)
         there = 1 + len(self.network.connected)
@@ -512,9 +530,13 @@ class WALReplicationManager:
         gone_ms = (
             0.0 if progress.connected else now_ms - self._seen_ms.get(node, self._role_since_ms)
         )
-        behind = self._samples.lag(progress.matched_lsn, last_lsn, now_ms)
+        # The samples know nothing of what was written before the log was opened.
+        behind_bytes = max(
+            self._samples.lag(progress.matched_lsn, last_lsn, now_ms).bytes,
+            self._log.full_bytes_after(progress.matched_lsn),
+        )
         options = self._options
-        if gone_ms > options.retention_s * 1000 or behind.bytes > options.retention_bytes:
+        if gone_ms > options.retention_s * 1000 or behind_bytes > options.retention_bytes:
             return last_lsn + 1
         return progress.matched_lsn + 1
 
@@ -570,7 +592,17 @@ class WALReplicationManager:
         except RuntimeError:
             work.close()
             raise ClosedLogError(f"{self._log.path} is closed") from None
-        return future.result()
+        while True:
+            try:
+                return future.result(_LOOK_S)
+            except CancelledError:
+                raise ClosedLogError(f"{self._log.path} is closed") from None
+            except FutureTimeoutError:
+                if future.done():
+                    raise  # the coroutine's own
+                if self.loop.is_closed():  # before it had its turn
+                    work.close()
+                    raise ClosedLogError(f"{self._log.path} is closed") from None
 
     def applied(self, lsn: int) -> None:
         """The application is done with everything up to lsn. In the loop."""

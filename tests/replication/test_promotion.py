@@ -1,0 +1,297 @@
+"""Who leads: promotion, demotion, partitions, and what becomes of a history that has lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import contents
+from tests.replication.nodes import WAIT_S, Cluster, data, until
+from walstore import EntryTruncatedError, FileWALManager
+from walstore.replication import (
+    FatalReplicationError,
+    NotLeaderError,
+    PromotionError,
+    ReplicationTimeoutError,
+    Stage,
+)
+
+Make = Callable[..., Cluster]
+SOON_S = 0.3
+
+
+def branches(path: Path) -> list[Path]:
+    """The histories that a node has kept aside."""
+    return sorted(path.glob("diverged-*"))
+
+
+def test_promotion_and_demotion(cluster: Make) -> None:
+    """List W, 4 and 5: a follower becomes the leader, the leader a follower; terms rise."""
+    abc = cluster()
+    leader = abc.lead()
+    first = leader.append(b"of a", acks="all")
+    term = abc["b"].promote()
+    assert term > leader.term or leader.term == term
+    assert abc["b"].role == "leader"
+    second = abc["b"].append(b"of b", acks="all")
+    assert second > first
+    assert (leader.role, leader.leader_id) == ("follower", "b")
+    with pytest.raises(NotLeaderError):
+        leader.append(b"no")
+    after = abc["b"].demote()
+    assert after > term
+    assert (abc["b"].role, abc["b"].demote()) == ("follower", after)
+    with pytest.raises(NotLeaderError):
+        abc["b"].append(b"no")
+    assert abc["c"].promote() > after
+    abc["c"].append(b"of c", acks="all")
+    assert data(abc.assert_equal()) == [b"of a", b"of b", b"of c"]
+
+
+def test_a_node_whose_log_is_behind_is_refused_with_reasons(cluster: Make) -> None:
+    abc = cluster()
+    leader = abc.lead()
+    leader.append(b"all have it", acks="all")
+    abc.stop("c")
+    leader.append(b"c lacks it")
+    abc.stop("a")
+    abc["b"].demote()
+    behind = abc.start("c", peers={"b": abc.url("b"), "a": None})
+    until(lambda: "b" in behind.connected, "connected")
+    with pytest.raises(PromotionError) as caught:
+        behind.promote(timeout_s=WAIT_S if behind.leader_id else 1.0)
+    assert "goes further" in caught.value.reasons["b"]
+    assert caught.value.reasons["a"] == "not connected"
+    assert behind.role == "follower"
+    abc["b"].promote()
+    abc["b"].append(b"of b", acks={"c"})
+    assert data(abc.assert_equal("b", "c")) == [b"all have it", b"c lacks it", b"of b"]
+
+
+def test_without_a_majority_only_force_leads(cluster: Make) -> None:
+    abc = cluster()
+    leader = abc.lead()
+    leader.append(b"one", acks="all")
+    abc.stop("a")
+    abc.stop("c")
+    alone = abc["b"]
+    with pytest.raises(PromotionError) as caught:
+        alone.promote(timeout_s=SOON_S)
+    assert set(caught.value.reasons) == {"a", "c"}
+    assert alone.promote(force=True) == alone.term
+    lsn = alone.append(b"forced", acks="async")
+    abc.start("a")
+    alone.wait_committed(lsn)
+    assert data(alone.replay()) == [b"one", b"forced"]
+
+
+def test_force_does_not_wait_for_votes_that_were_asked_for_before(cluster: Make) -> None:
+    abc = cluster()
+    leader = abc.lead()
+    leader.append(b"one", acks="all")
+    abc.stop("a")
+    abc.stop("c")
+    alone = abc["b"]
+    with ThreadPoolExecutor(1) as executor:
+        asked = executor.submit(alone.promote, timeout_s=WAIT_S)
+        term = alone.term
+        until(lambda: alone.term > term or alone.status().term > term, "it asks")
+        assert alone.promote(force=True, timeout_s=WAIT_S / 2) == alone.term
+        with pytest.raises(PromotionError):
+            asked.result(WAIT_S)
+    assert alone.role == "leader"
+
+
+def test_an_old_leader_acks_nothing_and_keeps_its_branch(cluster: Make) -> None:
+    """It is cut off while it writes; another one is voted for. What the old one took alone was
+    never acked nor shown, and is kept, equal to what was lost."""
+    abc = cluster(proxied=True)
+    old = abc.lead()
+    old.append(b"before", acks="all")
+    abc.split("a")
+    lost = []
+    for number in range(3):
+        with pytest.raises(ReplicationTimeoutError) as caught:
+            old.append(b"lost %d" % number, timeout_s=SOON_S)
+        lost.append((caught.value.receipt.lsn, b"lost %d" % number))
+    commit = old.submit(b"lost 3", acks={"b"})
+    lost.append((commit.lsn, b"lost 3"))
+    assert data(old.replay()) == [b"before"]
+    new = abc["b"]
+    term = new.promote()
+    new.append_many([b"after", b"it"])
+    assert old.committed_lsn < lost[0][0]
+    abc.heal()
+    until(lambda: old.term == term and old.leader_id == "b", "the old one hears of it")
+    old.wait_committed(new.last_lsn)
+    assert data(old.replay()) == [b"before", b"after", b"it"]
+    with pytest.raises(EntryTruncatedError):
+        commit.wait()
+    for _ in range(4):
+        new.append(b"further")
+    (branch,) = branches(abc.path("a"))
+    with FileWALManager(branch, read_only=True) as kept:
+        assert [(entry.lsn, entry.payload) for entry in kept.replay()] == lost
+        assert kept.verify().status == "clean"
+    assert not branches(abc.path("b"))
+    abc.assert_equal()
+
+
+def test_what_was_lost_is_not_acked_by_what_took_its_place(cluster: Make) -> None:
+    """An entry is waited for by name of nodes; it loses, and its node leads again."""
+    abc = cluster(proxied=True)
+    old = abc.lead()
+    old.append(b"before", acks="all")
+    abc.split("a")
+    commit = old.submit(b"lost", acks={"b"}, stage=Stage.RECEIVED)
+    outcome: list[object] = []
+
+    def wait() -> None:
+        try:
+            outcome.append(commit.wait(WAIT_S))
+        except (EntryTruncatedError, ReplicationTimeoutError) as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    until(lambda: old.durable_lsn >= commit.lsn, "durable on a alone")
+    new = abc["b"]
+    new.promote()
+    new.append_many([b"x"] * 5)
+    abc.heal()
+    until(lambda: old.leader_id == "b", "it hears of it")
+    old.wait_committed(new.last_lsn)
+    old.promote()
+    old.append_many([b"y"] * 5, acks="all")
+    thread.join(WAIT_S)
+    assert isinstance(outcome[0], EntryTruncatedError)
+
+
+def test_a_leader_that_hears_nothing_commits_nothing(cluster: Make) -> None:
+    """A partition of one way: what it says arrives, what is answered does not."""
+    abc = cluster(proxied=True)
+    leader = abc.lead()
+    leader.append(b"before", acks="all")
+    abc.deafen("a")
+    with pytest.raises(ReplicationTimeoutError) as caught:
+        leader.append(b"unheard", timeout_s=SOON_S)
+    assert leader.committed_lsn < caught.value.receipt.lsn
+    assert data(abc["b"].replay()) == [b"before"]
+    abc.heal()
+    leader.wait_committed(caught.value.receipt.lsn)
+    assert data(abc.assert_equal()) == [b"before", b"unheard"]
+
+
+def test_a_forced_leader_without_what_is_committed_is_not_followed(cluster: Make) -> None:
+    """A node to which an entry was shown as committed does not drop it: a person decides."""
+    abc = cluster(proxied=True)
+    leader = abc.lead()
+    leader.append(b"all", acks="all")
+    abc.split("c")
+    leader.append(b"committed without c")
+    abc["b"].wait_committed(leader.last_lsn)
+    abc["c"].promote(force=True)
+    abc.heal()
+    with pytest.raises(ReplicationTimeoutError):
+        abc["c"].append_many([b"another"] * 2, timeout_s=1.0)
+    until(lambda: isinstance(abc["b"].error, FatalReplicationError), "b refuses")
+    until(lambda: isinstance(leader.error, FatalReplicationError), "a refuses")
+    assert "committed" in leader.status().error
+    for name in "ab":
+        assert data(abc[name].replay()) == [b"all", b"committed without c"]
+        assert not branches(abc.path(name))
+
+
+def test_each_role_is_restarted_amid_writes(cluster: Make) -> None:
+    """Nothing acked is lost, whoever stops; a leader that starts again leads on."""
+    abc = cluster()
+    abc.lead()
+    stop = threading.Event()
+    acked: list[tuple[int, bytes]] = []
+    numbers = iter(range(10**9))
+
+    def write() -> None:
+        while not stop.is_set():
+            node = abc.nodes.get("a")
+            payload = b"entry %d" % next(numbers)
+            try:
+                if node is not None:
+                    acked.append((node.append(payload, timeout_s=5.0), payload))
+            except Exception as error:  # noqa: BLE001 - what may be raised is checked below
+                errors.append(error)
+
+    errors: list[Exception] = []
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        for name in "bcaab":
+            count = len(acked)
+            until(lambda count=count: len(acked) > count + 20, "entries are acked")
+            abc.stop(name)
+            if name != "a":
+                count = len(acked)
+                until(lambda count=count: len(acked) > count + 20, "also without it")
+            abc.start(name, role="leader" if name == "a" else "follower")
+        count = len(acked)
+        until(lambda: len(acked) > count + 20, "entries are acked in the end")
+    finally:
+        stop.set()
+        thread.join()
+    assert {type(error).__name__ for error in errors} <= {
+        "ClosedLogError",
+        "NotLeaderError",
+        "ReplicationTimeoutError",
+    }
+    entries = {entry.lsn: entry.payload for entry in abc.assert_equal()}
+    assert len(acked) >= 150
+    assert all(entries[lsn] == payload for lsn, payload in acked)
+
+
+def test_two_that_are_to_lead_agree_on_one(cluster: Make) -> None:
+    """Nodes start in any order; whoever leads, all follow, and none waits for another."""
+    abc = cluster()
+    abc.lead().append(b"one", acks="all")
+    abc.level()
+    for name in "abc":
+        abc.stop(name)
+    for name in "cba":
+        abc.start(name, role="leader")
+    until(lambda: any(abc[name].role == "leader" for name in "abc"), "one leads")
+    (leader,) = (abc[name] for name in "abc" if abc[name].role == "leader")
+    lsn = leader.append(b"two", acks="all")
+    assert leader.role == "leader"
+    for name in "abc":
+        abc[name].wait_committed(lsn)
+    assert data(abc.assert_equal()) == [b"one", b"two"]
+
+
+def test_a_tail_on_a_follower_sees_one_history(cluster: Make) -> None:
+    """Through a change of leaders, with every committed entry once."""
+    abc = cluster()
+    leader = abc.lead()
+    shown: list[bytes] = []
+
+    def follow(entries: Iterator[object]) -> None:
+        for entry in abc["c"].tail(1):
+            shown.append(entry.payload)
+            if entry.payload == b"end":
+                break
+
+    thread = threading.Thread(target=follow, args=(iter(()),))
+    thread.start()
+    for number in range(20):
+        leader.append(b"a %d" % number)
+    abc["b"].promote()
+    for number in range(20):
+        abc["b"].append(b"b %d" % number)
+    abc["b"].append(b"end")
+    thread.join(WAIT_S)
+    assert not thread.is_alive()
+    expected = [b"a %d" % n for n in range(20)] + [b"b %d" % n for n in range(20)] + [b"end"]
+    assert [payload for payload in shown if payload not in (b"a", b"b")] == expected
+    abc.assert_equal()
+    assert len(contents(abc.path("c"))) == len(expected) + 2
