@@ -64,7 +64,11 @@ class _Node:
     def __init__(self, url: str) -> None:
         self.name = url
         self._client = NodeClient(url)
-        found = self._client.get("/status")
+        try:
+            found = self._client.get("/status")
+        except WALStoreError:
+            self._client.close()
+            raise
         self.log_id = found["cluster_id"]
         self.first_lsn = found["first_lsn"]
         self.last_lsn = min(found["committed_lsn"], found["durable_lsn"])
@@ -92,7 +96,7 @@ class Comparison:
         from_lsn, to_lsn: the entries that were compared, and are the same (up to the first that
             is not); to_lsn < from_lsn: none.
         shorter: the name of the one that is a prefix.
-        lsn, a, b: the first entry that differs, in both.
+        lsn, a_entry, b_entry: the first entry that differs, in both.
         reason: why they cannot be compared.
     """
 
@@ -101,8 +105,8 @@ class Comparison:
     to_lsn: int = 0
     shorter: str | None = None
     lsn: int | None = None
-    a: dict[str, Any] | None = None
-    b: dict[str, Any] | None = None
+    a_entry: dict[str, Any] | None = None
+    b_entry: dict[str, Any] | None = None
     reason: str = ""
 
 
@@ -188,7 +192,9 @@ def compare(a: _Source, b: _Source) -> Comparison:
         pairs = zip(a.entries(start, end), b.entries(start, end), strict=True)
         for number, (one, other) in enumerate(pairs if start <= end else ()):
             if one != other:
-                return Comparison("differ", start, one["lsn"] - 1, lsn=one["lsn"], a=one, b=other)
+                return Comparison(
+                    "differ", start, one["lsn"] - 1, lsn=one["lsn"], a_entry=one, b_entry=other
+                )
             if number % _PROGRESS_EVERY == 0:
                 bar.update(number, end - start + 1)
     if a.last_lsn == b.last_lsn:
@@ -208,13 +214,13 @@ def _show(screen: Screen, a: str, b: str, found: Comparison) -> None:
     elif found.verdict == "incomparable":
         screen.line(f"cannot be compared: {found.reason}", "red")
     else:
-        assert found.a is not None
-        assert found.b is not None
+        assert found.a_entry is not None
+        assert found.b_entry is not None
         screen.line(f"differ at lsn {found.lsn}; same before: {held}", "red")
         rows = [
             [name, str(e["term"]), iso_time(e["timestamp_ns"]), str(e["kind"]), size(e["size"])]
-            for name, e in ((a, found.a), (b, found.b))
+            for name, e in ((a, found.a_entry), (b, found.b_entry))
         ]
-        sums = [found.a["xxh3"], found.b["xxh3"]]
+        sums = [found.a_entry["xxh3"], found.b_entry["xxh3"]]
         heads = ["log", ">term", "time (UTC)", ">kind", ">size", "XXH3 of the payload"]
         screen.show(grid(heads, [[*row, xxh3] for row, xxh3 in zip(rows, sums, strict=True)]))

@@ -30,8 +30,11 @@ __all__ = ["NodeView", "is_healthy", "look", "status", "status_table"]
 
 _TIMEOUT_S = 2.0
 _WATCH_S = 1.0
+_NARROW_COLUMNS = 110
 _HEADS = ["node", "role", ">term", ">last", ">durable", ">committed", ">applied", "lag"]
 _HEADS += ["connected", ">since", ""]
+_LEFT_OUT = {4, 6, 9}
+"""Columns that a narrow terminal has no room for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,8 @@ def status(urls: tuple[str, ...], as_json: bool, watch: bool) -> int:
     if as_json:
         click.echo(_json_text(views))
     else:
-        Screen().show(status_table(views))
+        screen = Screen()
+        screen.show(status_table(views, screen.width))
     return exits.OK if is_healthy(views) else exits.DEGRADED
 
 
@@ -115,12 +119,15 @@ def _json_text(views: Sequence[NodeView]) -> str:
 # ---- the table ----
 
 
-def status_table(views: Sequence[NodeView]) -> RenderableType:
+def status_table(views: Sequence[NodeView], width: int) -> RenderableType:
     """A row for each node."""
     leader = next(
         (v.status for v in views if v.status is not None and v.status["role"] == "leader"), None
     )
-    return grid(_HEADS, [_row(view, leader) for view in views])
+    rows: list[list[str | Text]] = [[*_HEADS], *(_row(view, leader) for view in views)]
+    if width < _NARROW_COLUMNS:
+        rows = [[cell for at, cell in enumerate(row) if at not in _LEFT_OUT] for row in rows]
+    return grid([str(head) for head in rows[0]], rows[1:])
 
 
 def _row(view: NodeView, leader: dict[str, Any] | None) -> list[str | Text]:
@@ -185,11 +192,11 @@ def _watch(urls: tuple[str, ...], as_json: bool) -> None:
             if as_json:
                 click.echo(_json_text(views))
             else:
-                screen.show(status_table(views))
+                screen.show(status_table(views, screen.width))
                 screen.line()
             sys.stdout.flush()
             time.sleep(_WATCH_S)
     with Live(auto_refresh=False) as live:
         while True:
-            live.update(status_table(look(urls)), refresh=True)
+            live.update(status_table(look(urls), screen.width), refresh=True)
             time.sleep(_WATCH_S)
