@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tests.cli.conftest import Run
-from tests.cli.nodes import READY_S, Served, append, ask, config
-from tests.helpers import contents
+from tests.cli.nodes import READY_S, Served, append, ask, config, lone_node
+from tests.helpers import ROOT, contents, end
+from walstore.cli.status import NodeView, is_healthy, status_table
 
 
 @pytest.fixture
@@ -144,6 +149,59 @@ def test_a_log_that_another_process_has(tmp_path: Path) -> None:
         assert "another" in err
     finally:
         node.kill()
+
+
+def test_status_of_one_node_again_and_again(tmp_path: Path, run: Run) -> None:
+    with lone_node(tmp_path / "log", segment_bytes=1 << 16) as endpoint:
+        watch = subprocess.Popen(
+            [sys.executable, "-m", "walstore", "status", "--watch", "--json", endpoint.url],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        try:
+            assert watch.stdout is not None
+            assert json.loads(watch.stdout.readline())["healthy"] is True
+            endpoint.node.demote()
+            found = [json.loads(watch.stdout.readline())["healthy"] for _ in range(2)]
+            assert found[-1] is False
+            watch.send_signal(signal.SIGINT)
+            assert watch.communicate(timeout=READY_S)[1] == "walstore: interrupted\n"
+            assert watch.returncode == 130
+        finally:
+            end(watch)
+
+
+def view(role: str, error: str = "", connected: bool = True) -> NodeView:
+    peer = {"node_id": "x", "connected": connected, "lag": None}
+    facts = {"node_id": "n", "role": role, "leader_id": "n", "error": error, "peers": [peer]}
+    lsns = dict.fromkeys(("last_lsn", "durable_lsn", "committed_lsn", "applied_lsn"), 1)
+    return NodeView("http://n", {**facts, **lsns, "term": 1, "since_s": 7200})
+
+
+def test_what_is_healthy() -> None:
+    leader, follower = view("leader"), view("follower")
+    assert is_healthy([leader, follower])
+    for wrong in (
+        [follower, follower],
+        [leader, leader],
+        [leader, NodeView("http://gone", None, "refused")],
+        [leader, view("follower", error="oh")],
+        [leader, view("follower", connected=False)],
+    ):
+        assert not is_healthy(wrong)
+
+
+def test_a_narrow_terminal_gets_fewer_columns() -> None:
+    for width, there in ((200, True), (80, False)):
+        console = Console(width=width, file=StringIO())
+        console.print(status_table([view("leader", connected=False)], width))
+        assert isinstance(console.file, StringIO)
+        text = console.file.getvalue()
+        assert ("applied" in text, "2 h" in text) == (there, there)
+        assert "without x" in text
+        assert len(text.splitlines()) == 2
 
 
 def test_wrong_urls(run: Run) -> None:
