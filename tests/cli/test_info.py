@@ -104,6 +104,23 @@ def test_info_while_a_writer_runs(tmp_path: Path, run: Run) -> None:
         assert run("info", log.path, "--json").json["writer_running"] is True
 
 
+def test_info_lists_diverged_branches(tmp_path: Path, run: Run) -> None:
+    path = healthy(tmp_path / "log")
+    healthy(path / "diverged-8-1", entries=3)
+    (path / "diverged-9-1").mkdir()
+    found = run("info", path, "--json").json
+    branch, empty = found["diverged"]
+    assert (branch["name"], branch["first_lsn"], branch["last_lsn"]) == ("diverged-8-1", 1, 3)
+    assert branch["bytes"] > 1 << 16
+    assert (empty["first_lsn"], empty["last_lsn"]) == (None, None)
+    assert "holds no log" in empty["error"]
+    assert found["stray_files"] == []
+    text = run("info", path).out
+    assert "lost against another leader" in text
+    assert "diverged-8-1" in text
+    assert "other files" not in text.split("diverged-8-1")[1]
+
+
 def test_info_corrupt(tmp_path: Path, run: Run) -> None:
     path = crashed(tmp_path / "log")
     damage(path, b"entry-4")

@@ -13,11 +13,15 @@ import click
 
 import walstore
 from walstore.cli import exits
+from walstore.cli.diff import diff
 from walstore.cli.dump import dump
 from walstore.cli.info import info
 from walstore.cli.output import complain
+from walstore.cli.promote import demote, promote
 from walstore.cli.repair import repair
+from walstore.cli.serve import serve
 from walstore.cli.stats import stats
+from walstore.cli.status import status
 from walstore.cli.tail import tail
 from walstore.cli.verify import verify
 from walstore.errors import (
@@ -25,6 +29,7 @@ from walstore.errors import (
     LogLockedError,
     LSNOutOfRangeError,
     NotALogError,
+    OptionError,
     UnsupportedFormatError,
     WALStoreError,
 )
@@ -67,7 +72,7 @@ def _code(error: BaseException) -> int:
         return exits.NOT_A_LOG
     if isinstance(error, LogLockedError):
         return exits.BUSY
-    if isinstance(error, LSNOutOfRangeError):
+    if isinstance(error, (LSNOutOfRangeError, OptionError)):
         return exits.USAGE
     return exits.REFUSED
 
@@ -149,24 +154,30 @@ class Application(click.Group):
     cls=Application,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=(
-        "Exit codes: 0 all is well; 1 torn tail; 2 corruption; 3 not a log; 4 the system refused; "
-        "5 a writer has the log; 64 wrong usage; 130 interrupted; 141 closed pipe."
+        "Exit codes: 0 all is well; 1 torn tail; 2 corruption; 3 not a log; 4 the system or a node "
+        "refused; 5 a writer has the log; 64 wrong usage; 130 interrupted; 141 closed pipe. "
+        "'diff' and 'status' give 1 to 3 other meanings."
     ),
 )
 @click.version_option(walstore.__version__, message="walstore %(version)s")
 def app() -> None:
-    """Look at a walstore log, check it, and mend its torn tail.
+    """Look at a walstore log, check it, and mend its torn tail; run nodes, and watch them.
 
-    A log is a directory. All commands but 'repair --apply' only read, and work while another
-    process writes to the log.
+    A log is a directory. All commands but 'repair --apply' and 'serve' only read, and work while
+    another process writes to the log. A node that 'serve' runs is named by its status url.
 
     \b
       walstore info /var/lib/app/log            what is in it, and is it healthy?
       walstore tail -f /var/lib/app/log         watch it grow
       walstore dump --since -10m --json LOG     the last ten minutes, a JSON object a line
       walstore verify LOG && echo fine          check every record
+      walstore diff LOG /backup/log             are these two the same?
+      walstore serve --config node.toml         run a node of a replicated log
+      walstore status URL URL URL               who leads, and who is behind?
     """
 
 
-for _command in (info, dump, tail, verify, repair, stats):
+for _command in (
+    info, dump, tail, verify, repair, stats, diff, serve, status, promote, demote,
+):  # fmt: skip
     app.add_command(_command)

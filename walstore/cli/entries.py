@@ -1,4 +1,4 @@
-"""Writing entries to standard output: a line for people, a line of JSON, or the bare payload."""
+"""Entries for people and programs: a line, a line of JSON, the bare payload, or what names it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import json
 import re
 import sys
 from collections.abc import Callable
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 import click
 from rich.console import Console
+from xxhash import xxh3_64_hexdigest
 
 from walstore.cli.output import iso_time, plain, short_time
 from walstore.wal.record import WALEntry
 
-__all__ = ["EntryPrinter", "PayloadForm", "json_line"]
+__all__ = ["EntryPrinter", "PayloadForm", "describe_entry", "json_line"]
 
 PayloadForm = Literal["raw", "json", "hex"]
 
@@ -73,6 +74,18 @@ def json_line(entry: WALEntry, form: PayloadForm | None = None) -> str:
         f'"time":"{iso_time(timestamp_ns)}","kind":{kind},"size":{len(payload)},'
         f"{_json_payload(payload, form)}}}\n"
     )
+
+
+def describe_entry(entry: WALEntry) -> dict[str, Any]:
+    """An entry by its fields and the XXH3 of its payload."""
+    return {
+        "lsn": entry.lsn,
+        "term": entry.term,
+        "timestamp_ns": entry.timestamp_ns,
+        "kind": entry.kind,
+        "size": len(entry.payload),
+        "xxh3": xxh3_64_hexdigest(entry.payload),
+    }
 
 
 def _text_or_hex(payload: bytes) -> str:

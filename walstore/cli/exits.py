@@ -9,9 +9,13 @@ __all__ = [
     "BUSY",
     "CORRUPT",
     "DEFECT",
+    "DEGRADED",
+    "DIFFERENT",
+    "INCOMPARABLE",
     "INTERRUPTED",
     "NOT_A_LOG",
     "OK",
+    "PREFIX",
     "REFUSED",
     "TORN",
     "USAGE",
@@ -22,9 +26,15 @@ TORN: Final = 1
 CORRUPT: Final = 2
 NOT_A_LOG: Final = 3
 REFUSED: Final = 4
-"""The system refused: no permission, a failing disk, no space for the output."""
+"""The system refused: no permission, a failing disk, no space for the output. Or a node did."""
 BUSY: Final = 5
 """A writer has the log open, and the command would change it."""
+DEGRADED: Final = 1
+"""`status`: nobody leads, or somebody does not answer or is not connected."""
+PREFIX: Final = 1
+DIFFERENT: Final = 2
+INCOMPARABLE: Final = 3
+"""The verdicts of `diff`, which are not about a log alone."""
 USAGE: Final = 64
 DEFECT: Final = 70
 INTERRUPTED: Final = 130

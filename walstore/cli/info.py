@@ -14,8 +14,11 @@ from rich.text import Text
 from walstore.cli import exits
 from walstore.cli.options import json_option, log_argument
 from walstore.cli.output import Screen, count, facts, grid, iso_time, plain, short_time, size
+from walstore.errors import WALStoreError
+from walstore.wal.diverged import is_branch
 from walstore.wal.following import LogFollower
 from walstore.wal.layout import Layout, Segment
+from walstore.wal.manager import FileWALManager
 from walstore.wal.meta import FORMAT_VERSION, Meta
 from walstore.wal.reading import verify_segment
 from walstore.wal.recovery import Cut
@@ -45,6 +48,18 @@ class _Row:
 
 
 @dataclass(frozen=True, slots=True)
+class _Branch:
+    """Entries that lost against another leader's, kept as a log of their own. The lsns are None
+    where it cannot be read; `error` says why."""
+
+    name: str
+    bytes: int
+    first_lsn: int | None
+    last_lsn: int | None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class _Facts:
     """All that is shown."""
 
@@ -58,6 +73,13 @@ class _Facts:
     tail_path: str
     sizes: dict[str, int]
     layout: Layout
+    branches: list[_Branch]
+
+    @property
+    def strays(self) -> tuple[str, ...]:
+        """Files that are nobody's."""
+        branches = {branch.name for branch in self.branches}
+        return tuple(name for name in self.layout.strays if name not in branches)
 
     @property
     def entries(self) -> int:
@@ -122,7 +144,18 @@ def _gather(log: str) -> _Facts:
             tail_path=segments[-1].path,
             sizes=sizes,
             layout=view.layout,
+            branches=[_branch(log, name) for name in sorted(sizes) if is_branch(name)],
         )
+
+
+def _branch(log: str, name: str) -> _Branch:
+    path = os.path.join(log, name)
+    try:
+        with closing(FileWALManager(path, read_only=True)) as kept:
+            held = sum(file_sizes(path).values())
+            return _Branch(name, held, kept.first_lsn, kept.last_lsn)
+    except WALStoreError as error:
+        return _Branch(name, 0, None, None, str(error))
 
 
 def _row(
@@ -190,7 +223,8 @@ def _as_json(found: _Facts) -> dict[str, object]:
         "cut_files": _sized(found, layout.cuts),
         "spare_files": _sized(found, layout.spares),
         "leftover_files": _sized(found, layout.leftovers),
-        "stray_files": _sized(found, layout.strays),
+        "stray_files": _sized(found, found.strays),
+        "diverged": [asdict(branch) for branch in found.branches],
     }
 
 
@@ -239,6 +273,7 @@ def _show(screen: Screen, found: _Facts) -> None:
     _show_segments(screen, found)
     if found.cut:
         _show_cut(screen, found, found.cut)
+    _show_branches(screen, found)
     _show_other_files(screen, found)
 
 
@@ -282,13 +317,32 @@ def _show_cut(screen: Screen, found: _Facts, cut: Cut) -> None:
     )
 
 
+def _show_branches(screen: Screen, found: _Facts) -> None:
+    if not found.branches:
+        return
+    screen.title("entries that lost against another leader's, each a log of its own")
+    rows: list[list[str | Text]] = [
+        [branch.name, "", "", "", branch.error]
+        if branch.first_lsn is None or branch.last_lsn is None
+        else [
+            branch.name,
+            str(branch.first_lsn),
+            str(branch.last_lsn),
+            size(branch.bytes),
+            "see 'walstore dump'; may be removed",
+        ]
+        for branch in found.branches
+    ]
+    screen.show(grid(["directory", ">first lsn", ">last lsn", ">size", ""], rows))
+
+
 def _show_other_files(screen: Screen, found: _Facts) -> None:
     layout = found.layout
     kinds = [
         (layout.cuts, "kept from a torn tail; may be removed"),
         (layout.spares, "space for the next segment"),
         (layout.leftovers, "left by a change that was cut short; the next writer removes it"),
-        (layout.strays, "not the log's; ignored"),
+        (found.strays, "not the log's; ignored"),
     ]
     rows: list[list[str | Text]] = [
         [name, size(found.sizes.get(name, 0)), meaning]

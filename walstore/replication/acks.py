@@ -48,6 +48,10 @@ class Acks:
     count: int
     names: frozenset[str] = frozenset()
 
+    def __str__(self) -> str:
+        """As a user would write it."""
+        return f"{{{', '.join(sorted(self.names))}}}" if self.names else str(self.count)
+
     def reached(self, lsns: Mapping[str, int], leader_id: str) -> int:
         """The highest lsn that enough nodes hold.
 

@@ -29,6 +29,7 @@ from walstore.replication.events import ReplicationEvent
 from walstore.replication.joining import ask_cluster_id
 from walstore.replication.log import NodeLog
 from walstore.replication.message import is_node_id
+from walstore.replication.metrics import NetworkMetrics
 from walstore.replication.network import NetworkManager
 from walstore.replication.options import NetworkOptions, ReplicationOptions
 from walstore.replication.security import TLS, Security
@@ -282,6 +283,14 @@ class ReplicationWALManager(FileWALManager):
             ClosedLogError
         """
         return self._streaming.call(self._streaming.status)
+
+    def metrics(self) -> NetworkMetrics:
+        """What its network has counted.
+
+        Raises:
+            ClosedLogError
+        """
+        return self._streaming.call(self._streaming.network.metrics)
 
     def receipt(self, lsn: int) -> Receipt:
         """Which nodes are known to hold an entry, and at which stage; the leader knows."""

@@ -70,5 +70,9 @@ class NodeStatus:
     peers: tuple[PeerStatus, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
+        """For JSON; a lag is {"entries", "bytes", "ms"}."""
+        found = asdict(self)
+        for peer in found["peers"]:
+            if peer["lag"] is not None:
+                peer["lag"] = {stage: lag._asdict() for stage, lag in peer["lag"].items()}
+        return found

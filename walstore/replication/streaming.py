@@ -20,7 +20,13 @@ from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 from walstore._native import lib
-from walstore.errors import ClosedLogError, LogFullError, RefusedRecordsError, WALStoreError
+from walstore.errors import (
+    ClosedLogError,
+    LogFullError,
+    OptionError,
+    RefusedRecordsError,
+    WALStoreError,
+)
 from walstore.replication import effects
 from walstore.replication.acks import Acks, Receipt, Stage, majority
 from walstore.replication.core import Core, CoreBody, CoreOptions
@@ -550,8 +556,11 @@ class WALReplicationManager:
 
     @property
     def url(self) -> str | None:
-        """Where this node listens."""
-        return self.network.url
+        """Where this node listens; None: it only dials."""
+        try:
+            return self.network.url
+        except OptionError:
+            return None
 
     @property
     def connected(self) -> tuple[str, ...]:

@@ -21,11 +21,16 @@ from walstore.wal.records import RecordReader, Records
 if TYPE_CHECKING:
     from walstore.wal.writing import LogWriter
 
-__all__ = ["keep_aside", "remove_unfinished"]
+__all__ = ["is_branch", "keep_aside", "remove_unfinished"]
 
 _PREFIX = "diverged-"
 _UNFINISHED = "diverged.tmp"
 _CHUNK_BYTES = 1 << 20
+
+
+def is_branch(name: str) -> bool:
+    """Whether this directory of a log's holds entries that were kept so."""
+    return name.startswith(_PREFIX)
 
 
 def keep_aside(

@@ -1,0 +1,213 @@
+"""walstore serve, status, promote, demote: three nodes as processes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.cli.conftest import Run
+from tests.cli.nodes import READY_S, Served, append, ask, config, lone_node
+from tests.helpers import ROOT, contents, end
+from walstore.cli.status import NodeView, is_healthy, status_table
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Iterator[dict[str, Served]]:
+    nodes: dict[str, Served] = {}
+    try:
+        for name in "abc":
+            peers = {
+                other: nodes[other].ready["url"] if other in nodes else ""
+                for other in "abc"
+                if other != name
+            }
+            role = "follower" if nodes else "leader"
+            nodes[name] = Served(config(tmp_path, name, role, peers, "timeout_s = 1"))
+            assert nodes[name].ready, nodes[name].process.communicate()
+        yield nodes
+    finally:
+        for node in nodes.values():
+            node.kill()
+
+
+def until_healthy(run: Run, urls: list[str]) -> list[dict[str, object]]:
+    """Waits until `walstore status` says so, and all have the same; returns the nodes."""
+    deadline = time.monotonic() + READY_S
+    while True:
+        found = run("status", "--json", *urls)
+        nodes = [node["status"] for node in found.json["nodes"]]
+        assert found.json["healthy"] == (found.code == 0)
+        if found.code == 0 and len({node["committed_lsn"] for node in nodes}) == 1:
+            return nodes
+        assert time.monotonic() < deadline, found
+        time.sleep(0.02)
+
+
+def test_the_life_of_a_cluster(tmp_path: Path, run: Run, three: dict[str, Served]) -> None:
+    urls = [node.url for node in three.values()]
+    for name, node in three.items():
+        assert sorted(node.ready) == ["node_id", "pid", "status_url", "url"]
+        assert (node.ready["node_id"], node.ready["pid"]) == (name, node.process.pid)
+    until_healthy(run, urls)
+    assert append(urls[0], b"one")["lsn"] == 2
+    metrics = ask(urls[0], "GET", "/metrics")[1]
+    for peer in "bc":
+        assert f'walstore_peer_connected{{peer="{peer}"}} 1.0' in metrics
+        assert f'walstore_peer_lag_entries{{peer="{peer}",stage="durable"}}' in metrics
+        assert f'walstore_peer_round_trip_seconds_count{{peer="{peer}"}}' in metrics
+
+    found = run("promote", urls[1])
+    assert found.code == 0
+    assert found.out.startswith("b leads in term ")
+    status, text = ask(urls[0], "POST", "/append", b"no", X_Walstore="1")
+    assert (status, json.loads(text)["error"]) == (409, "NotLeaderError")
+    assert append(urls[1], b"two")["lsn"] == 4  # after the term entry
+    nodes = until_healthy(run, urls)
+    assert [node["role"] for node in nodes] == ["follower", "leader", "follower"]
+    table = run("status", *urls)
+    assert table.code == 0
+    assert [line.split()[:2] for line in table.lines] == [
+        ["node", "role"], ["a", "follower"], ["b", "leader"], ["c", "follower"],
+    ]  # fmt: skip
+    for other in urls[1:]:
+        assert run("diff", urls[0], other).out == "same: 4 entries, lsn 1 to 4\n"
+
+    assert run("demote", urls[1]).out.startswith("b does not lead; term ")
+    found = run("status", *urls)
+    assert found.code == 1
+    assert "no leader" in found.out
+
+    for node, number in zip(
+        three.values(), (signal.SIGTERM, signal.SIGINT, signal.SIGTERM), strict=True
+    ):
+        code, out, err = node.end(number)
+        assert (code, out) == (0, ""), err
+        assert "Traceback" not in err
+    logs = [contents(tmp_path / name) for name in three]
+    assert logs[0] == logs[1] == logs[2]
+    assert [entry.payload for entry in logs[0] if entry.kind == 1] == [b"one", b"two"]
+    for name in three:
+        assert run("info", tmp_path / name, "--json").json["closed_cleanly"] is True
+
+
+def test_nodes_that_are_gone(run: Run, three: dict[str, Served]) -> None:
+    urls = [node.url for node in three.values()]
+    until_healthy(run, urls)
+    three["c"].kill()
+    found = run("status", *urls)
+    assert found.code == 1
+    assert f"{urls[2]}  no answer" in found.out
+    assert "Connection refused" in found.out
+    three["b"].kill()
+    found = run("promote", urls[0])
+    assert found.code == 0  # it leads already
+    assert run("demote", urls[0]).code == 0
+    found = run("promote", urls[0])
+    assert found.code == 4
+    assert "a was not promoted" in found.err
+    assert "force" in found.err
+    assert run("promote", urls[0], "--force").out.startswith("a leads in term ")
+    found = run("promote", urls[1])
+    assert found.code == 4
+    assert "does not answer" in found.err
+
+
+def test_an_address_that_is_taken(tmp_path: Path, run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        for key in ("listen", "status_listen"):
+            path = tmp_path / f"{key}.toml"
+            path.write_text(
+                f'node_id = "a"\npath = "{key}"\nrole = "leader"\n{key} = "{address}"\n'
+                "segment_bytes = 65536\n"
+            )
+            node = Served(path)
+            code, out, err = node.process.wait(READY_S), *node.process.communicate()
+            assert (code, out) == (4, "")
+            assert f"walstore: cannot listen at {address}: " in err
+            assert "in use" in err
+            assert "Traceback" not in err
+
+
+def test_a_log_that_another_process_has(tmp_path: Path) -> None:
+    path = config(tmp_path, "a", "leader", {})
+    node = Served(path)
+    try:
+        other = Served(path)
+        _, err = other.process.communicate()
+        assert other.process.returncode == 5
+        assert "another" in err
+    finally:
+        node.kill()
+
+
+def test_status_of_one_node_again_and_again(tmp_path: Path, run: Run) -> None:
+    with lone_node(tmp_path / "log", segment_bytes=1 << 16) as endpoint:
+        watch = subprocess.Popen(
+            [sys.executable, "-m", "walstore", "status", "--watch", "--json", endpoint.url],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        try:
+            assert watch.stdout is not None
+            assert json.loads(watch.stdout.readline())["healthy"] is True
+            endpoint.node.demote()
+            found = [json.loads(watch.stdout.readline())["healthy"] for _ in range(2)]
+            assert found[-1] is False
+            watch.send_signal(signal.SIGINT)
+            assert watch.communicate(timeout=READY_S)[1] == "walstore: interrupted\n"
+            assert watch.returncode == 130
+        finally:
+            end(watch)
+
+
+def view(role: str, error: str = "", connected: bool = True) -> NodeView:
+    peer = {"node_id": "x", "connected": connected, "lag": None}
+    facts = {"node_id": "n", "role": role, "leader_id": "n", "error": error, "peers": [peer]}
+    lsns = dict.fromkeys(("last_lsn", "durable_lsn", "committed_lsn", "applied_lsn"), 1)
+    return NodeView("http://n", {**facts, **lsns, "term": 1, "since_s": 7200})
+
+
+def test_what_is_healthy() -> None:
+    leader, follower = view("leader"), view("follower")
+    assert is_healthy([leader, follower])
+    for wrong in (
+        [follower, follower],
+        [leader, leader],
+        [leader, NodeView("http://gone", None, "refused")],
+        [leader, view("follower", error="oh")],
+        [leader, view("follower", connected=False)],
+    ):
+        assert not is_healthy(wrong)
+
+
+def test_a_narrow_terminal_gets_fewer_columns() -> None:
+    for width, there in ((200, True), (80, False)):
+        console = Console(width=width, file=StringIO())
+        console.print(status_table([view("leader", connected=False)], width))
+        assert isinstance(console.file, StringIO)
+        text = console.file.getvalue()
+        assert ("applied" in text, "2 h" in text) == (there, there)
+        assert "without x" in text
+        assert len(text.splitlines()) == 2
+
+
+def test_wrong_urls(run: Run) -> None:
+    for command in ("status", "promote", "demote"):
+        for url in ("127.0.0.1:80", "ws://127.0.0.1:80", "http://", "http://a:x", "http://a/b"):
+            found = run(command, url)
+            assert found.code == 64
+            assert "is no status url" in found.err
+        assert run(command).code == 64

@@ -1,0 +1,123 @@
+"""Asking a node's local endpoint (see endpoint)."""
+
+from __future__ import annotations
+
+import json
+from http.client import HTTPConnection, HTTPException
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+from walstore.errors import WALStoreError
+
+__all__ = [
+    "CHANGE_HEADER",
+    "NodeClient",
+    "NodeRefusedError",
+    "NodeUnreachableError",
+    "is_url",
+    "url_argument",
+    "urls_argument",
+]
+
+
+CHANGE_HEADER = "X-Walstore"
+"""Has to be there, as 1, in a request that changes something."""
+
+
+class NodeUnreachableError(WALStoreError):
+    """Nobody answers at an url, or not as a node's endpoint does."""
+
+    hint = "name the status_url that 'walstore serve' printed when it was ready"
+
+
+class NodeRefusedError(WALStoreError):
+    """A node did not do what it was asked.
+
+    Attributes:
+        status: of HTTP.
+        facts: what it said.
+    """
+
+    def __init__(self, status: int, facts: dict[str, Any]) -> None:
+        self.status = status
+        self.facts = facts
+        self.hint = str(facts.get("hint", ""))
+        super().__init__(str(facts.get("message", f"the node answered {status}")))
+
+
+def is_url(text: str) -> bool:
+    """Whether this is meant as an url, and not as a directory."""
+    return text.startswith(("http://", "https://"))
+
+
+def _convert(_ctx: click.Context, _param: click.Parameter, value: Any) -> Any:
+    for url in (value,) if isinstance(value, str) else value:
+        try:
+            NodeClient(url)
+        except ValueError:
+            raise click.BadParameter(
+                f"{url!r} is no status url; one looks like http://127.0.0.1:7100"
+            ) from None
+    return value
+
+
+url_argument = click.argument("url", metavar="URL", callback=_convert)
+urls_argument = click.argument("urls", metavar="URL...", nargs=-1, required=True, callback=_convert)
+
+
+class NodeClient:
+    """A connection to a node's endpoint, kept open between requests.
+
+    Args:
+        url: the endpoint's, "http://host:port".
+        timeout_s: for each step of a request.
+
+    Raises:
+        ValueError: the url is none.
+    """
+
+    def __init__(self, url: str, timeout_s: float = 120.0) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "http" or not parts.hostname or parts.path.strip("/") or parts.query:
+            raise ValueError(url)
+        self.url = url.rstrip("/")
+        self._connection = HTTPConnection(parts.hostname, parts.port or 80, timeout=timeout_s)
+
+    def get(self, path: str) -> Any:
+        """What the node answers.
+
+        Raises:
+            NodeUnreachableError, NodeRefusedError
+        """
+        return self._ask("GET", path, None)
+
+    def post(self, path: str, body: bytes = b"") -> Any:
+        """Has the node do something; otherwise as `get`."""
+        return self._ask("POST", path, body)
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._connection.close()
+
+    def _ask(self, method: str, path: str, body: bytes | None) -> Any:
+        headers = {CHANGE_HEADER: "1"} if method == "POST" else {}
+        try:
+            self._connection.request(method, path, body, headers)
+            answer = self._connection.getresponse()
+            data = answer.read()
+        except (OSError, HTTPException) as error:
+            self._connection.close()
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            reason = reason or type(error).__name__
+            raise NodeUnreachableError(f"{self.url} does not answer: {reason}") from None
+        try:
+            found = json.loads(data)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise NodeUnreachableError(f"{self.url} is not a node's endpoint")
+        if answer.status != 200:
+            raise NodeRefusedError(answer.status, found)
+        return found
