@@ -103,9 +103,7 @@ class Sender:
         if at_once and self._network.send(effect.node, bodies[0]):
             self._give(lambda: self._core.sent(effect, records.last_lsn, size, self._now_ms()))
             return
-        self._later(
-            effect.node, lambda: self._send_entries(effect, records, bodies, wait_s)
-        )
+        self._later(effect.node, lambda: self._send_entries(effect, records, bodies, wait_s))
 
     async def _send_entries(
         self, effect: SendEntries, records: Records, bodies: list[WalEntry], wait_s: float
