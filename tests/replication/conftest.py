@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -28,8 +28,8 @@ def cluster(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
 
     made: list[Cluster] = []
 
-    def make(names: str = "abc", **options: object) -> Cluster:
-        made.append(Cluster(tmp_path, names, **options))  # type: ignore[arg-type]
+    def make(names: str = "abc", **options: Any) -> Cluster:
+        made.append(Cluster(tmp_path, names, **options))
         return made[-1]
 
     yield make

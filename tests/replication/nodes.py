@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,10 @@ class Cluster:
         """Waits until each of these nodes is connected with all others of them."""
         for name in names:
             others = set(names) - {name}
-            until(lambda name=name, others=others: others <= set(self[name].connected), "connected")
+            until(partial(self._is_with, name, others), f"{name} is with {others}")
+
+    def _is_with(self, name: str, others: set[str]) -> bool:
+        return others <= set(self[name].connected)
 
     def stop(self, name: str) -> None:
         """Stops a node."""

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -31,6 +32,11 @@ def held(cluster: Cluster, lsn: int, stage: Stage) -> set[str]:
     """The nodes that are known to hold an entry, on the leader."""
     stages = cluster["a"].receipt(lsn).stages
     return {node for node, at in stages.items() if at >= stage}
+
+
+def has_more(node: ReplicationWALManager, lsn: int) -> bool:
+    """Whether the log goes on behind an entry."""
+    return node.last_lsn > lsn
 
 
 def test_entries_are_the_same_on_every_node(cluster: Make) -> None:
@@ -110,7 +116,7 @@ def test_every_way_to_append_waits(cluster: Make) -> None:
         with ThreadPoolExecutor(1) as executor:
             begun_at = leader.last_lsn
             future = executor.submit(way)
-            until(lambda at=begun_at: leader.last_lsn > at, "appended")
+            until(partial(has_more, leader, begun_at), "appended")
             follower.wait_committed(leader.last_lsn, timeout_s=WAIT_S)
             follower.mark_applied(leader.last_lsn)
             leader.mark_applied(leader.last_lsn)
@@ -168,19 +174,19 @@ def test_a_follower_names_the_leader(cluster: Make) -> None:
     lsn = leader.append(b"so that they know")
     for name in "bc":
         follower = abc[name]
-        until(lambda follower=follower: follower.leader_id == "a", "they know")
-        for refused in (
-            lambda follower=follower: follower.append(b"no"),
-            lambda follower=follower: follower.append_many([b"no"]),
-            lambda follower=follower: follower.submit(b"no"),
-        ):
+        follower.wait_committed(lsn)
+        ways: list[Callable[[], object]] = [
+            partial(follower.append, b"no"),
+            partial(follower.append_many, [b"no"]),
+            partial(follower.submit, b"no"),
+        ]
+        for refused in ways:
             with pytest.raises(NotLeaderError) as caught:
                 refused()
             error = caught.value
             assert (error.node_id, error.leader_id) == (name, "a")
             assert error.leader_url == leader.url
         assert follower.role == "follower"
-        follower.wait_committed(lsn)
         assert data(follower.replay()) == [b"so that they know"]
 
 

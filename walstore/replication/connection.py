@@ -131,8 +131,9 @@ class Connection(asyncio.Protocol):
                 logger=_frames_logger,
             )
         self._transport: asyncio.Transport | None = None
-        self._control: deque[Body] = deque()
-        self._bulk: deque[Body] = deque()
+        # Each with the term it was meant in: the node's may be another one when it leaves.
+        self._control: deque[tuple[int, Body]] = deque()
+        self._bulk: deque[tuple[int, Body]] = deque()
         self._inbox: deque[ReplicationMessage] = deque()
         self._inbox_bytes = 0
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -415,8 +416,9 @@ class Connection(asyncio.Protocol):
         if self.session is None or self._closing:
             return False
         size = _bulk_bytes(body)
+        term = self._owner.now()[0]
         if size is None:
-            self._control.append(body)
+            self._control.append((term, body))
             if len(self._control) > _CONTROL_QUEUE_MAX:
                 self.refuse(CloseCode.NO_ANSWER, "it does not read what it is sent")
                 return False
@@ -425,7 +427,7 @@ class Connection(asyncio.Protocol):
             self._roomy.clear()
             return False
         else:
-            self._bulk.append(body)
+            self._bulk.append((term, body))
             self.queued_bytes += size
         if not self._in_burst:
             self._flush_later()
@@ -448,13 +450,13 @@ class Connection(asyncio.Protocol):
         """
         self._flush_due = False
         if self.session is not None and not self._write_paused and not self._closing:
-            now = self._owner.now()
+            now_ns = self._owner.now()[1]
             while self._control:
-                self._seal(self._control.popleft(), now)
+                self._seal(*self._control.popleft(), now_ns)
             size = 0
             while self._bulk and size < MESSAGE_BYTES:
-                body = self._bulk.popleft()
-                self._seal(body, now)
+                term, body = self._bulk.popleft()
+                self._seal(term, body, now_ns)
                 size += _bulk_bytes(body) or 0
             self.queued_bytes -= size
         self._write()
@@ -465,9 +467,9 @@ class Connection(asyncio.Protocol):
             self._roomy.set()
             self._owner.roomy(self)
 
-    def _seal(self, body: Body, now: tuple[int, int]) -> None:
+    def _seal(self, term: int, body: Body, now_ns: int) -> None:
         assert self.session is not None
-        self._ws.send_binary(self.session.seal(body, *now))
+        self._ws.send_binary(self.session.seal(body, term, now_ns))
         self.counters.messages_sent += 1
 
     def _write(self) -> None:
