@@ -495,7 +495,7 @@ BUGS = (
                 "        shrink(buffer);\n",
             ),
         ),
-        (REPLICATED,),
+        ("tests/wal/test_watch.py",),
     ),
     Bug(
         "payload-of-copies-unchecked",
@@ -580,7 +580,7 @@ BUGS = (
                 "            if after_lsn < 0:\n",
             ),
         ),
-        (REPLICATED,),
+        ("tests/wal/test_diverged.py",),
     ),
     Bug(
         "diverged-not-kept",
@@ -593,6 +593,18 @@ BUGS = (
             ),
         ),
         (CRASH,),
+    ),
+    Bug(
+        "branch-of-a-full-disk-kept",
+        "a kept tail is there whole or not at all, also when there is no space for it",
+        (
+            Edit(
+                DIVERGED_PY,
+                "branch.group.wait(generation, last_lsn, lib.WALCORE_LEVEL_DURABLE, None)",
+                "assert generation >= 0",
+            ),
+        ),
+        (FAULTS,),
     ),
     Bug(
         "half-a-branch-kept",
@@ -610,6 +622,6 @@ BUGS = (
                 "pass",
             ),
         ),
-        (REPLICATED,),
+        (REPLICATED, "tests/wal/test_watch.py"),
     ),
 )

@@ -866,8 +866,8 @@ void walcore_thaw(walcore_writer *w) {
     pthread_mutex_unlock(&w->mutex);
 }
 
-/* Before it is attached to a segment that begins an emptied log: no entry that is not visible by now
- * is in the log any more, and everything before `next_lsn` is committed. Only while frozen. */
+/* Before it is attached to a segment that begins an emptied log: no entry that is not visible by
+ * now is in the log any more, and all before `next_lsn` is committed. Only while frozen. */
 int walcore_writer_restart(walcore_writer *w, uint64_t next_lsn, uint32_t watermark_seed) {
     pthread_mutex_lock(&w->mutex);
     uint64_t gone_from = reached(w, WALCORE_LEVEL_COMMITTED) + 1;
