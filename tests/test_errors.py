@@ -29,6 +29,7 @@ from walstore.errors import (
     PayloadTooLargeError,
     PayloadTypeError,
     ReadOnlyLogError,
+    RefusedRecordsError,
     UnsupportedFormatError,
     WALStoreError,
 )
@@ -53,6 +54,11 @@ SAMPLES: list[tuple[WALStoreError, dict[str, Any], str]] = [
     ),
     (ClosedLogError("the log is closed"), {}, "the log is closed"),
     (ReadOnlyLogError("/a/log"), {"path": "/a/log"}, "/a/log is open for reading only"),
+    (
+        RefusedRecordsError(9, "the payload is damaged"),
+        {"lsn": 9, "reason": "the payload is damaged"},
+        "records were refused at lsn 9: the payload is damaged",
+    ),
     (
         CommitTimeoutError(9, 0.25),
         {"lsn": 9, "timeout_s": 0.25},

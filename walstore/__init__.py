@@ -17,6 +17,7 @@ from walstore.errors import (
     PayloadTooLargeError,
     PayloadTypeError,
     ReadOnlyLogError,
+    RefusedRecordsError,
     UnsupportedFormatError,
     WALStoreError,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "PayloadTypeError",
     "Problem",
     "ReadOnlyLogError",
+    "RefusedRecordsError",
     "Tail",
     "UnsupportedFormatError",
     "VerifyReport",

@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.native.twin import MORE, Record
 from tests.wal.replicas import records_of
+from walstore._native import lib
 
 from .branches import CUT_TERM, END
 from .ledger import digest
@@ -14,9 +15,12 @@ from .session import MarkedLog, Session
 from .workloads import Workload, register
 
 
-def submit(session: Session, log: MarkedLog, batches: list[list[bytes]], term: int) -> None:
-    """Appends raw records of another log in one call, then waits for the disk."""
+def submit(session: Session, log: MarkedLog, batches: list[list[bytes]], term: int) -> bool:
+    """Appends raw records of another log in one call, then waits for the disk. Returns whether all
+    of it is there."""
     raw: Any = log.log
+    term = min(term, raw.term)  # a fault may have kept it from being adopted
+    generation = lib.walcore_generation(raw._raw)
     first_lsn = lsn = log.last + 1
     records, ops = [], []
     for batch in batches:
@@ -31,10 +35,12 @@ def submit(session: Session, log: MarkedLog, batches: list[list[bytes]], term: i
     with session.attempt("submit_records"):
         last_lsn = raw._submit_records(records_of(*records))
         assert last_lsn == lsn - 1, f"{last_lsn} for {first_lsn}..{lsn - 1}"
-        durable_lsn = raw.sync()
+        raw._group.wait(generation, last_lsn, lib.WALCORE_LEVEL_DURABLE, None)
         for op, at in ops:
             session.mark("acked", op=op, lsn=at, durable=True, term=term)
-        session.mark("durable", lsn=durable_lsn)
+        session.mark("durable", lsn=last_lsn)
+        return True
+    return False
 
 
 def adopt(session: Session, log: MarkedLog, term: int) -> None:
@@ -90,8 +96,7 @@ def diverged(session: Session) -> None:
     agreed = log.last
     adopt(session, log, 20)
     tail = some_batches(session, session.rng.choice((1, 3, 8)))
-    submit(session, log, [*tail, [session.payload(40) + END]], 20)
-    if log.last > agreed:  # a fault may have kept all of it out
+    if submit(session, log, [*tail, [session.payload(40) + END]], 20):
         cut_diverged(session, log, agreed, CUT_TERM)
     submit(session, log, some_batches(session, 3), log.log.term)
     log.close()

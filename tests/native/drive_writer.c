@@ -68,7 +68,8 @@ static sem_t enough; /* of them */
 static appender appenders[APPENDERS];
 
 static struct {
-    uint64_t appends, batches, submits, copies, rolls, truncations, full, watches, wakeups, looks, commits;
+    uint64_t appends, batches, submits, copies, rolls, truncations, full, watches, wakeups, looks;
+    uint64_t commits;
     uint64_t syncs, rounds[ENDINGS], checked, refused;
 } total;
 

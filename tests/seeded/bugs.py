@@ -510,7 +510,7 @@ BUGS = (
                 "        shrink(buffer);\n",
             ),
         ),
-        (REPLICATED,),
+        ("tests/wal/test_watch.py",),
     ),
     Bug(
         "payload-of-copies-unchecked",
@@ -595,7 +595,7 @@ BUGS = (
                 "            if after_lsn < 0:\n",
             ),
         ),
-        (REPLICATED,),
+        ("tests/wal/test_diverged.py",),
     ),
     Bug(
         "diverged-not-kept",
@@ -608,6 +608,18 @@ BUGS = (
             ),
         ),
         (CRASH,),
+    ),
+    Bug(
+        "branch-of-a-full-disk-kept",
+        "a kept tail is there whole or not at all, also when there is no space for it",
+        (
+            Edit(
+                DIVERGED_PY,
+                "branch.group.wait(generation, last_lsn, lib.WALCORE_LEVEL_DURABLE, None)",
+                "assert generation >= 0",
+            ),
+        ),
+        (FAULTS,),
     ),
     Bug(
         "half-a-branch-kept",
@@ -625,7 +637,7 @@ BUGS = (
                 "pass",
             ),
         ),
-        (REPLICATED,),
+        (REPLICATED, "tests/wal/test_watch.py"),
     ),
     Bug(
         "core-matched-from-received",

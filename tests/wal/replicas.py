@@ -10,7 +10,7 @@ from walstore import FileWALManager
 from walstore.wal.records import Records
 from walstore.wal.writing import Replicated
 
-__all__ = ["ReplicatedLog", "copy_all", "records_of", "replicated"]
+__all__ = ["ReplicatedLog", "copy_all", "diverge", "records_of", "replicated"]
 
 SEED = 0xC0FFEE
 
@@ -44,3 +44,16 @@ def records_of(*records: Record, prev_term: int = 0) -> Records:
     """Records as another log would hold them, by way of the specification's encoder."""
     data = b"".join(encode(record, SEED) for record in records)
     return Records(SEED, records[0].lsn, records[-1].lsn, prev_term, records[-1].term, data)
+
+
+def diverge(path: Any) -> Any:
+    """A log of 40 entries of two terms, of which 10 are committed."""
+    log = replicated(path, segment_bytes=4096)
+    log._submit_records(records_of(*[Record(n, payload=b"x" * 300) for n in range(1, 21)]))
+    log._adopt_term(2)
+    log._submit_records(
+        records_of(*[Record(n, term=2, payload=b"y" * 300) for n in range(21, 41)], prev_term=1)
+    )
+    log.sync()
+    log._set_committed(10)
+    return log

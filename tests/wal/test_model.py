@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.helpers import crash_copy
 from walstore import FileWALManager, LSNOutOfRangeError
+from walstore.limits import KIND_MAX
 
 PAYLOADS = st.one_of(
     st.binary(max_size=60),
@@ -47,7 +48,7 @@ class LogModel(RuleBasedStateMachine):
         self.entries[lsn] = (self.term, kind, payload)
         self.last_lsn = lsn
 
-    @rule(payload=PAYLOADS, kind=st.sampled_from([1, 2, 0xFFFE]))
+    @rule(payload=PAYLOADS, kind=st.sampled_from([1, 2, KIND_MAX]))
     def append(self, payload: bytes, kind: int) -> None:
         self.note(self.log.append(payload, kind=kind), kind, payload)
         self.acked_lsn = self.last_lsn

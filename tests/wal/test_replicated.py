@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import queue
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.helpers import contents, crash_copy, open_descriptors, payloads, restore, snapshot
+from tests.helpers import contents, crash_copy, payloads
 from tests.native.twin import Record
 from tests.wal.inside import append_numbered, writer_of
-from tests.wal.replicas import records_of, replicated
+from tests.wal.replicas import diverge, records_of, replicated
 from walstore import (
     CommitTimeoutError,
     EntryTruncatedError,
@@ -23,9 +21,7 @@ from walstore import (
     LSNOutOfRangeError,
     OptionError,
 )
-from walstore._native import lib
 from walstore.wal.meta import COMMIT_MARK_AT
-from walstore.wal.watch import LsnWatch
 from walstore.wal.writing import Replicated
 
 pytestmark = pytest.mark.timeout(60)
@@ -165,73 +161,6 @@ def test_a_damaged_mark_hides_and_shows_nothing_new(tmp_path: Path) -> None:
         assert (log.committed_lsn, log.last_lsn) == (0, 1)
 
 
-# ---- waking a loop ----
-
-
-@pytest.mark.parametrize("level", ["WRITTEN", "DURABLE", "COMMITTED"])
-def test_a_watch_calls_back_once_at_its_level(tmp_path: Path, level: str) -> None:
-    async def main(log: Any) -> None:
-        calls: list[tuple[int, int, int]] = []
-        woken = asyncio.Event()
-
-        def callback() -> None:
-            calls.append((log._written_lsn, log.durable_lsn, log.committed_lsn))
-            woken.set()
-
-        watch = LsnWatch(
-            log._group, asyncio.get_running_loop(), getattr(lib, f"WALCORE_LEVEL_{level}"), callback
-        )
-        for lsn in range(1, 30):
-            watch.arm(lsn)
-            await asyncio.sleep(0)
-            assert not calls
-            log.submit(b"x")
-            if level != "WRITTEN":
-                await asyncio.to_thread(log.sync)
-            if level == "COMMITTED":
-                await asyncio.sleep(0)
-                assert not calls
-                log._set_committed(lsn)
-            await asyncio.wait_for(woken.wait(), 30)
-            assert calls.pop()[("WRITTEN", "DURABLE", "COMMITTED").index(level)] >= lsn
-            assert not calls
-            woken.clear()
-        watch.arm(1)  # due already
-        assert not calls
-        await asyncio.wait_for(woken.wait(), 30)
-        watch.close()
-        watch.close()
-
-    before = open_descriptors()
-    with replicated(tmp_path / "log", sync="os" if level == "WRITTEN" else "always") as log:
-        asyncio.run(main(log))
-    assert open_descriptors() == before
-
-
-@pytest.mark.parametrize("ending", ["close", "poison", "truncate", "reset"])
-def test_a_watch_calls_back_when_the_entry_cannot_come(tmp_path: Path, ending: str) -> None:
-    endings: dict[str, Callable[[Any], object]] = {
-        "close": lambda log: log.close(),
-        "poison": lambda log: log._group.poison(5),
-        "truncate": lambda log: log.truncate_after(1),
-        "reset": lambda log: log._reset(50, 1, 1),
-    }
-
-    async def main(log: Any) -> None:
-        woken = asyncio.Event()
-        log.submit(b"a")
-        log.submit(b"b")
-        level = lib.WALCORE_LEVEL_COMMITTED
-        watch = LsnWatch(log._group, asyncio.get_running_loop(), level, woken.set)
-        watch.arm(100)
-        endings[ending](log)
-        await asyncio.wait_for(woken.wait(), 30)
-        watch.close()
-
-    with replicated(tmp_path / "log") as log:
-        asyncio.run(main(log))
-
-
 # ---- terms ----
 
 
@@ -260,114 +189,12 @@ def test_a_new_log_gets_the_id_it_is_given(tmp_path: Path) -> None:
         assert bytes.fromhex(log.log_id) == b"0123456789abcdef"
 
 
-# ---- a tail that lost ----
-
-
-def _diverge(path: Path, **options: Any) -> tuple[Any, list[Any]]:
-    """A log of 40 entries of which 10 are committed, and its uncommitted ones."""
-    log = replicated(path, segment_bytes=4096, **options)
-    log._submit_records(records_of(*[Record(n, payload=b"x" * 300) for n in range(1, 21)]))
-    log._adopt_term(2)
-    log._submit_records(
-        records_of(*[Record(n, term=2, payload=b"y" * 300) for n in range(21, 41)], prev_term=1)
-    )
-    log.sync()
-    log._set_committed(10)
-    reader, lsn, tail = log._record_reader(), 1, []
-    while lsn <= 40:
-        tail.append(reader.read(lsn, 1 << 20, 40))
-        lsn = tail[-1].last_lsn + 1
-    return log, tail
-
-
-def test_a_tail_that_lost_is_kept_as_a_log_of_its_own(tmp_path: Path) -> None:
-    log, _ = _diverge(tmp_path / "log")
-    with log:
-        lost = log.submit(b"lost")
-        kept = log._cut_diverged(15, 7)
-        assert os.path.basename(kept) == "diverged-16-2"
-        assert (log.last_lsn, log.term, log.committed_lsn) == (15, 7, 10)
-        with pytest.raises(EntryTruncatedError):
-            lost.wait(30)
-        assert log._submit_records(records_of(Record(16, term=7, payload=b"new"))) == 16
-        log._set_committed(16)
-        log.sync()
-        assert payloads(log.replay())[-2:] == [b"x" * 300, b"new"]
-        log_id = log.log_id
-        killed = crash_copy_all(tmp_path / "log", tmp_path / "killed")
-    for path in (Path(kept), killed / "diverged-16-2"):
-        with FileWALManager(path, read_only=True) as branch:
-            entries = list(branch.replay())
-            assert [entry.lsn for entry in entries] == list(range(16, 42))
-            assert [entry.term for entry in entries] == [1] * 5 + [2] * 21
-            assert payloads(entries) == [b"x" * 300] * 5 + [b"y" * 300] * 20 + [b"lost"]
-            assert branch.verify().status == "clean"
-            assert (branch.first_lsn, branch.log_id) == (16, log_id)
-        assert not [name for name in os.listdir(path) if name.startswith("spare-")]
-    assert "diverged.tmp" not in os.listdir(tmp_path / "log")
-    with replicated(killed) as log:
-        assert (log.last_lsn, log.term) == (16, 7)
-
-
-def crash_copy_all(source: Path, target: Path) -> Path:
-    """As crash_copy, with the directories in it."""
-    target.mkdir()
-    for child in sorted(source.iterdir()):
-        if child.is_dir():
-            restore(target / child.name, snapshot(child))
-        elif not child.name.startswith("spare-"):
-            (target / child.name).write_bytes(child.read_bytes())
-    return target
-
-
-def test_keeping_is_done_again_after_a_crash(tmp_path: Path) -> None:
-    """The branch was kept, the cut not made: the next try takes it as it is. What has grown since
-    is another branch, and each stays."""
-    log, _ = _diverge(tmp_path / "log")
-    before = crash_copy(tmp_path / "log", tmp_path / "before")
-    first = Path(log._cut_diverged(15, 7))
-    log.close()
-    again = before / "diverged-16-2"
-    restore(again, snapshot(first))
-    restore(before / "diverged.tmp", {"meta": b"half"})
-    with replicated(before) as log:
-        assert not (before / "diverged.tmp").exists()
-        inode = (again / "meta").stat().st_ino
-        assert log._cut_diverged(15, 7) == str(again)
-        assert (again / "meta").stat().st_ino == inode
-        log._adopt_term(8)
-    other, _ = _diverge(tmp_path / "third")
-    with other:
-        restore(tmp_path / "third" / "diverged-16-2", snapshot(first))
-        other.submit(b"more")
-        assert os.path.basename(other._cut_diverged(15, 7)) == "diverged-16-2-2"
-    assert len(contents(tmp_path / "third" / "diverged-16-2")) == 25
-    assert len(contents(tmp_path / "third" / "diverged-16-2-2")) == 26
-
-
-def test_what_is_committed_is_never_cut(tmp_path: Path) -> None:
-    log, _ = _diverge(tmp_path / "log")
-    with log:
-        for after_lsn, term, error in (
-            (9, 7, OptionError),
-            (15, 1, OptionError),
-            (40, 7, LSNOutOfRangeError),
-            (-1, 7, LSNOutOfRangeError),
-        ):
-            with pytest.raises(error):
-                log._cut_diverged(after_lsn, term)
-        assert (log.last_lsn, log.term) == (40, 2)
-        assert not [name for name in os.listdir(log.path) if name.startswith("diverged")]
-        log._cut_diverged(10, 2)
-        assert log.last_lsn == 10
-
-
 # ---- a log that begins anew ----
 
 
 @pytest.mark.parametrize("first_lsn", [1000, 30])
 def test_a_log_begins_anew_behind_a_snapshot(tmp_path: Path, first_lsn: int) -> None:
-    log, _ = _diverge(tmp_path / "log")
+    log = diverge(tmp_path / "log")
     with log:
         pending = log.submit(b"lost")
         log._reset(first_lsn, 5, 9)

@@ -155,6 +155,7 @@ typedef struct {
     uint64_t written_lsn;
     uint64_t durable_lsn;
     uint64_t committed_lsn; /* UINT64_MAX in a log that is not replicated */
+    uint64_t written_at;    /* where the records up to written_lsn end, in the last segment */
     int32_t poisoned;
 } walcore_shared;
 

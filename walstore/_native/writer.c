@@ -78,7 +78,6 @@ struct walcore_writer {
     uint64_t segment_first_lsn;
     uint64_t tail_at;  /* where the next record goes */
     uint64_t limit_at; /* records end here at the latest */
-    uint64_t written_at;
     uint64_t durable_at;
     uint64_t padded_at; /* pages before this place were written whole */
     int zeroed;         /* the segment was never used before: its pages need no padding */
@@ -295,8 +294,8 @@ static void write_staged(walcore_writer *w) {
         w->writes++;
         w->write_bytes += bytes;
         if (buffer->at + bytes > w->padded_at) w->padded_at = buffer->at + bytes;
-        w->shared.written_lsn = buffer->last_lsn;
-        w->written_at = buffer->at + buffer->used;
+        w->shared.written_at = buffer->at + buffer->used;
+        __atomic_store_n(&w->shared.written_lsn, buffer->last_lsn, __ATOMIC_RELEASE);
         buffer->used = 0;
         shrink(buffer);
         wake_loops(w, 0);
@@ -363,7 +362,7 @@ static void count_sync(walcore_writer *w, uint64_t took_ns) {
 
 /* Syncs what is written. Called with the mutex, which it drops meanwhile, and !syncing. */
 static void sync_written(walcore_writer *w) {
-    uint64_t target = w->shared.written_lsn, target_at = w->written_at;
+    uint64_t target = w->shared.written_lsn, target_at = w->shared.written_at;
     int fd = w->fd;
     w->syncing = 1;
     pthread_mutex_unlock(&w->mutex);
@@ -565,7 +564,7 @@ static void request_flush(walcore_writer *w, uint64_t lsn) {
 static int64_t settle(walcore_writer *w, int64_t lsn, int64_t first_lsn) {
     int rc = advance_to(w, w->shared.generation, (uint64_t)lsn, w->level, 0);
     if (rc == WALCORE_OK && w->level == WALCORE_LEVEL_WRITTEN &&
-        (w->interval_ns || w->written_at - w->durable_at > UNSYNCED_BYTES_MAX))
+        (w->interval_ns || w->shared.written_at - w->durable_at > UNSYNCED_BYTES_MAX))
         request_flush(w, (uint64_t)lsn);
     return rc == WALCORE_OK ? first_lsn : rc;
 }
@@ -894,8 +893,8 @@ void walcore_thaw(walcore_writer *w) {
     pthread_mutex_unlock(&w->mutex);
 }
 
-/* Before it is attached to a segment that begins an emptied log: no entry that is not visible by now
- * is in the log any more, and everything before `next_lsn` is committed. Only while frozen. */
+/* Before it is attached to a segment that begins an emptied log: no entry that is not visible by
+ * now is in the log any more, and all before `next_lsn` is committed. Only while frozen. */
 int walcore_writer_restart(walcore_writer *w, uint64_t next_lsn, uint32_t watermark_seed) {
     pthread_mutex_lock(&w->mutex);
     uint64_t gone_from = reached(w, WALCORE_LEVEL_COMMITTED) + 1;
@@ -930,7 +929,7 @@ int walcore_writer_attach(walcore_writer *w, int fd, uint32_t seed, uint64_t nex
     w->requested_lsn = next_lsn - 1;
     w->shared.written_lsn = next_lsn - 1;
     __atomic_store_n(&w->shared.durable_lsn, next_lsn - 1, __ATOMIC_RELEASE);
-    w->tail_at = w->written_at = w->durable_at = tail_at;
+    w->tail_at = w->shared.written_at = w->durable_at = tail_at;
     w->limit_at = limit_at;
     w->zeroed = zeroed;
     w->padded_at = tail_at & ~(uint64_t)(PAGE_BYTES - 1);

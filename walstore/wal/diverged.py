@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING
 
+from walstore._native import lib
 from walstore.errors import CorruptLogError, LogAccessError, LogOpenError, LogPoisonedError
 from walstore.limits import SEGMENT_BYTES_MIN
 from walstore.wal import files
@@ -86,10 +87,13 @@ def _copy(
     prev_term = log.term_of(first_lsn - 1)
     start = Start(log.meta.log_id, first_lsn, prev_term, log.meta.term)
     branch = make(path, start, max(size, SEGMENT_BYTES_MIN))
+    generation = branch.generation()
     try:
         try:
             for records in _chunks(log, first_lsn, last_lsn):
                 branch.submit_records(records)
+            # Not by closing it, which says nothing of entries that found no space.
+            branch.group.wait(generation, last_lsn, lib.WALCORE_LEVEL_DURABLE, None)
         finally:
             branch.close()
     except LogPoisonedError as error:  # the branch is; the log itself is as it was

@@ -171,10 +171,14 @@ class RecordReader:
 
     def _read_batches(self, handle: Handle, bytes_max: int, to_lsn: int) -> Records:
         segment, at = handle.segment, self._at
-        last_lsn = to_lsn if segment.last_lsn is None else min(to_lsn, segment.last_lsn)
+        last_lsn, end_at = segment.last_lsn, segment.scan_end
+        if last_lsn is None or to_lsn < last_lsn:
+            last_lsn = to_lsn
+        if segment.last_lsn is None:  # zeros behind what is written need not be looked at
+            end_at = min(end_at, max(self._log.group.shared.written_at, at))
         size = max(bytes_max, lib.WALCORE_RECORD_HEADER_BYTES)
         while True:
-            data = files.read_at(handle.fd, min(size, segment.scan_end - at), at)
+            data = files.read_at(handle.fd, min(size, end_at - at), at)
             scanner = Scanner(handle.seed, self._lsn, self._term, last_lsn)
             scanner.verify(data, 0, at)
             state = scanner.state
@@ -191,6 +195,9 @@ class RecordReader:
                 return Records(handle.seed, self._lsn, end_lsn, self._term, term, whole)
             if ended:
                 raise LSNOutOfRangeError(last_lsn, *self._log.bounds())
+            if end_at < segment.scan_end:  # the writer has gone on to another segment
+                end_at = segment.scan_end
+                continue
             if state.stop != lib.WALCORE_SCAN_SHORT or at + len(data) >= segment.scan_end:
                 raise damage(self._log, segment, scanner)
             size = max(2 * size, state.consumed + state.need)

@@ -519,6 +519,8 @@ class LogWriter:
     def submit_records(self, records: Records) -> int:
         """Appends whole batches of another log, which keep lsn, term, timestamp, kind and bounds,
         and returns the last lsn without waiting for the disk. The caller is the only one to append.
+        Should they find no space when they are written, `last_lsn` goes back and the generation
+        changes: `group.wait` with the generation from before this call tells.
 
         Raises:
             RefusedRecordsError: they are damaged, do not follow the last entry, or are of a term
