@@ -210,7 +210,7 @@ int walcore_writer_attach(walcore_writer *w, int fd, uint32_t seed, uint64_t nex
 int walcore_writer_index_load(walcore_writer *w, const uint32_t *pairs, size_t count);
 void walcore_writer_set_limit(walcore_writer *w, uint64_t limit_at);
 void walcore_writer_prefer(walcore_writer *w, uint64_t bytes, int64_t timeout_ns);
-void walcore_accept_appends(walcore_writer *w, int accept);
+void walcore_accept_appends(walcore_writer *w, int accept, int alone);
 void walcore_writer_set_term(walcore_writer *w, uint64_t term);
 
 int64_t walcore_submit(walcore_writer *w, uint64_t generation, const uint8_t *payload,

@@ -88,6 +88,7 @@ struct walcore_writer {
     int syncing; /* a leader is in fdatasync */
     int marking; /* somebody writes the commit mark */
     int frozen;  /* the segment is being changed */
+    int commits_alone; /* this disk decides what is committed */
     int turns_users_away; /* only another log's entries are taken, and those that begin a term */
     uint64_t preferred_bytes; /* a segment was made for an entry this large: it comes first */
     uint64_t preferred_until_ns;
@@ -380,6 +381,12 @@ static void sync_written(walcore_writer *w) {
     if (published) w->watermark_failures++;
     w->durable_at = target_at;
     __atomic_store_n(&w->shared.durable_lsn, target, __ATOMIC_RELEASE);
+    if (w->commits_alone && target > w->shared.committed_lsn) {
+        __atomic_store_n(&w->shared.committed_lsn, target, __ATOMIC_RELEASE);
+        wake_everyone(w, 0);
+        publish_committed(w);
+        return;
+    }
     wake_everyone(w, 0);
 }
 
@@ -971,10 +978,12 @@ void walcore_writer_prefer(walcore_writer *w, uint64_t bytes, int64_t timeout_ns
     pthread_mutex_unlock(&w->mutex);
 }
 
-/* Lets users append, or turns them away: once this returns, none gets an lsn any more. */
-void walcore_accept_appends(walcore_writer *w, int accept) {
+/* Lets users append, or turns them away: once this returns, none gets an lsn any more. `alone`: what
+ * this disk has is committed, nobody else is asked. */
+void walcore_accept_appends(walcore_writer *w, int accept, int alone) {
     pthread_mutex_lock(&w->mutex);
     w->turns_users_away = !accept;
+    w->commits_alone = alone;
     pthread_mutex_unlock(&w->mutex);
 }
 

@@ -52,6 +52,11 @@ class Acks:
         """As a user would write it."""
         return f"{{{', '.join(sorted(self.names))}}}" if self.names else str(self.count)
 
+    @property
+    def alone(self) -> bool:
+        """Whether the leader's disk is enough."""
+        return self.count == 1 and not self.names
+
     def reached(self, lsns: Mapping[str, int], leader_id: str) -> int:
         """The highest lsn that enough nodes hold.
 

@@ -14,7 +14,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import cast, Protocol
+from typing import Protocol, cast
 
 from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
@@ -174,7 +174,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begins the handshake."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        self._transport = transport
         # What the transport and the kernel hold can no longer be overtaken.
         transport.set_write_buffer_limits(high=1, low=0)
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):

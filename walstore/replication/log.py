@@ -118,11 +118,11 @@ class NodeLog:
 
     # ---- changes ----
 
-    def accept_appends(self, accept: bool) -> None:
-        """Lets the users' appends in, or keeps them out: checked where entries get their lsns, so
-        that none ever gets one in another leader's term."""
+    def accept_appends(self, accept: bool, *, alone: bool = False) -> None:
+        """Lets the users' appends in (`alone`: what this disk has is committed), or keeps them out.
+        Checked where entries get their lsns: none ever gets one in another leader's term."""
         self._accepts = accept
-        lib.walcore_accept_appends(self._raw, accept)
+        lib.walcore_accept_appends(self._raw, accept, alone)
         if accept:
             self._terms.note([(self._staged_lsn + 1, self.term)])
 

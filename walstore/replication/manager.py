@@ -93,7 +93,10 @@ class ReplicatedCommit(Commit):
         deadline_s = time.monotonic() + left_s
         usual = self._node._is_usual(self.acks, self.stage)
         level = lib.WALCORE_LEVEL_COMMITTED if usual else lib.WALCORE_LEVEL_DURABLE
-        acked = None if usual else self._node._streaming.watch(self.lsn, self.acks, self.stage)
+        here = self.acks.alone and self.stage is not Stage.APPLIED  # nobody else is asked
+        acked = None
+        if not (usual or here):
+            acked = self._node._streaming.watch(self.lsn, self.acks, self.stage)
         try:
             self._group.wait(self._generation, self.lsn, level, left_s)
             if acked is not None:

@@ -359,7 +359,7 @@ class WALReplicationManager:
 
     def _begin_to_lead(self) -> None:
         """The term entry is durable, and everything before it."""
-        self._log.accept_appends(True)
+        self._log.accept_appends(True, alone=self._acks.alone)
         self.leading = True
         self._settled.set()
         if self._campaign is not None and not self._campaign.done():
