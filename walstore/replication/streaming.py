@@ -35,7 +35,7 @@ from walstore.replication.errors import FatalReplicationError, MessageError, Pro
 from walstore.replication.events import ReplicationEvent, RoleChanged
 from walstore.replication.lag import Samples
 from walstore.replication.log import NodeLog
-from walstore.replication.message import ReplicationMessage, WalEntry
+from walstore.replication.message import Ack, ReplicationMessage, WalEntry
 from walstore.replication.metrics import PeerMetrics
 from walstore.replication.network import (
     NetworkEvent,
@@ -258,6 +258,8 @@ class WALReplicationManager:
             self._receive(peer, message.term, batch)
         elif isinstance(body, CoreBody):
             self._receive(peer, message.term, body)
+            if self.leading and isinstance(body, Ack) and body.durable_lsn > self._log.durable_lsn:
+                self._durable.arm(body.durable_lsn)
         if self._work is None and not self._is_ahead_of_disk():
             return None
         future = self.loop.create_future()
@@ -291,7 +293,10 @@ class WALReplicationManager:
             self._look_at_log(self.core.written)
 
     def _on_durable(self) -> None:
-        self._durable.arm(self._log.durable_lsn + 1)
+        # A leader's own disk is mostly there before the others have answered, and is looked at
+        # then: it is waited for when it is not.
+        if not self.leading or self._acks.alone or self._waiters:
+            self._durable.arm(self._log.durable_lsn + 1)
         self._look_at_log(lambda: self.core.durable(_now_ms()))
 
     def _look_at_log(self, thunk: Callable[[], list[Effect]]) -> None:
@@ -400,6 +405,7 @@ class WALReplicationManager:
                 self._stay_follower()
             self._log.accept_appends(False)
             self._sender.clear()
+            self._durable.arm(self._log.durable_lsn + 1)
         self._role_since_ms = _now_ms()
         logger.info(
             "%s: %s in term %d, leader %s",
@@ -627,6 +633,7 @@ class WALReplicationManager:
             self._waiters.add(
                 lsn, lambda: acks.reached(self.core.lsns(stage), self._node_id), future
             )
+            self._durable.arm(self._log.durable_lsn + 1)
 
         self.post(add)
         return future

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from walstore._native import ffi, lib
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from walstore.wal.writing import LogWriter
 
 __all__ = ["RecordReader", "Records", "check_records", "parse_records", "skip_records", "term_runs"]
+
+
+_TERM, _TERM_AT = struct.Struct("<Q"), 16  # docs/format.md, "Records"
 
 
 class Records(NamedTuple):
@@ -80,6 +84,9 @@ def term_runs(records: Records) -> tuple[tuple[int, int], ...]:
     Raises:
         RefusedRecordsError: a header is not good.
     """
+    (first_term,) = _TERM.unpack_from(records.data, _TERM_AT)
+    if first_term == records.last_term:  # terms do not go back, so that all are of this one
+        return ((records.first_lsn, first_term),)
     runs_max = 8
     while True:
         found, runs = _check(records, headers_only=True, runs_max=runs_max)
