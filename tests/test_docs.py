@@ -16,7 +16,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def test_first_example_of_the_readme_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    example = re.findall(r"```python\n(from walstore.*?)```", README, re.S)
+    example = re.findall(r"```python\n(from walstore import.*?)```", README, re.S)
     assert len(example) == 1
     monkeypatch.chdir(tmp_path)
     exec(compile(example[0], "README.md", "exec"), {})

@@ -151,7 +151,8 @@ static int cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_
 
 static uint64_t reached(const walcore_writer *w, int level) {
     if (level == WALCORE_LEVEL_WRITTEN) return w->shared.written_lsn;
-    if (level == WALCORE_LEVEL_DURABLE || w->shared.durable_lsn < w->shared.committed_lsn) return w->shared.durable_lsn;
+    if (level == WALCORE_LEVEL_DURABLE || w->shared.durable_lsn < w->shared.committed_lsn)
+        return w->shared.durable_lsn;
     return w->shared.committed_lsn;
 }
 

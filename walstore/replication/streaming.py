@@ -101,13 +101,9 @@ class WALReplicationManager:
         self._options = options
         self._snapshots = snapshots
         self._urls = urls
-        core_options = CoreOptions(
-            window_bytes=options.window_bytes,
-            probe_ms=options.probe_ms,
-            heartbeat_ms=options.heartbeat_ms,
-            commit_delay_ms=options.commit_delay_ms,
+        self.core = Core(
+            node_id, members, log, log.term, log.committed_lsn, acks, _core_options(options)
         )
-        self.core = Core(node_id, members, log, log.term, log.committed_lsn, acks, core_options)
         self.network = network(
             cluster_id=lambda: log.cluster_id,
             term=lambda: self.core.term,
@@ -137,7 +133,11 @@ class WALReplicationManager:
         self.leading = False
         self._settled = threading.Event()  # it is known who leads, or that nobody will
         self.error: Exception | None = None
-        self._handlers: dict[type, Callable[[Any], None]] = {
+        self._handlers = self._handlers_by_kind()
+        self._disk_handlers = self._disk_handlers_by_kind()
+
+    def _handlers_by_kind(self) -> dict[type, Callable[[Any], None]]:
+        return {
             effects.AppendRecords: self._append_records,
             effects.SetCommitted: self._set_committed,
             effects.Send: self._send,
@@ -149,7 +149,10 @@ class WALReplicationManager:
             effects.Refuse: self._refuse,
             effects.StopFollowing: self._stop_following,
         }
-        self._disk_handlers: dict[type, Callable[[Any], None]] = {
+
+    def _disk_handlers_by_kind(self) -> dict[type, Callable[[Any], None]]:
+        """Of those that wait for the disk: they are done in a thread."""
+        return {
             effects.PersistTerm: self._persist_term,
             effects.AppendTermEntry: self._append_term_entry,
             effects.CutDiverged: self._cut_diverged,
@@ -697,6 +700,15 @@ class WALReplicationManager:
             applied_lsn=progress.applied_lsn,
             lag={name: self._samples.lag(at, last_lsn, now_ms) for name, at in stages.items()},
         )
+
+
+def _core_options(options: ReplicationOptions) -> CoreOptions:
+    return CoreOptions(
+        window_bytes=options.window_bytes,
+        probe_ms=options.probe_ms,
+        heartbeat_ms=options.heartbeat_ms,
+        commit_delay_ms=options.commit_delay_ms,
+    )
 
 
 def _mean_ms(metrics: PeerMetrics) -> float | None:

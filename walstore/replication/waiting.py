@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-__all__ = ["Waiters"]
+__all__ = ["Deadlines", "Waiters"]
 
 
 @dataclass(frozen=True, slots=True)
