@@ -602,12 +602,12 @@ BUGS = (
         "a tail that loses is kept before it is cut",
         (
             Edit(
-                DIVERGED_PY,
-                "    files.rename(unfinished, path)\n    files.sync_directory(log.path)\n",
-                "    files.rename(unfinished, path)\n",
+                WRITING_PY,
+                "kept = keep_aside(self, after_lsn + 1, last_lsn, self._make_branch)",
+                "kept = self.path",
             ),
         ),
-        (CRASH,),
+        ("tests/wal/test_diverged.py",),
     ),
     Bug(
         "branch-of-a-full-disk-kept",
@@ -624,7 +624,14 @@ BUGS = (
     Bug(
         "half-a-branch-kept",
         "a kept tail is there whole or not at all",
-        (Edit(DIVERGED_PY, '_UNFINISHED = "diverged.tmp"', '_UNFINISHED = "diverged-9-9"'),),
+        (
+            Edit(
+                DIVERGED_PY,
+                "    _copy(log, first_lsn, last_lsn, unfinished, make)\n"
+                "    files.rename(unfinished, path)\n",
+                "    _copy(log, first_lsn, last_lsn, path, make)\n",
+            ),
+        ),
         (CRASH,),
     ),
     Bug(
