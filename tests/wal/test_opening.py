@@ -36,7 +36,9 @@ from walstore import (
     ReadOnlyLogError,
 )
 from walstore.limits import BLOCK_BYTES, SEGMENT_BYTES_MAX, SYNC_INTERVAL_MS_MAX
+from walstore.wal import files
 from walstore.wal.meta import META_NAME
+from walstore.wal.record import record_bytes
 
 
 @pytest.mark.parametrize(
@@ -368,3 +370,37 @@ def test_count_that_no_writer_gets_to_is_refused(
     with pytest.raises(CorruptLogError, match="makes no sense"):
         FileWALManager(tmp_path, read_only=read_only)
     assert snapshot(tmp_path) == before
+
+
+def test_a_cut_whose_sync_may_have_failed_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a failed sync the kernel shows zeros that are not on the disk. A power loss after a
+    clean close then brought the cut bytes back, and a whole log was taken for damaged."""
+    with FileWALManager(tmp_path / "log") as log:
+        log.append(b"kept")
+        place = tmp_path / "log"
+        crash_copy(place, tmp_path / "torn")
+    (segment,) = (tmp_path / "torn").glob("*.wal")
+    end_at = raw.RECORDS_AT + record_bytes(4)
+    with segment.open("r+b") as file:
+        file.seek(end_at)
+        file.write(b"torn" * 100)
+    log = FileWALManager(tmp_path / "torn")
+    crash_copy(tmp_path / "torn", tmp_path / "cut")
+    log.close()
+
+    cleared: list[tuple[int, int]] = []
+    zero_fill = files.zero_fill
+
+    def note(fd: int, start: int, stop: int, path: str) -> None:
+        cleared.append((start, stop))
+        zero_fill(fd, start, stop, path)
+
+    monkeypatch.setattr(files, "zero_fill", note)
+    with FileWALManager(tmp_path / "cut") as log:
+        assert payloads(log.replay()) == [b"kept"]
+        assert any(start <= end_at and end_at + 400 <= stop for start, stop in cleared)
+    cleared.clear()
+    with FileWALManager(tmp_path / "cut"):
+        assert cleared == []  # it was closed: that is on the disk

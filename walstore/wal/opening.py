@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -46,6 +47,7 @@ logger = logging.getLogger("walstore")
 
 _META_IS_NO_FILE = f"its {META_NAME} is not a plain file"
 _NAME_ANOTHER = "name the log's directory; one for a new log must be new or empty"
+_CUT_NAME = re.compile(re.escape(CUT_PREFIX) + r"([0-9a-f]{8})-(\d{12})-\d+\.bin")
 _READ_CHUNK_BYTES = 4 << 20
 
 
@@ -340,7 +342,7 @@ def recover_tail(
             kept = _keep_cut(path, segment, cut, files.read_at(fd, cut.end_at - cut.at, cut.at))
         unproven_lsn = _first_unproven(opened)
         if unproven_lsn is None:
-            _clear_tail(fd, segment, opened.tail)
+            _clear_tail(fd, segment, opened.tail, _cut_before(path, opened))
             return fd, opened, kept
     except BaseException:
         files.close(fd)
@@ -362,14 +364,31 @@ def recover_tail(
     return moved.fd, _after_move(opened, moved, segment_id), kept
 
 
-def _clear_tail(fd: int, segment: Segment, tail: Tail) -> None:
-    """Zeros over a torn tail, and the file at its full size; durable."""
+def _cut_before(path: str, opened: Opened) -> int:
+    """Where the bytes end that an earlier opening cut from the last segment. Its sync may have
+    failed: the kernel then shows zeros that are not on the disk, and a power loss would bring the
+    bytes back, behind a log that was closed."""
+    segment = opened.layout.segments[-1]
+    end_at = 0
+    for name in () if opened.meta.clean else opened.layout.cuts:
+        found = _CUT_NAME.fullmatch(name)
+        if found and int(found[1], 16) == segment.header.segment_id:
+            size = os.stat(os.path.join(path, name)).st_size
+            end_at = max(end_at, int(found[2]) + size)
+    return min(end_at, segment.header.limit_at)
+
+
+def _clear_tail(fd: int, segment: Segment, tail: Tail, cut_before: int) -> None:
+    """Zeros over a torn tail, and over one that was cut before, and the file at its full size;
+    durable."""
     size = files.size_of(fd)
     wanted = file_bytes(segment.header.limit_at)
-    if not tail.cut and size >= wanted:
+    clear_at = tail.cut.at if tail.cut else tail.end_at
+    clear_to = max(tail.cut.end_at if tail.cut else 0, cut_before)
+    if clear_to <= clear_at and size >= wanted:
         return
-    if tail.cut:
-        files.zero_fill(fd, tail.cut.at, tail.cut.end_at, segment.path)
+    if clear_to > clear_at:
+        files.zero_fill(fd, clear_at, clear_to, segment.path)
     if size < wanted:
         files.reserve(fd, wanted, segment.path)
         files.zero_fill(fd, max(size, tail.end_at), wanted, segment.path)
