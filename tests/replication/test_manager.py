@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import queue
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -343,3 +345,42 @@ def test_a_closed_node_says_so(cluster: Make) -> None:
     ):
         with pytest.raises(ClosedLogError):
             refused()
+
+
+def test_a_callback_may_look_at_its_node_and_not_wait_for_it(cluster: Make) -> None:
+    node = cluster("a").lead()
+    seen: queue.SimpleQueue[object] = queue.SimpleQueue()
+
+    def look(event: object) -> None:
+        seen.put(node.status().role)
+        try:
+            node.promote()
+        except OptionError as error:
+            seen.put(error)
+
+    node.subscribe(look)
+    node.demote()
+    assert seen.get(timeout=WAIT_S) == "follower"
+    assert isinstance(seen.get(timeout=WAIT_S), OptionError)
+
+
+def test_a_forked_child_has_no_node_and_holds_no_address(cluster: Make) -> None:
+    abc = cluster("a")
+    node = abc.lead()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        answers = []
+        for ask in (node.status, node.promote, partial(node.append, b"x")):
+            try:
+                ask()
+                answers.append("done")
+            except ClosedLogError:
+                answers.append("closed")
+        os.write(writing, " ".join(answers).encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as answers_of_child:
+        assert answers_of_child.read() == b"closed closed closed"
+    assert os.waitpid(child, 0)[1] == 0
+    assert node.append(b"parent") == node.last_lsn

@@ -16,7 +16,7 @@ class Service(Protocol):
         """Begins; returns when it has begun."""
 
     async def stop(self) -> None:
-        """Ends; returns when it has ended."""
+        """Ends, also what has begun only in part; returns when it has ended."""
 
 
 class Background:
@@ -44,7 +44,7 @@ class Background:
             raise self._error
 
     def stop(self) -> None:
-        """Returns when the service has ended and the thread is gone."""
+        """Returns when the service has ended and the thread is gone. Not from that thread."""
         if self._loop is not None and self._stopping is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join()
@@ -58,6 +58,7 @@ class Background:
         try:
             await self._service.start()
         except Exception as error:
+            await self._service.stop()
             self._error = error
             return
         finally:

@@ -108,6 +108,10 @@ class NodeLog:
         if self._shared.poisoned:
             raise self._group.error(lib.WALCORE_POISONED)
 
+    def check_owner(self) -> None:
+        """Raises ClosedLogError in a child made by fork."""
+        self._group.check_owner()
+
     def watch(self, level: int, callback: Callable[[], None]) -> LsnWatch:
         """Calls back in the running loop when an lsn that is armed has come to a level."""
         return LsnWatch(self._group, asyncio.get_running_loop(), level, callback)

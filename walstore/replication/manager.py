@@ -471,6 +471,11 @@ class ReplicationWALManager(FileWALManager):
 
     # ---- inside ----
 
+    def _abandon(self) -> None:
+        super()._abandon()
+        if hasattr(self, "_streaming"):  # or it was being opened by another thread
+            self._streaming.network.abandon()
+
     def _ready(self, acks: AcksOption | None) -> Acks:
         """Raises unless an append may be tried now; returns whom to wait for."""
         wanted = self.acks if acks is None else parse_acks(acks, self._members)

@@ -198,6 +198,11 @@ class NetworkManager:
                 await asyncio.gather(connection.consumer, return_exceptions=True)
         await asyncio.sleep(0)  # transports close their sockets right after connection_lost
 
+    def abandon(self) -> None:
+        """In a child made by fork: the address is the parent's alone."""
+        if self._listener is not None:
+            self._listener.close()
+
     async def _bind(self, host: str, port: int) -> socket.socket:
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)

@@ -60,6 +60,7 @@ T = TypeVar("T")
 _MAKE_TIMEOUT_S = 60.0
 _MAINTAIN_S = 0.2
 _LOOK_S = 0.2
+_FULL_PAUSE_S = 0.5
 _UNSYNCED_BYTES_MAX = 4 << 20
 """A follower takes nothing more from the network while so much waits for its disk."""
 
@@ -130,6 +131,7 @@ class WALReplicationManager:
         self._seen_ms: dict[str, float] = {}
         self._truncate_to = 0
         self._maintenance: asyncio.Task[None] | None = None
+        self._ending = False
         self.leading = False
         self._settled = threading.Event()  # it is known who leads, or that nobody will
         self.error: Exception | None = None
@@ -188,6 +190,7 @@ class WALReplicationManager:
             self._timer.cancel()
         self._inbox.clear()
         self._effects.clear()
+        self._ending = True
         while self._work is not None:
             await asyncio.wait([self._work])
         self._sender.clear()
@@ -234,7 +237,15 @@ class WALReplicationManager:
 
     async def _on_disk(self, work: Callable[[Any], None], effect: Effect) -> None:
         try:
-            await asyncio.to_thread(work, effect)
+            while True:
+                try:
+                    await asyncio.to_thread(work, effect)
+                    break
+                except LogFullError as error:  # nothing was changed: there may be space later
+                    if self._ending:
+                        return
+                    logger.warning("%s: waiting for space: %s", self._node_id, error)
+                    await asyncio.sleep(_FULL_PAUSE_S)
         except (WALStoreError, OSError) as error:
             self._fail(error)
             return
@@ -482,7 +493,9 @@ class WALReplicationManager:
                 return await asyncio.shield(self._campaign)
         except TimeoutError:
             self._input(self.core.give_up)
-            return await self._campaign
+        if self._work is not None:
+            raise PromotionError(self._node_id, {self._node_id: "its disk does not take the term"})
+        return await self._campaign
 
     async def demote(self) -> int:
         """Ends the leadership with a new term; returns it."""
@@ -590,6 +603,7 @@ class WALReplicationManager:
         Raises:
             ClosedLogError
         """
+        self._log.check_owner()
         try:
             self.loop.call_soon_threadsafe(work)
         except RuntimeError:
@@ -597,6 +611,8 @@ class WALReplicationManager:
 
     def call(self, work: Callable[[], T]) -> T:
         """What `work` returns, or raises, in the loop."""
+        if self._is_here():
+            return work()
 
         async def run() -> T:
             return work()
@@ -604,7 +620,16 @@ class WALReplicationManager:
         return self.wait_for(run())
 
     def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
-        """What a coroutine returns, or raises, in the loop."""
+        """What a coroutine returns, or raises, in the loop.
+
+        Raises:
+            OptionError: called in the node's own thread, which would wait for itself.
+            ClosedLogError
+        """
+        if self._is_here():
+            work.close()
+            raise OptionError("a callback of the node's cannot wait for the node: use a thread")
+        self._log.check_owner()
         try:
             future = asyncio.run_coroutine_threadsafe(work, self.loop)
         except RuntimeError:
@@ -621,6 +646,12 @@ class WALReplicationManager:
                 if self.loop.is_closed():  # before it had its turn
                     work.close()
                     raise ClosedLogError(f"{self._log.path} is closed") from None
+
+    def _is_here(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self.loop
+        except RuntimeError:
+            return False
 
     def applied(self, lsn: int) -> None:
         """The application is done with everything up to lsn. In the loop."""
