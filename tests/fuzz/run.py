@@ -38,5 +38,6 @@ def fuzz(name: str, where: Path, seed: int, *, runs: int = 0, seconds: int = 0) 
     output = done.stdout + done.stderr
     counted = re.search(r"Done (\d+) runs? in", output)
     if done.returncode or not counted:
-        raise BrokenError(f"{name}: exit status {done.returncode}\n{output[-4000:]}")
+        told = "\n".join(line for line in output.splitlines() if "Instrumenting" not in line)
+        raise BrokenError(f"{name}: exit status {done.returncode}\n{told[-4000:]}")
     return int(counted[1])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.helpers import crash_copy
 from walstore import FileWALManager, LSNOutOfRangeError
@@ -147,7 +147,6 @@ class LogModel(RuleBasedStateMachine):
             assert reader.log_id == self.log.log_id
         assert found == self.entries
 
-    @precondition(lambda self: self.last_lsn >= self.first_lsn)
     @rule()
     def verify(self) -> None:
         report = self.log.verify()

@@ -656,9 +656,8 @@ int64_t walcore_append_many(walcore_writer *w, const uint8_t *joined, const uint
     return first;
 }
 
-/* As walcore_append and walcore_append_many of a log that may wait for longer than a signal can: the
- * result is the first lsn as soon as there is one; `outcome` says what became of it in the time
- * given, and what to ask on with. */
+/* An append that may have to wait for longer than a signal can: the result is the first lsn as soon
+ * as there is one; `outcome` says what became of it in the time given, and what to ask on with. */
 int64_t walcore_append_within(walcore_writer *w, const uint8_t *joined, const uint32_t *lengths,
                               size_t count, uint64_t timestamp_ns, uint16_t kind,
                               int64_t timeout_ns, walcore_outcome *outcome) {
@@ -979,8 +978,8 @@ void walcore_writer_prefer(walcore_writer *w, uint64_t bytes, int64_t timeout_ns
     pthread_mutex_unlock(&w->mutex);
 }
 
-/* Lets users append, or turns them away: once this returns, none gets an lsn any more. `alone`: what
- * this disk has is committed, nobody else is asked. */
+/* Lets users append, or turns them away: once this returns, none gets an lsn any more. `alone`:
+ * what this disk has is committed, nobody else is asked. */
 void walcore_accept_appends(walcore_writer *w, int accept, int alone) {
     pthread_mutex_lock(&w->mutex);
     w->turns_users_away = !accept;
@@ -1111,7 +1110,8 @@ void walcore_notify_close(walcore_writer *w, int slot) {
  * something to look at already. */
 int walcore_notify_arm(walcore_writer *w, int slot, uint64_t generation, uint64_t lsn, int level) {
     pthread_mutex_lock(&w->mutex);
-    int due = reached(w, level) >= lsn || w->shared.poisoned || w->stopping || fate_of(w, generation, lsn);
+    int due = reached(w, level) >= lsn || w->shared.poisoned || w->stopping ||
+              fate_of(w, generation, lsn);
     w->slots[slot].armed_lsn = due ? 0 : lsn;
     w->slots[slot].level = level;
     pthread_mutex_unlock(&w->mutex);
