@@ -10,7 +10,7 @@ import sys
 import threading
 
 from tests.replication.nodes import NETWORK, OPTIONS
-from walstore import ClosedLogError
+from walstore import ClosedLogError, EntryTruncatedError
 from walstore.replication import (
     NotLeaderError,
     ReplicationError,
@@ -55,6 +55,8 @@ def _write(node: ReplicationWALManager, prefix: str) -> None:
             pause.wait(0.01)
         except ReplicationTimeoutError:
             pass  # it may get there, or not
+        except EntryTruncatedError:
+            pass  # another leader's entry has its place
         except ClosedLogError:
             return
         number += 1

@@ -280,3 +280,12 @@ def test_any_two_logs_become_one(
         assert isinstance(effects[-1], Send)
         assert isinstance(effects[-1].body, SyncRequest)
         assert log.terms == followers
+
+
+def test_a_node_of_no_cluster_changes_nothing() -> None:
+    core = core_of(Log())
+    assert core.connected("stranger", 0) == []
+    assert core.campaign(0, force=True)
+    assert core.role == "leader"
+    assert core.connected("stranger", 0) == []
+    assert core.disconnected("stranger") == []

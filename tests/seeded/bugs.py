@@ -706,7 +706,7 @@ BUGS = (
         (
             Edit(
                 LEADER_PY,
-                "if reached < self._began_lsn or reached <= shared.committed_lsn:",
+                "if reached < self.began_lsn or reached <= shared.committed_lsn:",
                 "if reached <= shared.committed_lsn:",
             ),
         ),

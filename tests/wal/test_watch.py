@@ -79,3 +79,20 @@ def test_a_watch_calls_back_when_the_entry_cannot_come(tmp_path: Path, ending: s
 
     with replicated(tmp_path / "log") as log:
         asyncio.run(main(log))
+
+
+def test_a_watch_that_was_closed_is_not_armed_any_more(tmp_path: Path) -> None:
+    """A slot that was given back must not be written to: it may be nobody's, or another's."""
+
+    async def main(log: Any) -> None:
+        watch = LsnWatch(
+            log._group, asyncio.get_running_loop(), lib.WALCORE_LEVEL_DURABLE, lambda: None
+        )
+        watch.close()
+        watch.arm(1)
+        assert log._group.index() == b""
+
+    with replicated(tmp_path / "log") as log:
+        asyncio.run(main(log))
+        log.submit(b"x")
+        assert log.sync() == 1

@@ -147,6 +147,8 @@ class Core:
 
     def connected(self, node: str, now_ms: float) -> list[Effect]:
         """A (new) connection to a node is up; what was on its way on an older one is lost."""
+        if node not in self._shared.nodes:
+            return []
         self._connected.add(node)
         if self._leader:
             return self._leader.connected(node, now_ms)
@@ -159,7 +161,7 @@ class Core:
     def disconnected(self, node: str) -> list[Effect]:
         """There is no connection to the node any more."""
         self._connected.discard(node)
-        if self._leader:
+        if self._leader and node in self._shared.nodes:
             self._leader.disconnected(node)
         return []
 
@@ -244,9 +246,17 @@ class Core:
             *self._leader.tick(now_ms),
         ]
 
+    def began(self, lsn: int) -> None:
+        """The term entry has this lsn: lower than was expected where the disk refused entries that
+        were on their way."""
+        if self._leader is not None:
+            self._leader.began_lsn = lsn
+
     def _ask_for_vote(self, node: str) -> Send:
         log = self._shared.log
-        return Send(node, VoteRequest(log.last_lsn, log.term_of(log.last_lsn)))
+        # What the disk has: it may still refuse the rest, and a vote would have been won with it.
+        last_lsn = max(min(log.last_lsn, log.durable_lsn), log.first_lsn - 1)
+        return Send(node, VoteRequest(last_lsn, log.term_of(last_lsn)))
 
     def _adopt(self, term: int, leader_id: str | None) -> list[Effect]:
         """A new term has begun: durable before anything else comes of it."""

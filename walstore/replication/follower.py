@@ -176,6 +176,8 @@ class Follower:
         return effects
 
     def _commit(self, held_lsn: int) -> list[Effect]:
+        # Durable, too: what the disk refuses later would count as committed for good.
+        held_lsn = min(held_lsn, self._shared.log.durable_lsn)
         lsn = min(self._leader_committed_lsn, self._matched_lsn, held_lsn)
         return self._shared.commit(lsn)
 

@@ -25,9 +25,9 @@ class Leader:
 
     def __init__(self, shared: Shared, connected: Iterable[str]) -> None:
         self._shared = shared
-        self._began_lsn = shared.log.last_lsn + 1
+        self.began_lsn = shared.log.last_lsn + 1
         others = sorted(shared.nodes - {shared.node_id})
-        self.progress = {node: Progress(node, self._began_lsn) for node in others}
+        self.progress = {node: Progress(node, self.began_lsn) for node in others}
         for node in connected:
             self.progress[node].connected = True
 
@@ -95,7 +95,7 @@ class Leader:
         """
         shared = self._shared
         reached = shared.acks.reached(self.lsns(Stage.DURABLE), shared.node_id)
-        if reached < self._began_lsn or reached <= shared.committed_lsn:
+        if reached < self.began_lsn or reached <= shared.committed_lsn:
             return []
         effects = shared.commit(reached)
         for progress in self.progress.values():
@@ -204,7 +204,7 @@ class Leader:
     def _term_of(self, lsn: int) -> int:
         """Entries of the own leadership are not looked up: this is on the way of each message."""
         shared = self._shared
-        return shared.term if lsn >= self._began_lsn else shared.log.term_of(lsn)
+        return shared.term if lsn >= self.began_lsn else shared.log.term_of(lsn)
 
     def _tell_committed(self, progress: Progress, now_ms: float) -> None:
         """Sees to it that the follower learns of committed_lsn soon."""

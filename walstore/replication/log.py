@@ -134,16 +134,19 @@ class NodeLog:
         """Makes a term durable."""
         self._wal._adopt_term(term)
 
-    def append_term_entry(self, payload: bytes) -> None:
-        """Appends the entry that begins a leadership; durable, with all before it, at return."""
+    def append_term_entry(self, payload: bytes) -> int:
+        """Appends the entry that begins a leadership and returns its lsn; durable, with all before
+        it, at return."""
         commit = self._wal._append_term_entry(payload)
         self._terms.note([(commit.lsn, self.term)])
         self._group.wait(commit._generation, commit.lsn, lib.WALCORE_LEVEL_DURABLE, None)
+        return commit.lsn
 
     def submit_records(self, records: Records) -> None:
         """Appends another node's entries, without waiting for the disk."""
-        self._wal._submit_records(records)
+        # Before: where a disk is full in the middle, the first part of them is there all the same.
         self._terms.note(term_runs(records))
+        self._wal._submit_records(records)
 
     def cut_diverged(self, after_lsn: int, term: int) -> str:
         """Keeps the entries after this one aside and cuts them; returns where they are."""

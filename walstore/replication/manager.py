@@ -223,6 +223,7 @@ class ReplicationWALManager(FileWALManager):
             peers=urls,
             security=Security(secret, tls, insecure),
             options=network or NetworkOptions(),
+            members=members,
             clock=clock,
             entropy=entropy,
         )
@@ -478,6 +479,9 @@ class ReplicationWALManager(FileWALManager):
 
     def _ready(self, acks: AcksOption | None) -> Acks:
         """Raises unless an append may be tried now; returns whom to wait for."""
+        error = self._streaming.error
+        if error is not None:
+            raise error
         wanted = self.acks if acks is None else parse_acks(acks, self._members)
         if self._too_few == "refuse":
             there = (self.node_id, *self.connected)

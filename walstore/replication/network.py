@@ -106,6 +106,7 @@ class NetworkManager:
         on_message: called with (node id, message) for each one, in order. An awaitable that it
             returns is awaited before the next one of this peer; meanwhile at most 1 MiB of them is
             held, and the peer is read no further.
+        members: the only nodes to be connected with; None: any.
         clock: the wall clock in nanoseconds.
         rng: for the jitter of reconnects.
         entropy: for nonces.
@@ -126,6 +127,7 @@ class NetworkManager:
         security: Security,
         options: NetworkOptions,
         on_message: Callable[[str, ReplicationMessage], Awaitable[None] | None],
+        members: frozenset[str] | None = None,
         clock: Callable[[], int] = time.time_ns,
         rng: random.Random | None = None,
         entropy: Callable[[int], bytes] = os.urandom,
@@ -138,6 +140,7 @@ class NetworkManager:
         self._security = security
         self._options = options
         self._on_message = on_message
+        self._members = members
         self._clock = clock
         self._rng = rng if rng is not None else random.Random()
         self._entropy = entropy
@@ -458,6 +461,8 @@ class NetworkManager:
         if connection in self._asking:
             return
         node_id = connection.peer_id
+        if self._members is not None and node_id not in self._members:
+            raise RefusedError(CloseCode.WRONG_NODE, f"{node_id} is no node of this cluster")
         before = self._connections.get(node_id)
         if before is None and len(self._connections) >= self._options.peers_max:
             reason = f"{self._options.peers_max} nodes are connected"

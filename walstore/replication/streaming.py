@@ -50,6 +50,7 @@ from walstore.replication.snapshots import Incoming, Snapshots
 from walstore.replication.status import NodeStatus, PeerStatus
 from walstore.replication.throttle import Throttle
 from walstore.replication.waiting import Waiters
+from walstore.wal import files
 
 __all__ = ["WALReplicationManager"]
 
@@ -132,6 +133,9 @@ class WALReplicationManager:
         self._truncate_to = 0
         self._maintenance: asyncio.Task[None] | None = None
         self._ending = False
+        self._durable_armed = 0
+        self._term_entry_lsn = 0
+        self._demotions: list[asyncio.Future[None]] = []
         self.leading = False
         self._settled = threading.Event()  # it is known who leads, or that nobody will
         self.error: Exception | None = None
@@ -176,7 +180,7 @@ class WALReplicationManager:
         self._durable = self._log.watch(lib.WALCORE_LEVEL_DURABLE, self._on_durable)
         self.network.subscribe(self._on_network)
         await self.network.start()
-        self._durable.arm(self._log.durable_lsn + 1)
+        self._arm_durable(self._log.durable_lsn + 1)
         if self._makes_cluster:
             await self.promote(force=True, timeout_s=_MAKE_TIMEOUT_S)
         self._maintenance = self.loop.create_task(self._maintain())
@@ -191,6 +195,8 @@ class WALReplicationManager:
         self._inbox.clear()
         self._effects.clear()
         self._ending = True
+        self._log.accept_appends(False)
+        self._end_demotions(ClosedLogError(f"{self._log.path} is closed"))
         while self._work is not None:
             await asyncio.wait([self._work])
         self._sender.clear()
@@ -202,6 +208,12 @@ class WALReplicationManager:
         self._waiters.fail(ClosedLogError(f"{self._log.path} is closed"))
         for waiting in self._idle:
             waiting.cancel()
+
+    def _end_demotions(self, error: Exception) -> None:
+        for done in self._demotions:
+            if not done.done():
+                done.set_exception(error)
+        self._demotions.clear()
 
     # ---- turns: inputs to the core, effects from it ----
 
@@ -246,7 +258,7 @@ class WALReplicationManager:
                         return
                     logger.warning("%s: waiting for space: %s", self._node_id, error)
                     await asyncio.sleep(_FULL_PAUSE_S)
-        except (WALStoreError, OSError) as error:
+        except Exception as error:  # the application's, too: nothing that follows may be done
             self._fail(error)
             return
         finally:
@@ -271,9 +283,9 @@ class WALReplicationManager:
                 return None
             self._receive(peer, message.term, batch)
         elif isinstance(body, CoreBody):
-            self._receive(peer, message.term, body)
             if self.leading and isinstance(body, Ack) and body.durable_lsn > self._log.durable_lsn:
-                self._durable.arm(body.durable_lsn)
+                self._arm_durable(body.durable_lsn)
+            self._receive(peer, message.term, body)
         if self._work is None and not self._is_ahead_of_disk():
             return None
         future = self.loop.create_future()
@@ -309,9 +321,16 @@ class WALReplicationManager:
     def _on_durable(self) -> None:
         # A leader's own disk is mostly there before the others have answered, and is looked at
         # then: it is waited for when it is not.
+        self._durable_armed = 0
         if not self.leading or self._acks.alone or self._waiters:
-            self._durable.arm(self._log.durable_lsn + 1)
+            self._arm_durable(self._log.durable_lsn + 1)
         self._look_at_log(lambda: self.core.durable(_now_ms()))
+
+    def _arm_durable(self, lsn: int) -> None:
+        """Never replaces what is due earlier: a wake that is on its way would be lost."""
+        if not self._durable_armed or lsn < self._durable_armed:
+            self._durable_armed = lsn
+            self._durable.arm(lsn)
 
     def _look_at_log(self, thunk: Callable[[], list[Effect]]) -> None:
         try:
@@ -343,12 +362,14 @@ class WALReplicationManager:
             return
         self.error = error
         self.leading = False
+        self._log.accept_appends(False)
         self._stay_follower()
         hint = error.hint if isinstance(error, WALStoreError) else ""
         logger.error("%s: replication ends here: %s; %s", self._node_id, error, hint)
         self._effects.clear()
         self._inbox.clear()
         self._waiters.fail(error)
+        self._end_demotions(error)
         if self._campaign is not None and not self._campaign.done():
             self._campaign.set_exception(error)
         self._stopping = self.loop.create_task(self.network.stop())
@@ -360,7 +381,7 @@ class WALReplicationManager:
             self._log.submit_records(records_from(effect.batch, effect.from_lsn))
         except LogFullError as error:  # the core sees where the log ends, and asks again
             logger.warning("%s: %s", self._node_id, error)
-        except WALStoreError as error:
+        except (WALStoreError, MemoryError) as error:
             self._fail(error)
 
     def _set_committed(self, effect: effects.SetCommitted) -> None:
@@ -374,10 +395,11 @@ class WALReplicationManager:
         self._log.adopt_term(effect.term)
 
     def _append_term_entry(self, effect: effects.AppendTermEntry) -> None:
-        self._log.append_term_entry(self._node_id.encode())
+        self._term_entry_lsn = self._log.append_term_entry(self._node_id.encode())
 
     def _begin_to_lead(self) -> None:
         """The term entry is durable, and everything before it."""
+        self.core.began(self._term_entry_lsn)
         self._log.accept_appends(True, alone=self._acks.alone)
         self.leading = True
         self._settled.set()
@@ -402,7 +424,12 @@ class WALReplicationManager:
     def _take_snapshot_part(self, effect: effects.TakeSnapshotPart) -> None:
         part = effect.part
         if part.total_bytes:
-            self._incoming.write(part.at, part.data)
+            try:
+                self._incoming.write(part.at, part.data)
+            except OSError as error:
+                if error.errno not in files.NO_SPACE:
+                    raise
+                raise LogFullError(error.errno, self._log.path) from error
         if effect.last and part.total_bytes:
             path = self._incoming.finish()
             if self._snapshots is None:
@@ -419,7 +446,7 @@ class WALReplicationManager:
                 self._stay_follower()
             self._log.accept_appends(False)
             self._sender.clear()
-            self._durable.arm(self._log.durable_lsn + 1)
+            self._arm_durable(self._log.durable_lsn + 1)
         self._role_since_ms = _now_ms()
         logger.info(
             "%s: %s in term %d, leader %s",
@@ -493,16 +520,21 @@ class WALReplicationManager:
                 return await asyncio.shield(self._campaign)
         except TimeoutError:
             self._input(self.core.give_up)
-        if self._work is not None:
-            raise PromotionError(self._node_id, {self._node_id: "its disk does not take the term"})
-        return await self._campaign
+        await asyncio.wait([self._campaign], timeout=_FULL_PAUSE_S)
+        if self._campaign.done():
+            return self._campaign.result()
+        raise PromotionError(self._node_id, {self._node_id: "its disk does not take the new term"})
 
     async def demote(self) -> int:
         """Ends the leadership with a new term; returns it."""
         self._stay_follower()
+        if self.error is not None:
+            raise self.error
         done = self.loop.create_future()
+        self._demotions.append(done)
 
         def step_down() -> list[Effect]:
+            self._demotions.remove(done)
             self.loop.call_soon(done.set_result, None)
             return self.core.step_down()
 
@@ -664,10 +696,10 @@ class WALReplicationManager:
         def add() -> None:
             if stage is Stage.RECEIVED:
                 self.core.want_receipts(True)
+            self._arm_durable(self._log.durable_lsn + 1)
             self._waiters.add(
                 lsn, lambda: acks.reached(self.core.lsns(stage), self._node_id), future
             )
-            self._durable.arm(self._log.durable_lsn + 1)
 
         self.post(add)
         return future

@@ -37,10 +37,11 @@ class Waiters:
         """Something was acknowledged."""
         kept = []
         for waiter in self._waiters:
-            if waiter.future.cancelled():
+            if waiter.future.done():  # nobody waits any more
                 continue
             if waiter.reached() >= waiter.lsn:
-                waiter.future.set_result(None)
+                if waiter.future.set_running_or_notify_cancel():
+                    waiter.future.set_result(None)
             else:
                 kept.append(waiter)
         self._waiters = kept

@@ -107,6 +107,8 @@ class LsnWatch:
     def arm(self, lsn: int) -> None:
         """Has `callback` run once: when `lsn` is there, or the log failed, was closed or lost
         entries at its end. It never runs in this call. Replaces what was armed before."""
+        if self._slot.released:
+            return
         self._armed_lsn = lsn
         self._generation = self._group.shared.generation
         if self._slot.arm(self._generation, lsn, self._level):
