@@ -41,7 +41,7 @@ class Outgoing:
         self.lsn = lsn
         self.term = term
         self._fd = files.open_file(path) if path is not None else -1
-        self.total_bytes = os.fstat(self._fd).st_size if path is not None else 0
+        self.total_bytes = files.size_of(self._fd) if path is not None else 0
 
     def read(self, at: int, bytes_max: int) -> bytes:
         """The bytes at a place."""
@@ -75,21 +75,19 @@ class Incoming:
         """
         if at == 0:
             self.close()
-            flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-            self._fd = os.open(self.path, flags, 0o644)
-        written = 0
-        while written < len(data):
-            written += os.pwrite(self._fd, data[written:], at + written)
+            self.remove()
+            self._fd = files.open_file(self.path, write=True, create=True)
+        files.write_at(self._fd, bytes(data), at, self.path)
 
     def finish(self) -> str:
         """All of it is there: durable at return. Returns its path."""
-        os.fsync(self._fd)
+        files.sync_data(self._fd, self.path)
         self.close()
         files.sync_directory(os.path.dirname(self.path))
         return self.path
 
     def remove(self) -> None:
-        """The application has it."""
+        """It is not wanted any more."""
         if os.path.exists(self.path):
             files.remove(self.path)
 
