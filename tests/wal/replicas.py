@@ -7,10 +7,11 @@ from typing import Any
 
 from tests.native.twin import Record, encode
 from walstore import FileWALManager
+from walstore._native import lib
 from walstore.wal.records import Records
 from walstore.wal.writing import Replicated
 
-__all__ = ["ReplicatedLog", "copy_all", "diverge", "records_of", "replicated"]
+__all__ = ["ReplicatedLog", "copy_all", "diverge", "records_of", "replicated", "written_lsn"]
 
 SEED = 0xC0FFEE
 
@@ -29,12 +30,17 @@ def replicated(path: Any, next_term: Callable[[int], int] | None = None, **optio
     return ReplicatedLog(path, replicated=given, **options)
 
 
+def written_lsn(log: Any) -> int:
+    """The last entry that was handed to the kernel, with all before it."""
+    return lib.walcore_written_lsn(log._raw)
+
+
 def copy_all(source: Any, target: Any, bytes_max: int = 1 << 16) -> int:
     """Brings what `target` lacks over from `source`, as replication does; returns the calls."""
     reader, calls = source._record_reader(), 0
     target._adopt_term(source.term)
-    while target.last_lsn < source._written_lsn:
-        records = reader.read(target.last_lsn + 1, bytes_max, source._written_lsn)
+    while target.last_lsn < written_lsn(source):
+        records = reader.read(target.last_lsn + 1, bytes_max, written_lsn(source))
         assert target._submit_records(records) == records.last_lsn
         calls += 1
     return calls

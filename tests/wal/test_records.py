@@ -11,7 +11,7 @@ import pytest
 from tests.helpers import contents, crash_copy, seeded, segment_files
 from tests.native.twin import MORE, Record, Scan, encode
 from tests.wal.inside import append_numbered, settle, writer_of
-from tests.wal.replicas import SEED, copy_all, records_of
+from tests.wal.replicas import SEED, copy_all, records_of, written_lsn
 from walstore import FileWALManager, LSNOutOfRangeError, WALEntry
 from walstore._native import lib
 from walstore.errors import CorruptLogError, RefusedRecordsError
@@ -37,7 +37,7 @@ def batches_of(log: FileWALManager) -> list[list[int]]:
     batches: list[list[int]] = [[]]
     reader, lsn = log._record_reader(), log.first_lsn
     while lsn <= log.last_lsn:
-        found = reader.read(lsn, 1 << 20, log._written_lsn)
+        found = reader.read(lsn, 1 << 20, written_lsn(log))
         scan = Scan(found.seed, lsn, found.prev_term)
         for record in scan.run(bytes(found.data)):
             batches[-1].append(record.lsn)
@@ -74,7 +74,7 @@ def test_raw_records_tell_their_terms(tmp_path: Path) -> None:
         for count in range(1, 12):
             append_numbered(log, b"t", count)
             log.begin_term()
-        records = log._read_records(3, 1 << 20, 60)
+        records = log._record_reader().read(3, 1 << 20, 60)
         assert (records.first_lsn, records.last_lsn) == (4, 55) or records.first_lsn == 3
         runs = term_runs(records)
         terms = {entry.lsn: entry.term for entry in log.replay()}
@@ -99,15 +99,15 @@ def test_the_reader_stops_where_it_is_told(tmp_path: Path) -> None:
         log.append_many([b"x" * 100] * 5)
         log.append_many([b"x" * 900] * 12)  # a segment of its own size
         log.append(b"y")
-        assert log._read_records(1, 1, 18).last_lsn == 5
-        assert log._read_records(6, 1, 18).last_lsn == 17
+        assert log._record_reader().read(1, 1, 18).last_lsn == 5
+        assert log._record_reader().read(6, 1, 18).last_lsn == 17
         for first, last in ((0, 3), (1, 19), (19, 19), (5, 4)):
             with pytest.raises(LSNOutOfRangeError):
-                log._read_records(first, 100, last)
+                log._record_reader().read(first, 100, last)
         with pytest.raises(LSNOutOfRangeError):
-            log._read_records(6, 100, 9)  # in the middle of a batch
+            log._record_reader().read(6, 100, 9)  # in the middle of a batch
         log.truncate_before(3)
-        assert log._read_records(3, 1, 18)[1:3] == (3, 5)
+        assert log._record_reader().read(3, 1, 18)[1:3] == (3, 5)
 
 
 def test_a_batch_that_a_truncation_cut_ends_where_it_was_cut(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_batch_that_a_truncation_cut_ends_where_it_was_cut(tmp_path: Path) -> 
         copy_all(source, target)
         target.sync()
         killed = crash_copy(tmp_path / "b", tmp_path / "killed")
-        assert source._read_records(1, 1, 3).last_lsn == 2
+        assert source._record_reader().read(1, 1, 3).last_lsn == 2
     assert [entry.payload for entry in contents(killed)] == [b"a", b"b", b"d"]
     with FileWALManager(tmp_path / "killed") as log:
         assert batches_of(log) == [[1, 2], [3]]
@@ -135,9 +135,9 @@ def test_damage_is_seen_before_anything_is_sent(tmp_path: Path) -> None:
         data = bytearray(path.read_bytes())
         data[8192 + 548 + 100] ^= 1
         path.write_bytes(data)
-        assert log._read_records(1, 1, 2).last_lsn == 1
+        assert log._record_reader().read(1, 1, 2).last_lsn == 1
         with pytest.raises(CorruptLogError) as caught:
-            log._read_records(2, 1, 2)
+            log._record_reader().read(2, 1, 2)
         assert caught.value.lsn == 2
 
 
@@ -219,13 +219,13 @@ def test_reading_goes_on_while_the_log_changes(tmp_path: Path) -> None:
         writer = threading.Thread(target=change)
         writer.start()
         reader, lsn = log._record_reader(), 1
-        while not ended.is_set() or lsn <= log._written_lsn:
+        while not ended.is_set() or lsn <= written_lsn(log):
             try:
-                records = reader.read(lsn, rng.choice((1, 1000, 9000)), log._written_lsn)
+                records = reader.read(lsn, rng.choice((1, 1000, 9000)), written_lsn(log))
             except LSNOutOfRangeError:
                 gone += 1
                 lsn = rng.randrange(log.first_lsn, max(log.first_lsn, log.last_lsn) + 1)
-                if ended.is_set() and lsn > log._written_lsn:
+                if ended.is_set() and lsn > written_lsn(log):
                     break
                 continue
             reads += 1
@@ -250,7 +250,7 @@ def test_a_term_entry_is_the_log_s_own(tmp_path: Path) -> None:
 def test_records_wait_for_no_disk(tmp_path: Path) -> None:
     with FileWALManager(tmp_path / "log", sync="os") as log:
         log._submit_records(records_of(*[Record(n, payload=b"x" * 100) for n in range(1, 9)]))
-        assert (log._written_lsn, log.durable_lsn) == (8, 0)
+        assert (written_lsn(log), log.durable_lsn) == (8, 0)
         settle(log)
         assert writer_of(log).group.status().syncs == 0
 

@@ -208,7 +208,7 @@ def test_a_log_begins_anew_behind_a_snapshot(tmp_path: Path, first_lsn: int) -> 
         assert log._submit_records(copy) == first_lsn
         log._set_committed(first_lsn)
         log.sync()
-        assert log._read_records(first_lsn, 100, first_lsn).prev_term == 5
+        assert log._record_reader().read(first_lsn, 100, first_lsn).prev_term == 5
         assert payloads(log.replay()) == [b"n"]
     with replicated(tmp_path / "log") as log:
         assert (log.first_lsn, log.last_lsn, log.term) == (first_lsn, first_lsn, 9)

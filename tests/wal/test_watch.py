@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.helpers import open_descriptors
-from tests.wal.replicas import replicated
+from tests.wal.replicas import replicated, written_lsn
 from walstore._native import lib
 from walstore.wal.watch import LsnWatch
 
@@ -24,7 +24,7 @@ def test_a_watch_calls_back_once_at_its_level(tmp_path: Path, level: str) -> Non
         woken = asyncio.Event()
 
         def callback() -> None:
-            calls.append((log._written_lsn, log.durable_lsn, log.committed_lsn))
+            calls.append((written_lsn(log), log.durable_lsn, log.committed_lsn))
             woken.set()
 
         watch = LsnWatch(

@@ -130,7 +130,6 @@ typedef struct {
     uint64_t next_lsn;
     uint64_t written_lsn;
     uint64_t durable_lsn;
-    uint64_t committed_lsn; /* UINT64_MAX in a log that is not replicated */
     uint64_t tail_at;      /* place in the file of the next record */
     uint64_t writes;
     uint64_t write_bytes;

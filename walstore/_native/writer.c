@@ -618,6 +618,16 @@ int64_t walcore_submit_term(walcore_writer *w, uint64_t generation, const uint8_
     return submit(w, generation, payload, bytes, timestamp_ns, WALCORE_KIND_TERM);
 }
 
+/* Whether a batch keeps to the limits, and what its records take. */
+static int batch_fits(const uint32_t *lengths, size_t count, uint64_t *total) {
+    *total = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (lengths[i] > WALCORE_PAYLOAD_BYTES_MAX) return 0;
+        *total += walcore_record_bytes(lengths[i]);
+    }
+    return *total <= WALCORE_BATCH_BYTES_MAX;
+}
+
 static int64_t stage_batch(walcore_writer *w, const uint8_t *joined, const uint32_t *lengths,
                            size_t count, uint64_t total, uint64_t timestamp_ns, uint16_t kind) {
     int64_t first;
@@ -642,12 +652,8 @@ static int64_t stage_batch(walcore_writer *w, const uint8_t *joined, const uint3
  * lsn. */
 int64_t walcore_append_many(walcore_writer *w, const uint8_t *joined, const uint32_t *lengths,
                             size_t count, uint64_t timestamp_ns, uint16_t kind) {
-    uint64_t total = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (lengths[i] > WALCORE_PAYLOAD_BYTES_MAX) return WALCORE_REFUSED;
-        total += walcore_record_bytes(lengths[i]);
-    }
-    if (total > WALCORE_BATCH_BYTES_MAX || !is_users(kind)) return WALCORE_REFUSED;
+    uint64_t total;
+    if (!is_users(kind) || !batch_fits(lengths, count, &total)) return WALCORE_REFUSED;
     timestamp_ns = stamp(timestamp_ns);
     pthread_mutex_lock(&w->mutex);
     int64_t first = stage_batch(w, joined, lengths, count, total, timestamp_ns, kind);
@@ -661,12 +667,8 @@ int64_t walcore_append_many(walcore_writer *w, const uint8_t *joined, const uint
 int64_t walcore_append_within(walcore_writer *w, const uint8_t *joined, const uint32_t *lengths,
                               size_t count, uint64_t timestamp_ns, uint16_t kind,
                               int64_t timeout_ns, walcore_outcome *outcome) {
-    uint64_t total = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (lengths[i] > WALCORE_PAYLOAD_BYTES_MAX) return WALCORE_REFUSED;
-        total += walcore_record_bytes(lengths[i]);
-    }
-    if (total > WALCORE_BATCH_BYTES_MAX || !is_users(kind)) return WALCORE_REFUSED;
+    uint64_t total;
+    if (!is_users(kind) || !batch_fits(lengths, count, &total)) return WALCORE_REFUSED;
     timestamp_ns = stamp(timestamp_ns);
     pthread_mutex_lock(&w->mutex);
     int64_t first = stage_batch(w, joined, lengths, count, total, timestamp_ns, kind);
@@ -1073,7 +1075,6 @@ void walcore_writer_status(walcore_writer *w, walcore_status *out) {
     out->next_lsn = w->shared.next_lsn;
     out->written_lsn = w->shared.written_lsn;
     out->durable_lsn = w->shared.durable_lsn;
-    out->committed_lsn = w->shared.committed_lsn;
     out->tail_at = w->tail_at;
     out->writes = w->writes;
     out->write_bytes = w->write_bytes;

@@ -239,19 +239,8 @@ class FileWALManager:
         parts = self._parts_of(payloads)
         if not parts:
             return self._no_entries()
-        lengths = _lengths_of(parts)
-        joined, sizes, count = b"".join(parts), ffi.from_buffer("uint32_t[]", lengths), len(parts)
-        clock = self._clock
-        try:
-            while True:
-                first: int = _append_many(
-                    self._raw, joined, sizes, count, clock() if clock else 0, kind
-                )
-                if first > 0:
-                    return range(first, first + count)
-                self._again(first, max(lengths), sum(map(record_bytes, lengths)), kind)
-        except (TypeError, OverflowError):
-            self._refuse(max(lengths), kind)
+        first = self._append_batch(_append_many, parts, kind)
+        return range(first, first + len(parts))
 
     def submit(self, payload: Payload, *, kind: int = DATA) -> Commit:
         """Accepts an entry and returns at once; the Commit tells when it is durable.
@@ -456,12 +445,6 @@ class FileWALManager:
 
     # ---- for replication ----
 
-    @property
-    def _written_lsn(self) -> int:
-        """The last entry that was handed to the kernel, with all before it."""
-        self._writable()
-        return lib.walcore_written_lsn(self._raw)
-
     def _log_writer(self) -> LogWriter:
         self._writable()
         assert self._writer is not None
@@ -470,10 +453,6 @@ class FileWALManager:
     def _record_reader(self) -> RecordReader:
         """Reads raw records, see there."""
         return RecordReader(self._log_writer())
-
-    def _read_records(self, from_lsn: int, bytes_max: int, to_lsn: int) -> Records:
-        """One look of a RecordReader."""
-        return self._record_reader().read(from_lsn, bytes_max, to_lsn)
 
     def _submit_records(self, records: Records) -> int:
         """See LogWriter.submit_records."""
@@ -502,22 +481,11 @@ class FileWALManager:
         Raises:
             As `append_many`, for what is known at once.
         """
-        lengths = _lengths_of(parts)
-        joined, sizes, count = b"".join(parts), ffi.from_buffer("uint32_t[]", lengths), len(parts)
         outcome: Any = ffi.new("walcore_outcome *")
         slice_ns = min(WAIT_SLICE_NS, int(timeout_s * 1e9))
-        clock = self._clock
-        try:
-            while True:
-                now_ns = clock() if clock else 0
-                first: int = lib.walcore_append_within(
-                    self._raw, joined, sizes, count, now_ns, kind, slice_ns, outcome
-                )
-                if first > 0:
-                    return first, Commit(self._writable(), outcome.generation, first + count - 1)
-                self._again(first, max(lengths), sum(map(record_bytes, lengths)), kind)
-        except (TypeError, OverflowError):
-            self._refuse(max(lengths), kind)
+        first = self._append_batch(lib.walcore_append_within, parts, kind, slice_ns, outcome)
+        last_lsn = first + len(parts) - 1
+        return first, Commit(self._writable(), outcome.generation, last_lsn)
 
     def _adopt_term(self, term: int) -> None:
         """Makes another node's term durable before its entries are; a lower one changes nothing.
@@ -538,6 +506,24 @@ class FileWALManager:
         self._log_writer().reset(first_lsn, prev_term, term, log_id)
 
     # ---- inside ----
+
+    def _append_batch(
+        self, append: Callable[..., int], parts: list[bytes], kind: int, *how: Any
+    ) -> int:
+        """Calls C's `append` until it has taken the batch; `how`: what else that one wants to know.
+        Returns the first lsn."""
+        lengths = _lengths_of(parts)
+        joined, sizes, count = b"".join(parts), ffi.from_buffer("uint32_t[]", lengths), len(parts)
+        clock = self._clock
+        try:
+            while True:
+                now_ns = clock() if clock else 0
+                first = append(self._raw, joined, sizes, count, now_ns, kind, *how)
+                if first > 0:
+                    return first
+                self._again(first, max(lengths), sum(map(record_bytes, lengths)), kind)
+        except (TypeError, OverflowError):
+            self._refuse(max(lengths), kind)
 
     def _parts_of(self, payloads: Iterable[Payload]) -> list[bytes]:
         """The payloads of a batch, which the caller may change from now on."""
