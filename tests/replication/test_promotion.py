@@ -72,12 +72,17 @@ def test_a_node_whose_log_is_behind_is_refused_with_reasons(cluster: Make) -> No
     assert data(abc.assert_equal("b", "c")) == [b"all have it", b"c lacks it", b"of b"]
 
 
-def test_without_a_majority_only_force_leads(cluster: Make) -> None:
+def left_alone(cluster: Make) -> Cluster:
+    """Of three nodes that have an entry, two are gone; b, which did not lead, remains."""
     abc = cluster()
-    leader = abc.lead()
-    leader.append(b"one", acks="all")
+    abc.lead().append(b"one", acks="all")
     abc.stop("a")
     abc.stop("c")
+    return abc
+
+
+def test_without_a_majority_only_force_leads(cluster: Make) -> None:
+    abc = left_alone(cluster)
     alone = abc["b"]
     with pytest.raises(PromotionError) as caught:
         alone.promote(timeout_s=SOON_S)
@@ -90,11 +95,7 @@ def test_without_a_majority_only_force_leads(cluster: Make) -> None:
 
 
 def test_force_does_not_wait_for_votes_that_were_asked_for_before(cluster: Make) -> None:
-    abc = cluster()
-    leader = abc.lead()
-    leader.append(b"one", acks="all")
-    abc.stop("a")
-    abc.stop("c")
+    abc = left_alone(cluster)
     alone = abc["b"]
     with ThreadPoolExecutor(1) as executor:
         asked = executor.submit(alone.promote, timeout_s=WAIT_S)

@@ -90,7 +90,7 @@ class Sender:
         try:
             records = self._read(effect)
         except LSNOutOfRangeError:
-            self._give(lambda: self._core.not_sent(effect, self._now_ms()))
+            self._not_sent(effect)
             return
         except WALStoreError as error:
             self._fail(error)
@@ -101,7 +101,7 @@ class Sender:
         bodies = _messages(effect, records)
         at_once = not wait_s and len(bodies) == 1 and not self._is_busy(effect.node)
         if at_once and self._network.send(effect.node, bodies[0]):
-            self._give(lambda: self._core.sent(effect, records.last_lsn, size, self._now_ms()))
+            self._sent(effect, records)
             return
         self._later(effect.node, lambda: self._send_entries(effect, records, bodies, wait_s))
 
@@ -114,8 +114,14 @@ class Sender:
         for body in bodies:
             if not await self._push(effect.node, body):
                 return
-        size = len(records.data)
-        self._give(lambda: self._core.sent(effect, records.last_lsn, size, self._now_ms()))
+        self._sent(effect, records)
+
+    def _sent(self, effect: SendEntries, records: Records) -> None:
+        last_lsn, size = records.last_lsn, len(records.data)
+        self._give(lambda: self._core.sent(effect, last_lsn, size, self._now_ms()))
+
+    def _not_sent(self, effect: SendEntries | SendSnapshot) -> None:
+        self._give(lambda: self._core.not_sent(effect, self._now_ms()))
 
     async def _push(self, node: str, body: WalEntry | SnapshotPart) -> bool:
         """Queues a body when there is room; False: the node is not connected, as the core knows
@@ -164,12 +170,12 @@ class Sender:
         try:
             outgoing = await asyncio.to_thread(self._open_snapshot, effect)
             if outgoing is None:
-                self._give(lambda: self._core.not_sent(effect, self._now_ms()))
+                self._not_sent(effect)
                 return
             data = await asyncio.to_thread(outgoing.read, effect.at, effect.bytes_max)
         except (OSError, WALStoreError) as error:
             logger.warning("%s: no snapshot for it: %s", effect.node, error)
-            self._give(lambda: self._core.not_sent(effect, self._now_ms()))
+            self._not_sent(effect)
             return
         end = effect.at + len(data)
         if not self._core.awaits(effect):

@@ -370,8 +370,7 @@ class WALReplicationManager:
         self._inbox.clear()
         self._waiters.fail(error)
         self._end_demotions(error)
-        if self._campaign is not None and not self._campaign.done():
-            self._campaign.set_exception(error)
+        self._end_campaign(error)
         self._stopping = self.loop.create_task(self.network.stop())
 
     # ---- effects ----
@@ -403,8 +402,7 @@ class WALReplicationManager:
         self._log.accept_appends(True, alone=self._acks.alone)
         self.leading = True
         self._settled.set()
-        if self._campaign is not None and not self._campaign.done():
-            self._campaign.set_result(self.core.term)
+        self._end_campaign(None)
         self._written.arm(self._log.written_lsn + 1)
         self._effects.extend(self.core.written())
         self._effects.extend(self.core.durable(_now_ms()))
@@ -461,8 +459,16 @@ class WALReplicationManager:
         logger.info("%s: elected by %s", self._node_id, ", ".join(sorted(effect.granted)))
 
     def _vote_failed(self, effect: effects.VoteFailed) -> None:
-        if self._campaign is not None and not self._campaign.done():
-            self._campaign.set_exception(PromotionError(self._node_id, effect.reasons))
+        self._end_campaign(PromotionError(self._node_id, effect.reasons))
+
+    def _end_campaign(self, error: Exception | None) -> None:
+        """Tells who asked for the promotion what became of it."""
+        if self._campaign is None or self._campaign.done():
+            return
+        if error is None:
+            self._campaign.set_result(self.core.term)
+        else:
+            self._campaign.set_exception(error)
 
     def _refuse(self, effect: effects.Refuse) -> None:
         self.network.refuse(effect.node, effect.reason)
@@ -714,6 +720,8 @@ class WALReplicationManager:
     def status(self) -> NodeStatus:
         """This node and the others. In the loop."""
         log, core, now_ms = self._log, self.core, _now_ms()
+        metrics = self.network.metrics().peers
+        others = sorted(self._members - {self._node_id})
         return NodeStatus(
             node_id=self._node_id,
             cluster_id=log.cluster_id.hex(),
@@ -729,14 +737,10 @@ class WALReplicationManager:
             acks=str(self._acks),
             since_s=(now_ms - self._role_since_ms) / 1000,
             error=str(self.error or ""),
-            peers=tuple(
-                self._peer_status(node) for node in sorted(self._members - {self._node_id})
-            ),
+            peers=tuple(self._peer_status(node, metrics.get(node), now_ms) for node in others),
         )
 
-    def _peer_status(self, node: str) -> PeerStatus:
-        metrics = self.network.metrics().peers.get(node)
-        now_ms = _now_ms()
+    def _peer_status(self, node: str, metrics: PeerMetrics | None, now_ms: float) -> PeerStatus:
         progress = self.core.progress(node) if self.leading else None
         connected = node in self.network.connected
         common = PeerStatus(
