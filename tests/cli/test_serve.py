@@ -66,6 +66,7 @@ def test_the_life_of_a_cluster(tmp_path: Path, run: Run, three: dict[str, Served
         assert f'walstore_peer_lag_entries{{peer="{peer}",stage="durable"}}' in metrics
         assert f'walstore_peer_round_trip_seconds_count{{peer="{peer}"}}' in metrics
 
+    until_healthy(run, urls)  # b may have been the one that was not waited for
     found = run("promote", urls[1])
     assert found.code == 0
     assert found.out.startswith("b leads in term ")
