@@ -266,14 +266,16 @@ REFUSED_TERMS = """
     from tests.native.twin import Record
     from tests.wal.replicas import records_of
     from walstore import FileWALManager, LogFullError
+    from walstore.wal.commit import Commit
     log = FileWALManager(sys.argv[1], segment_bytes=1 << 20)
     log.append(b"x")
     log._adopt_term(5)
     entries = [Record(lsn, term=term, payload=b"p" * 5000) for lsn, term in ((2, 3), (3, 5))]
     resource.setrlimit(resource.RLIMIT_FSIZE, (8192 + 3000, resource.RLIM_INFINITY))
+    group = log._writable()
+    generation = group.refresh_generation()
     try:
-        log._submit_records(records_of(*entries))
-        log.sync()
+        Commit(group, generation, log._submit_records(records_of(*entries))).wait(30)
     except LogFullError:
         pass
     else:
