@@ -333,6 +333,18 @@ BUGS = (
         (CRASH, FAULTS),
     ),
     Bug(
+        "zeros-that-are-not-on-the-disk",
+        "what was refused for want of space never comes back, after a failed sync either",
+        (
+            Edit(
+                WRITER_C,
+                "    if (rc) (void)walcore_pwrite_all(w->fd, buffer->data, bytes, buffer->at);\n",
+                "",
+            ),
+        ),
+        ("tests/native/test_interposed.py",),
+    ),
+    Bug(
         "clean-mark-kept",
         "a log that was opened again may have a torn tail",
         (

@@ -229,6 +229,9 @@ static int take_back(walcore_writer *w, const staging *buffer, size_t bytes) {
     pthread_mutex_unlock(&w->mutex);
     int rc = walcore_zero_fill(w->fd, buffer->at, buffer->at + bytes);
     if (rc == 0) rc = walcore_sync_data(w->fd);
+    /* The kernel may now show zeros that are not on the disk. The next opening is to see what may
+     * be there, and to clear it; if this fails too, no more can be done. */
+    if (rc) (void)walcore_pwrite_all(w->fd, buffer->data, bytes, buffer->at);
     pthread_mutex_lock(&w->mutex);
     w->syncing = 0;
     pthread_cond_broadcast(&w->changed);
