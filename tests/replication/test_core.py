@@ -203,6 +203,25 @@ def test_a_follower_that_keeps_nothing_is_given_a_rest() -> None:
     assert [e for e in core.tick(510) if isinstance(e, Send) and e.node == "b"]
 
 
+def test_a_node_that_comes_back_without_its_disk_is_not_counted() -> None:
+    """Under its old name: what it had acked before is counted no more."""
+    log = Log([A1] * 5, durable_lsn=5)
+    core = leading(log)
+    log.terms += [core.term] * 4
+    log.durable_lsn = 10
+    core.received("b", core.term, Ack(10, 9, 9), 0)
+    assert core.committed_lsn == 9
+    core.connected("b", 0)
+    core.received("b", core.term, SyncRequest(0, 0), 0)
+    stages = (Stage.RECEIVED, Stage.DURABLE, Stage.APPLIED)
+    assert [core.lsns(stage)["b"] for stage in stages] == [0, 0, 0]
+    assert core.committed_lsn == 9
+    core.received("b", core.term, Ack(10, 4, 0), 0)
+    assert core.committed_lsn == 9
+    core.received("b", core.term, Ack(10, 10, 0), 0)
+    assert core.committed_lsn == 10
+
+
 def test_a_snapshot_takes_the_place_of_the_log() -> None:
     log = Log([A1, A1, A1], durable_lsn=3)
     core = core_of(log, term=A1, committed_lsn=1)

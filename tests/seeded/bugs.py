@@ -832,4 +832,10 @@ BUGS = (
         ),
         CORE_TESTS,
     ),
+    Bug(
+        "core-lost-disk-counted",
+        "a node that comes back without its disk is not counted with what was on it",
+        (Edit(LEADER_PY, "        progress.holds_at_most(request.lsn)\n", ""),),
+        CORE_TESTS,
+    ),
 )

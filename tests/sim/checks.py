@@ -35,6 +35,8 @@ class Checks:
         self._known: dict[str, int] = {}  # committed_lsn by node, since it started
         self._acked: list[tuple[Pending, frozenset[str]]] = []
         self._covered: dict[str, set[tuple[int, Entry]]] = {}
+        self._cut: dict[str, set[tuple[int, Entry]]] = {}
+        self._wiped: dict[str, set[tuple[int, Entry]]] = {}
         self._led: dict[int, str] = {}
         self._asked: set[Connection] = set()
 
@@ -72,11 +74,9 @@ class Checks:
         """A leader commits an entry of its term that enough disks hold."""
         entry = node.disk.entry(lsn)
         assert entry.term == core.term, "an entry of another term is counted"
-        world = self._world
-        holders = {
-            name: lsn * self._is_durable(other, lsn, entry) for name, other in world.nodes.items()
-        }
-        assert world.acks.reached(holders, node.name) >= lsn, "committed is not on enough disks"
+        holders = self._holders(lsn, entry)
+        acks = self._world.acks
+        assert acks.reached(holders, node.name) >= lsn, "committed is not on enough disks"
 
     def leads(self, node: Node, core: Core) -> None:
         """A term has one leader, and a legitimate one holds all that earlier terms committed."""
@@ -91,10 +91,7 @@ class Checks:
     def acked(self, node: Node, item: Pending) -> None:
         """An ack is true: the nodes that the rule asks for have the entry on their disks."""
         world = self._world
-        holders = {
-            name: item.lsn * self._is_durable(other, item.lsn, item.entry)
-            for name, other in world.nodes.items()
-        }
+        holders = self._holders(item.lsn, item.entry)
         assert item.acks.reached(holders, node.name) >= item.lsn, "an ack that is not true"
         if item.acks.count > len(world.nodes) // 2:
             assert not item.superseded, "an old leader acks"
@@ -102,6 +99,33 @@ class Checks:
         kept_by = frozenset(name for name, n in nodes if self._has(n, item.lsn, item.entry))
         self._acked.append((item, kept_by))
         world.counts["acks"] += 1
+
+    def _holders(self, lsn: int, entry: Entry) -> dict[str, int]:
+        """By node: the lsn where it holds the entry, else 0. A node is counted that has put the
+        entry aside for another leader, or was wiped, while the leader could not know."""
+        return {
+            name: lsn
+            * (
+                self._is_durable(node, lsn, entry)
+                or (lsn, entry) in self._cut.get(name, ())
+                or (lsn, entry) in self._wiped.get(name, ())
+            )
+            for name, node in self._world.nodes.items()
+        }
+
+    def cut(self, node: Node, after_lsn: int) -> None:
+        """What is about to be put aside may have been durable, and acked to another leader: who
+        in a strict schedule has no majority."""
+        if not self._world.strict:
+            self._cut.setdefault(node.name, set()).update(_durable(node, after_lsn))
+
+    def wiped(self, node: Node) -> None:
+        """A person is about to put the node's log aside."""
+        self._wiped.setdefault(node.name, set()).update(_durable(node, 0))
+
+    def asked(self, node: str) -> None:
+        """A leader has heard from the node where its log ends, and counts it no more behind that."""
+        self._wiped.pop(node, None)
 
     def _is_durable(self, node: Node, lsn: int, entry: Entry) -> bool:
         disk = node.disk
@@ -225,3 +249,10 @@ class Checks:
             return True
         covered = (item.lsn, item.entry) in self._covered.get(node.name, ())
         return covered or (self._world.strict and self._committed.get(item.lsn) == item.entry)
+
+
+def _durable(node: Node, after_lsn: int) -> set[tuple[int, Entry]]:
+    """What is durable there, behind an lsn."""
+    disk = node.disk
+    lsns = range(max(disk.first_lsn, after_lsn + 1), disk.durable_lsn + 1)
+    return {(lsn, disk.entry(lsn)) for lsn in lsns}

@@ -25,7 +25,7 @@ from walstore.replication.effects import (
     TakeSnapshotPart,
     VoteFailed,
 )
-from walstore.replication.message import SnapshotPart, WalEntry
+from walstore.replication.message import SnapshotPart, SyncRequest, WalEntry
 
 from .disk import TERM_PAYLOAD, Disk, DiskFullError, Entry, Snapshot, batch_of, entries_of
 from .network import Connection, Parcel, record_bytes
@@ -59,6 +59,7 @@ class Node:
         self.connections: dict[str, Connection] = {}
         self.pending: list[Pending] = []
         self.part = b""
+        self.outgoing: dict[str, Snapshot] = {}
         self.slow_ms = 0.0
         self.sync_ms = 5.0
         self.sync_fails = False
@@ -104,8 +105,16 @@ class Node:
         if self.core is None:
             self.start()
 
+    def is_well(self) -> bool:
+        """Whether it leads, or follows somebody whose entries it takes."""
+        core = self.core
+        assert core is not None
+        follows = core.leader_id is not None and core.matched_lsn > 0 and not core.stopped
+        return core.role == "leader" or follows
+
     def wipe(self) -> None:
         """A person puts the directory aside and starts the node anew."""
+        self.world.checks.wiped(self)
         self.disk.diverged.append(
             {self.disk.first_lsn + i: entry for i, entry in enumerate(self.disk.entries)}
         )
@@ -142,6 +151,8 @@ class Node:
             self.step(lambda core: core.disconnected(peer))
 
     def receive(self, parcel: Parcel) -> None:
+        if self.core and self.core.role == "leader" and isinstance(parcel.body, SyncRequest):
+            self.world.checks.asked(parcel.source)
         self.step(
             lambda core: core.received(parcel.source, parcel.term, parcel.body, self.world.now_ms)
         )
@@ -241,6 +252,7 @@ class Node:
                 assert effect.term > disk.term
                 disk.term = effect.term
             case CutDiverged():
+                checks.cut(self, effect.after_lsn)
                 disk.cut(effect.after_lsn, checks.known(self))
                 disk.term = max(disk.term, effect.term)
                 self.world.counts["divergences"] += 1
@@ -348,12 +360,13 @@ class Node:
         return core.sent(send, batch.last_lsn, record_bytes(batch), now_ms)
 
     def _send_snapshot(self, core: Core, send: SendSnapshot) -> list[Effect]:
-        disk = self.disk
-        snapshot = disk.snapshot
-        if send.lsn == 0 and (snapshot is None or snapshot.lsn < disk.first_lsn - 1):
-            return core.not_sent(send, self.world.now_ms)
-        if snapshot is None or send.lsn not in (0, snapshot.lsn):
-            return core.not_sent(send, self.world.now_ms)
+        newest = self.disk.snapshot
+        if send.lsn == 0:
+            if newest is None or newest.lsn < self.disk.first_lsn - 1:
+                return core.not_sent(send, self.world.now_ms)
+            self.outgoing[send.node] = newest  # stays as it is when there is a newer one
+        snapshot = self.outgoing[send.node]
+        assert send.lsn in (0, snapshot.lsn)
         data = snapshot.data[send.at : send.at + send.bytes_max]
         part = SnapshotPart(snapshot.lsn, snapshot.term, send.at, len(snapshot.data), data)
         if not self._post(core, send.node, part):

@@ -210,13 +210,12 @@ class World:
         """A person looks after nodes that hold what their leader lacks, one after the other."""
         for name in sorted(self.to_be_wiped):
             node = self.nodes[name]
-            if node.core and node.core.role == "leader":
-                self.to_be_wiped.discard(name)
-            elif node.core:
+            if node.core is None:
+                continue
+            self.to_be_wiped.discard(name)
+            if not node.is_well():
                 node.crash()
-            else:
                 node.wipe()
-                self.to_be_wiped.discard(name)
 
     # ---- a schedule ----
 

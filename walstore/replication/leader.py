@@ -118,6 +118,7 @@ class Leader:
     def sync_requested(self, node: str, request: SyncRequest, now_ms: float) -> list[Effect]:
         """A follower cannot take what it was sent, and says where it could go on."""
         progress, log = self.progress[node], self._shared.log
+        progress.holds_at_most(request.lsn)
         if progress.state is State.SNAPSHOT:
             return []  # it was asked before the snapshot began to travel
         if request.lsn > log.last_lsn:

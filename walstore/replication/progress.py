@@ -28,8 +28,9 @@ class Progress:
         state: how it is fed.
         connected: whether messages reach it.
         next_lsn: the next entry to send.
-        matched_lsn: its log is durable and the leader's up to here; never falls.
-        received_lsn, durable_lsn, applied_lsn: the stages it has reported; never fall.
+        matched_lsn: its log is durable and the leader's up to here.
+        received_lsn, durable_lsn, applied_lsn: the stages it has reported. Like matched_lsn they
+            fall only where the node asks for entries that it had: it has lost its disk.
         in_flight_bytes: records sent on this connection and not received yet.
         sending: the send that is under way.
         due_ms: when the next message without entries is due.
@@ -77,6 +78,13 @@ class Progress:
         self.in_flight_bytes = 0
         self._in_flight.clear()
         self.snapshot_lsn = self.snapshot_bytes = self.snapshot_sent = self.snapshot_taken = 0
+
+    def holds_at_most(self, lsn: int) -> None:
+        """The follower has asked for what comes behind lsn."""
+        self.matched_lsn = min(self.matched_lsn, lsn)
+        self.received_lsn = min(self.received_lsn, lsn)
+        self.durable_lsn = min(self.durable_lsn, lsn)
+        self.applied_lsn = min(self.applied_lsn, lsn)
 
     def sent(self, last_lsn: int, nbytes: int) -> None:
         """Records up to last_lsn are on their way."""
