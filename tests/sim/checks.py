@@ -124,7 +124,7 @@ class Checks:
         self._wiped.setdefault(node.name, set()).update(_durable(node, 0))
 
     def asked(self, node: str) -> None:
-        """A leader has heard from the node where its log ends, and counts it no more behind that."""
+        """A leader has heard where the node's log ends, and counts it no more behind that."""
         self._wiped.pop(node, None)
 
     def _is_durable(self, node: Node, lsn: int, entry: Entry) -> bool:
