@@ -1,4 +1,4 @@
-"""The example of docs/crash-lab.md fails as it says there, and passes when it is repaired."""
+"""The examples of docs/crash-lab.md fail as it says there, and pass when they are repaired."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from tests.helpers import ROOT
 from .test_plugin import run_pytest
 
 PAGE = (ROOT / "docs" / "crash-lab.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 def test_example_finds_its_bug_and_passes_when_repaired(tmp_path: Path) -> None:
-    store, test, method = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+    store, test, method, _ = BLOCKS
     (tmp_path / "test_settings.py").write_text(test)
     (tmp_path / "settings.py").write_text(store)
     broken = run_pytest(tmp_path, "test_settings.py", cwd=tmp_path)
@@ -31,3 +32,17 @@ def test_example_finds_its_bug_and_passes_when_repaired(tmp_path: Path) -> None:
         (tmp_path / "settings.py").write_text(store[:start] + method.replace(line, "pass"))
         again = run_pytest(tmp_path, "-k", "power_cuts", "test_settings.py", cwd=tmp_path)
         assert again.returncode == 1, again.stdout
+
+
+def test_example_of_a_partition_loses_what_was_acked_by_one_node(tmp_path: Path) -> None:
+    test = tmp_path / "test_failover.py"
+    test.write_text(BLOCKS[-1])
+    broken = run_pytest(tmp_path, test.name, cwd=tmp_path)
+    shown = PAGE.rsplit("```\nE ")[-1].splitlines()
+    assert shown[0].strip() in broken.stdout, broken.stdout
+    assert "a-b: nothing reaches b or a" in shown[1]
+    assert shown[1].rpartition(" s: ")[2] in broken.stdout, broken.stdout
+    assert BLOCKS[-1].count('acks="async"') == 1
+    test.write_text(BLOCKS[-1].replace('acks="async"', 'acks="quorum"'))
+    mended = run_pytest(tmp_path, test.name, cwd=tmp_path)
+    assert mended.returncode == 0, mended.stdout
