@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import socket
@@ -20,6 +21,13 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def missing_package(name: str) -> str:
+    """What to say when a client's package is not there; empty when it is."""
+    if importlib.util.find_spec(name):
+        return ""
+    return f"Python's package {name} is not installed: pip install -e '.[bench]'"
 
 
 def until(what: str, ready: Callable[[], bool], timeout_s: float = READY_S) -> None:
@@ -48,6 +56,7 @@ class Processes:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE if name.startswith("node-") else log,
                 stderr=log,
+                cwd=self._logs if self._user else None,  # where that user may be, too
                 env={**os.environ, **(env or {})},
                 user=self._user,
                 process_group=0,
