@@ -178,7 +178,7 @@ class Sender:
                 self._not_sent(effect)
                 return
             data = b""  # of one that a disconnect cut short: how much is there already?
-            if effect.lsn or outgoing is not before:
+            if effect.lsn or outgoing is not before or effect.node in self._failed:
                 data = await asyncio.to_thread(outgoing.read, effect.at, effect.bytes_max)
         except (OSError, WALStoreError) as error:
             logger.warning("%s: no snapshot for it: %s", effect.node, error)
@@ -228,8 +228,7 @@ class Sender:
         if task is not None:
             task.cancel()
         progress = self._core.progress(node)
-        over = progress is None or progress.state is State.REPLICATE
-        if over or node in self._failed:
+        if progress is None or progress.state is State.REPLICATE:
             self._close_snapshot(node)
 
     def _close_snapshot(self, node: str) -> None:
