@@ -148,13 +148,6 @@ class NodeLog:
         self._terms.note(term_runs(records))
         self._wal._submit_records(records)
 
-    def sync(self, timeout_s: float) -> None:
-        """Brings what was appended to the disk, in this thread, unless another is at it for longer
-        than the timeout. Whether it got there, and why not, is for the caller to look at."""
-        generation, timeout_ns = self._shared.generation, int(timeout_s * 1e9)
-        level = lib.WALCORE_LEVEL_DURABLE
-        lib.walcore_wait(self._raw, generation, self._staged_lsn, level, timeout_ns)
-
     def cut_diverged(self, after_lsn: int, term: int) -> str:
         """Keeps the entries after this one aside and cuts them; returns where they are."""
         path = self._wal._cut_diverged(after_lsn, term)

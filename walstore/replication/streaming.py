@@ -44,7 +44,6 @@ from walstore.replication.network import (
     NodeDisconnected,
 )
 from walstore.replication.options import ReplicationOptions
-from walstore.replication.quick import QuickDisk
 from walstore.replication.receiving import Joiner, records_from
 from walstore.replication.sending import Sender
 from walstore.replication.snapshots import Incoming, Snapshots
@@ -63,7 +62,6 @@ _MAKE_TIMEOUT_S = 60.0
 _MAINTAIN_S = 0.2
 _LOOK_S = 0.2
 _FULL_PAUSE_S = 0.5
-_SYNC_S = 0.05
 _UNSYNCED_BYTES_MAX = 4 << 20
 """A follower takes nothing more from the network while so much waits for its disk."""
 
@@ -136,7 +134,6 @@ class WALReplicationManager:
         self._maintenance: asyncio.Task[None] | None = None
         self._ending = False
         self._durable_armed = 0
-        self._quick_disk = QuickDisk()
         self._term_entry_lsn = 0
         self._demotions: list[asyncio.Future[None]] = []
         self.leading = False
@@ -381,20 +378,12 @@ class WALReplicationManager:
     # ---- effects ----
 
     def _append_records(self, effect: effects.AppendRecords) -> None:
-        records = records_from(effect.batch, effect.from_lsn)
-        unsynced_bytes = self._log.bytes_unsynced
         try:
-            self._log.submit_records(records)
+            self._log.submit_records(records_from(effect.batch, effect.from_lsn))
         except LogFullError as error:  # the core sees where the log ends, and asks again
             logger.warning("%s: %s", self._node_id, error)
         except (WALStoreError, MemoryError) as error:
             self._fail(error)
-        else:
-            began_ms = _now_ms()
-            if self._quick_disk.waits_for(len(records.data), unsynced_bytes, began_ms):
-                self._log.sync(_SYNC_S)
-                self._quick_disk.took(began_ms, _now_ms())
-                self._look_at_log(lambda: self.core.durable(_now_ms()))
 
     def _set_committed(self, effect: effects.SetCommitted) -> None:
         self._log.set_committed(effect.lsn)
