@@ -18,7 +18,7 @@ class Verdict:
     measured: str
     peer: str
     ratio: str
-    ok: str  # PASS, FAIL, or "not measured"
+    ok: str  # PASS, FAIL, or "not measured" and why
 
 
 class Results:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import importlib.util
 import shutil
 import time
 import urllib.request
 from typing import Any
 
 from bench.replication.cluster import Cluster, Metrics, figures
-from bench.replication.processes import free_port, until
+from bench.replication.processes import free_port, missing_package, until
 
 METHOD = "/etcdserverpb.KV/Put"
 NAMES = ("a", "b", "c")
@@ -36,7 +35,7 @@ class Etcd(Cluster):
     def missing(cls) -> str:
         if not shutil.which("etcd"):
             return "etcd is not installed"
-        return "" if importlib.util.find_spec("grpc") else "grpcio is not installed"
+        return missing_package("grpc")
 
     def start(self) -> None:
         clients = {name: f"http://127.0.0.1:{free_port()}" for name in NAMES}

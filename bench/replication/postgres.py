@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import importlib.util
 import os
 import pwd
 import re
@@ -21,7 +20,7 @@ from typing import Any
 
 from bench.peers.loops import percentile
 from bench.replication.cluster import BATCH, BATCHES_IN_FLIGHT, Cluster, Metrics, figures
-from bench.replication.processes import Processes, until
+from bench.replication.processes import Processes, missing_package, until
 
 CONFIG = """
 listen_addresses = ''
@@ -66,7 +65,7 @@ class Postgres(Cluster):
     def missing(cls) -> str:
         if binaries() is None:
             return "postgresql is not installed"
-        return "" if importlib.util.find_spec("asyncpg") else "asyncpg is not installed"
+        return missing_package("asyncpg")
 
     def start(self) -> None:
         found = binaries()
@@ -98,7 +97,7 @@ class Postgres(Cluster):
             command, cwd=self.path, user=self.user, capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise RuntimeError(f"{program}: {done.stderr[-500:]}")
+            raise RuntimeError(f"{program}: {' '.join(done.stderr.split())[:300]}")
         return done.stdout
 
     def _sockets(self, name: str) -> Path:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -13,13 +15,27 @@ from pathlib import Path
 READY_S = 30.0
 STOP_S = 30.0
 POLL_S = 0.01
+PORTS = range(20_000, 32_768)  # below those of connections that go out
+PORT_TRIES = 100
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 that nobody uses now, and that the kernel gives to no connection."""
+    for port in random.sample(PORTS, PORT_TRIES):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError(f"{PORT_TRIES} ports in a row are taken")
+
+
+def missing_package(name: str) -> str:
+    """What to say when a client's package is not there; empty when it is."""
+    if importlib.util.find_spec(name):
+        return ""
+    return f"Python's package {name} is not installed: pip install -e '.[bench]'"
 
 
 def until(what: str, ready: Callable[[], bool], timeout_s: float = READY_S) -> None:
@@ -48,6 +64,7 @@ class Processes:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE if name.startswith("node-") else log,
                 stderr=log,
+                cwd=self._logs if self._user else None,  # where that user may be, too
                 env={**os.environ, **(env or {})},
                 user=self._user,
                 process_group=0,

@@ -83,11 +83,10 @@ def row_table(outcome: Outcome) -> list[str]:
     """The medians of one row."""
     columns = [
         key for key in COLUMNS if any(outcome.median(label, key) for label in outcome.results)
-    ]
+    ] or [outcome.row.metric]
     lines = [f"## {outcome.row.title}{' (noisy)' if outcome.disturbed() else ''}", ""]
-    if columns:
-        lines.append("| contender | " + " | ".join(COLUMNS[key][0] for key in columns) + " |")
-        lines.append("|---|" + "---:|" * len(columns))
+    lines.append("| contender | " + " | ".join(COLUMNS[key][0] for key in columns) + " |")
+    lines.append("|---|" + "---:|" * len(columns))
     for label in outcome.results:
         values = [outcome.median(label, key) for key in columns]
         cells = [
@@ -95,7 +94,9 @@ def row_table(outcome: Outcome) -> list[str]:
             for key, value in zip(columns, values, strict=True)
         ]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    return [*lines, *(f"\n{name}: {why}" for name, why in outcome.failures.items()), ""]
+    for name, why in outcome.failures.items():
+        lines.append(f"| {name} | {why} |" + " |" * (len(columns) - 1))
+    return [*lines, ""]
 
 
 def draw(outcomes: Sequence[Outcome], path: Path) -> bool:

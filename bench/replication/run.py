@@ -12,12 +12,14 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bench.peers.run import NOISY_CPUS
 from bench.replication.cluster import Metrics
 from bench.replication.rows import CONTENDERS, Row, Settings
 
 TIMEOUT_S = 900
+REASON_MAX = 300  # characters of one line
 
 
 @dataclass
@@ -41,6 +43,21 @@ class Outcome:
     def labels_of(self, contenders: Sequence[str]) -> list[str]:
         """The labels of these contenders: a peer has one for each number of clients."""
         return [label for label in self.results if label.partition("/")[0] in contenders]
+
+
+def explanation(path: Path, returncode: int, error: str) -> str:
+    """Why a measurement failed: its own last word, and that of each process of the cluster."""
+    found = [_last_line(error) or f"it ended with {returncode} and said nothing"]
+    for log in sorted(path.glob("*.log")):
+        line = _last_line(log.read_text(encoding="utf-8", errors="replace"))
+        if line not in found[0]:
+            found.append(f"{log.name}: {line}")
+    return "; ".join(found).replace("|", "/")
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1].strip()[:REASON_MAX] if lines else ""
 
 
 class Runner:
@@ -68,7 +85,7 @@ class Runner:
         """One contender, one round, in a process of its own: what fails there ends no run."""
         kind = CONTENDERS[name]
         if missing := kind.missing():
-            outcome.failures[name] = f"not measured: {missing}"
+            self._give_up(outcome, name, f"not measured: {missing}")
             return
         path = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self._base))
         path.chmod(0o755)  # PostgreSQL runs as a user of its own
@@ -81,12 +98,18 @@ class Runner:
             child.send_signal(signal.SIGINT)  # so that it stops its cluster
             out, error = child.communicate(timeout=TIMEOUT_S)
         finally:
+            why = explanation(path, child.returncode, error) if child.returncode else ""
             shutil.rmtree(path, ignore_errors=True)
-        if child.returncode:
-            outcome.failures[name] = f"failed: {error.strip().splitlines()[-1][:300]}"
-            self._say(f"{outcome.row.name} {name}: {outcome.failures[name]}")
+        if why:
+            self._give_up(outcome, name, f"failed: {why}")
             return
-        answer = json.loads(out)
+        self._take(outcome, json.loads(out))
+
+    def _give_up(self, outcome: Outcome, name: str, why: str) -> None:
+        outcome.failures[name] = why
+        self._say(f"{outcome.row.name} {name}: {why}")
+
+    def _take(self, outcome: Outcome, answer: dict[str, Any]) -> None:
         outcome.foreign_cpus.append(answer["foreign_cpus"])
         found: dict[str, Metrics] = answer["found"]
         for label, metrics in found.items():

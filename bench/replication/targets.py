@@ -17,6 +17,12 @@ def verdict(good: bool, outcome: Outcome) -> str:
     return ("PASS" if good else "FAIL") + (" (noisy)" if outcome.disturbed() else "")
 
 
+def unknown(title: str, outcome: Outcome, contenders: Sequence[str]) -> Verdict:
+    """Something was not measured; the row's table says why."""
+    failed = ", ".join(name for name in contenders if name in outcome.failures)
+    return Verdict(title, "-", "-", "-", f"not measured: {failed or 'not asked for'}")
+
+
 @dataclass(frozen=True)
 class Against:
     """walstore's median against that of the best of some contenders, the one with the best rate.
@@ -42,7 +48,7 @@ class Against:
         }
         ours = outcome.median("walstore", self.metric)
         if ours is None or not rates:
-            return Verdict(title, "-", "-", "-", "not measured")
+            return unknown(title, outcome, ("walstore", *self.contenders))
         best = max(rates, key=lambda label: rates[label])
         theirs = outcome.median(best, self.metric)
         assert theirs is not None
@@ -68,7 +74,7 @@ class Limit:
         title = f"{self.title}: {'>=' if self.at_least else '<='} {self.limit:g}"
         value = outcome.median("walstore", self.metric)
         if value is None:
-            return Verdict(title, "-", "-", "-", "not measured")
+            return unknown(title, outcome, ("walstore",))
         good = value >= self.limit if self.at_least else value <= self.limit
         shown = f"{value / self.limit:.2f}"
         return Verdict(title, f"{value:,.2f}", "-", shown, verdict(good, outcome))

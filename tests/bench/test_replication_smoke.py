@@ -11,8 +11,9 @@ import pytest
 
 from bench.replication.cluster import Cluster, Metrics, figures
 from bench.replication.etcd import field
+from bench.replication.report import row_table
 from bench.replication.rows import CONTENDERS, PEERS, ROWS
-from bench.replication.run import Outcome
+from bench.replication.run import Outcome, explanation
 from bench.replication.targets import TARGETS, judge
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -52,7 +53,24 @@ def test_what_other_programs_disturbed_is_marked() -> None:
 def test_a_limit_is_kept_or_not(growth: float, ok: str) -> None:
     outcome = outcome_of("stopped", {"walstore": [{"growth_mib": growth}]})
     memory, throughput = judge([outcome])
-    assert (memory.ok, throughput.ok) == (ok, "not measured")
+    assert (memory.ok, throughput.ok) == (ok, "not measured: not asked for")
+
+
+def test_what_gave_no_figure_is_named_and_says_why(tmp_path: Path) -> None:
+    (tmp_path / "p.log").write_text("starting\nFATAL: no | space\n", encoding="utf-8")
+    (tmp_path / "s1.log").write_text("", encoding="utf-8")
+    outcome = outcome_of("one", {"walstore": [{"ops_per_s": 1.0, "p50_us": 9.0}]})
+    outcome.failures = {
+        "etcd": "not measured: etcd is not installed",
+        "redis": f"failed: {explanation(tmp_path, 1, 'Traceback' + chr(10) + 'OSError: it died')}",
+    }
+    _, redis, etcd, floor = judge([outcome])
+    assert [redis.ok, etcd.ok] == ["not measured: redis", "not measured: etcd"]
+    assert floor.ok == "not measured: not asked for"
+    table = row_table(outcome)
+    assert "| etcd | not measured: etcd is not installed | |" in table
+    assert "| redis | failed: OSError: it died; p.log: FATAL: no / space | |" in table
+    assert explanation(tmp_path / "none", -9, "") == "it ended with -9 and said nothing"
 
 
 def test_plan_is_consistent() -> None:

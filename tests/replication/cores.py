@@ -9,6 +9,7 @@ from walstore.replication.acks import Acks
 from walstore.replication.core import Core, CoreOptions
 from walstore.replication.effects import AppendRecords, AppendTermEntry, CutDiverged, Effect
 from walstore.replication.entries import Batch, Run
+from walstore.replication.message import VoteResponse
 from walstore.replication.terms import next_term
 
 NODES = frozenset("abc")
@@ -73,6 +74,17 @@ def core_of(
 ) -> Core:
     """A core on a log, of three nodes."""
     return Core(name, NODES, log, term, committed_lsn, acks or Acks(2), CoreOptions())
+
+
+def leading(log: Log) -> Core:
+    """A core of node a that has been elected in A2 and has its term entry on its disk."""
+    core = core_of(log, term=B2)
+    core.connected("b", 0)
+    core.connected("c", 0)
+    log.take(core.campaign(0))
+    log.take(core.received("b", core.term, VoteResponse(True, 0, 0), 0))
+    assert core.role == "leader"
+    return core
 
 
 def kinds(effects: Sequence[Effect]) -> list[str]:

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from walstore.replication.acks import Stage
-from walstore.replication.core import Core
 from walstore.replication.effects import (
     AppendRecords,
     CutDiverged,
@@ -32,18 +31,7 @@ from walstore.replication.message import (
 )
 from walstore.replication.terms import next_term, owns_term
 
-from .cores import A1, A2, B2, Log, batch, core_of, kinds
-
-
-def leading(log: Log) -> Core:
-    """A core of node a that has been elected in A2 and has its term entry on its disk."""
-    core = core_of(log, term=B2)
-    core.connected("b", 0)
-    core.connected("c", 0)
-    log.take(core.campaign(0))
-    log.take(core.received("b", core.term, VoteResponse(True, 0, 0), 0))
-    assert core.role == "leader"
-    return core
+from .cores import A1, A2, B2, Log, batch, core_of, kinds, leading
 
 
 def test_two_nodes_never_choose_one_term() -> None:

@@ -64,6 +64,9 @@ class Owner(Protocol):
     def now(self) -> tuple[int, int]:
         """The node's term, and the wall clock in nanoseconds."""
 
+    def holds(self, connection: Connection) -> bool:
+        """Whether the network will flush the connection soon."""
+
     def admit(self, connection: Connection) -> None:
         """Both ends know each other.
 
@@ -409,7 +412,8 @@ class Connection(asyncio.Protocol):
     # ---- what leaves ----
 
     def send(self, body: Body) -> bool:
-        """Queues a body; it leaves at the end of this turn of the loop at the earliest.
+        """Queues a body; it leaves with the others of this burst, of this hold of the network, or
+        of this turn of the loop.
 
         Returns:
             False where the connection is not there, or the queue has no room for the bulk.
@@ -430,7 +434,7 @@ class Connection(asyncio.Protocol):
         else:
             self._bulk.append((term, body))
             self.queued_bytes += size
-        if not self._in_burst:
+        if not (self._in_burst or self._owner.holds(self)):
             self._flush_later()
         return True
 
@@ -442,6 +446,11 @@ class Connection(asyncio.Protocol):
         if not self._flush_due:
             self._flush_due = True
             self._loop.call_soon(self._flush)
+
+    def flush(self) -> None:
+        """Sends what is queued; in a burst, its end does."""
+        if not self._in_burst:
+            self._flush()
 
     def _flush(self) -> None:
         """Control messages first, then as much bulk as one large message.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import NamedTuple
 
 from walstore.replication.effects import (
     AppendRecords,
@@ -21,6 +22,14 @@ from walstore.replication.shared import Shared
 __all__ = ["Follower"]
 
 _NOTHING = Ack(0, 0, 0)
+
+
+class _Taken(NamedTuple):
+    """The first `end` bytes of a snapshot."""
+
+    lsn: int
+    total_bytes: int
+    end: int
 
 
 class Follower:
@@ -43,7 +52,7 @@ class Follower:
         self._leader_committed_lsn = 0
         self._acked = _NOTHING
         self._refused: tuple[int, int] | None = None
-        self._snapshot: tuple[int, int] | None = None
+        self._snapshot: _Taken | None = None
 
     @property
     def matched_lsn(self) -> int:
@@ -53,7 +62,6 @@ class Follower:
     def reconnected(self) -> None:
         """What was asked for or was under way on the old connection is lost."""
         self._refused = None
-        self._snapshot = None
         self._acked = _NOTHING
 
     # ---- entries ----
@@ -139,15 +147,27 @@ class Follower:
             return [whole]  # behind what is committed here: the next entries tell whether it fits
         if part.lsn <= committed_lsn:
             return self._stop(part.lsn)
-        if part.at != 0 and self._snapshot != (part.lsn, part.at):
+        held = self._held_of(part)
+        if part.total_bytes and not part.data:
+            return [Send(self.leader_id, SnapshotAck(part.lsn, held))]
+        if part.at > held:
             return []  # the rest of one that was given up
         if end < part.total_bytes:
-            self._snapshot = (part.lsn, end)
+            end = max(end, held) if part.at else end  # a part at 0 begins anew
+            self._snapshot = _Taken(part.lsn, part.total_bytes, end)
             return [
                 TakeSnapshotPart(part, last=False),
                 Send(self.leader_id, SnapshotAck(part.lsn, end)),
             ]
         return [*self._install(part), whole]
+
+    def _held_of(self, part: SnapshotPart) -> int:
+        """How many bytes of its snapshot are here. In one leadership a snapshot that goes on is the
+        same file; of an earlier leadership's nothing is known."""
+        taken = self._snapshot
+        if taken is None or (taken.lsn, taken.total_bytes) != (part.lsn, part.total_bytes):
+            return 0
+        return taken.end
 
     def _install(self, part: SnapshotPart) -> list[Effect]:
         """Keeps entries that are not known to be the leader's: they may be nowhere else."""

@@ -156,6 +156,8 @@ class Leader:
             progress.replicate(ack.lsn + 1)
             self._tell_committed(progress, now_ms)
             return self._pump(progress)
+        if not progress.snapshot_sent:  # it was asked how much of it is there already
+            progress.snapshot_sent = ack.at
         progress.snapshot_taken = max(progress.snapshot_taken, ack.at)
         return self._pump_snapshot(progress)
 
@@ -176,7 +178,8 @@ class Leader:
     def snapshot_sent(
         self, send: SendSnapshot, lsn: int, total_bytes: int, end: int
     ) -> list[Effect]:
-        """The part of a snapshot that ends at byte `end` is on its way."""
+        """The part of a snapshot that ends at byte `end` is on its way; 0: the question how much of
+        it the follower holds, whose answer tells where to go on."""
         progress = self.progress[send.node]
         if progress.sending is not send:
             return []
@@ -184,7 +187,7 @@ class Leader:
         progress.snapshot_lsn = lsn
         progress.snapshot_bytes = total_bytes
         progress.snapshot_sent = end
-        return self._pump_snapshot(progress)
+        return self._pump_snapshot(progress) if end else []
 
     def not_sent(self, send: SendEntries | SendSnapshot, now_ms: float) -> list[Effect]:
         """The log, or the snapshot, no longer holds what was to be sent."""

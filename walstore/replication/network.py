@@ -163,6 +163,8 @@ class NetworkManager:
         self._counters: dict[str, PeerCounters] = {}
         self._strangers_refused: Counter[str] = Counter()
         self._callbacks: list[Callable[[NetworkEvent], None]] = []
+        self._holding = False
+        self._held: list[Connection] = []
 
     # ---- life ----
 
@@ -251,6 +253,17 @@ class NetworkManager:
         """
         connection = self._connections.get(node_id)
         return connection is not None and connection.send(body)
+
+    def hold(self) -> None:
+        """Keeps what is queued until `release`: it need not wait for the loop's next turn then."""
+        self._holding = True
+
+    def release(self) -> None:
+        """Sends what was queued since `hold`, in one write for each connection."""
+        self._holding = False
+        held, self._held = self._held, []
+        for connection in held:
+            connection.flush()
 
     def broadcast(self, body: Body) -> tuple[str, ...]:
         """Queues a message for every connected node; returns those that it was queued for."""
@@ -455,6 +468,12 @@ class NetworkManager:
     def now(self) -> tuple[int, int]:
         """The node's term, and the wall clock."""
         return self._term(), self._clock()
+
+    def holds(self, connection: Connection) -> bool:
+        """Whether `release` will flush the connection; it is asked when something was queued."""
+        if self._holding and connection not in self._held:
+            self._held.append(connection)
+        return self._holding
 
     def admit(self, connection: Connection) -> None:
         """Keeps one connection for each node: see docs/protocol.md, "Handshake"."""

@@ -17,6 +17,7 @@ from walstore.replication.core import Core
 from walstore.replication.effects import Effect, SendEntries, SendSnapshot
 from walstore.replication.message import MESSAGE_BYTES, MESSAGE_BYTES_MAX, SnapshotPart, WalEntry
 from walstore.replication.network import NetworkManager
+from walstore.replication.progress import State
 from walstore.replication.snapshots import Outgoing, Snapshots
 from walstore.replication.throttle import Throttle
 from walstore.wal.records import RecordReader, Records
@@ -84,6 +85,9 @@ class Sender:
         self._recent: OrderedDict[tuple[int, int], Records] = OrderedDict()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._outgoing: dict[str, Outgoing] = {}
+        # Whose snapshot could not be read: what they are sent next may be another file of the same
+        # lsn and size, and must not go on where the first one ended.
+        self._failed: set[str] = set()
 
     def entries(self, effect: SendEntries) -> None:
         """Reads and sends; tells the core when that is in the peer's queue."""
@@ -167,14 +171,19 @@ class Sender:
         self._later(effect.node, lambda: self._send_snapshot(effect))
 
     async def _send_snapshot(self, effect: SendSnapshot) -> None:
+        before = self._outgoing.get(effect.node)
         try:
             outgoing = await asyncio.to_thread(self._open_snapshot, effect)
             if outgoing is None:
                 self._not_sent(effect)
                 return
-            data = await asyncio.to_thread(outgoing.read, effect.at, effect.bytes_max)
+            data = b""  # of one that a disconnect cut short: how much is there already?
+            if effect.lsn or outgoing is not before or effect.node in self._failed:
+                data = await asyncio.to_thread(outgoing.read, effect.at, effect.bytes_max)
         except (OSError, WALStoreError) as error:
             logger.warning("%s: no snapshot for it: %s", effect.node, error)
+            self._close_snapshot(effect.node)
+            self._failed.add(effect.node)
             self._not_sent(effect)
             return
         end = effect.at + len(data)
@@ -189,29 +198,40 @@ class Sender:
         )
 
     def _open_snapshot(self, effect: SendSnapshot) -> Outgoing | None:
-        """The snapshot under way, or the newest one that reaches the log."""
+        """The snapshot under way, also before a disconnect, or the newest one that reaches the
+        log."""
         node = effect.node
         current = self._outgoing.get(node)
         if effect.lsn:
             return current if current is not None and current.lsn == effect.lsn else None
-        if current is not None:
-            current.close()
         lsn, path = self._log.first_lsn - 1, None
+        if current is not None and current.lsn >= lsn:
+            return current
+        if current is not None:
+            self._close_snapshot(node)
         if self._snapshots is not None:
             newest = self._snapshots.newest()
             if newest is None or newest[0] < lsn:
                 return None
             lsn, path = newest
-        self._outgoing[node] = Outgoing(lsn, self._log.term_of(lsn), path)
-        return self._outgoing[node]
+        outgoing = Outgoing(lsn, self._log.term_of(lsn), path)
+        if self._outgoing.setdefault(node, outgoing) is not outgoing:
+            outgoing.close()  # a task of the connection before has opened one meanwhile
+            return None
+        return outgoing
 
     # ---- life ----
 
     def forget(self, node: str) -> None:
-        """The connection is gone."""
+        """The connection is gone. A snapshot that was not taken stays open, to go on with."""
         task = self._tasks.pop(node, None)
         if task is not None:
             task.cancel()
+        progress = self._core.progress(node)
+        if progress is None or progress.state is State.REPLICATE:
+            self._close_snapshot(node)
+
+    def _close_snapshot(self, node: str) -> None:
         outgoing = self._outgoing.pop(node, None)
         if outgoing is not None:
             outgoing.close()
@@ -220,6 +240,8 @@ class Sender:
         """The node does not lead any more, or is closed."""
         for node in {*self._tasks, *self._outgoing}:
             self.forget(node)
+            self._close_snapshot(node)
+        self._failed.clear()
         self._recent.clear()
         self._readers.clear()
 

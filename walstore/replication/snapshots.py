@@ -22,7 +22,8 @@ class Snapshots(Protocol):
     def newest(self) -> tuple[int, str] | None:
         """On the leader: (lsn, path) of a file that holds what all entries up to lsn amount to, or
         None when there is none. The file stays as it is, also when it is replaced by a newer one
-        while it is being sent (an open descriptor is enough)."""
+        while it is being sent (an open descriptor is enough). A follower whose connection ends
+        meanwhile goes on where it was, while this node leads."""
 
     def install(self, lsn: int, path: str) -> None:
         """On a follower: take this file over, whole and durable at return. The log begins anew

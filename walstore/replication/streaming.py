@@ -225,6 +225,7 @@ class WALReplicationManager:
 
     def _turn(self) -> None:
         self._turning = True
+        self.network.hold()
         try:
             while self._effects or self._inbox:
                 if not self._effects:
@@ -238,6 +239,7 @@ class WALReplicationManager:
                 self._handlers[type(effect)](effect)
         finally:
             self._turning = False
+            self.network.release()
         self._arm_timer()
         if self._waiters:
             self._waiters.look()
