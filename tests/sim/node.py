@@ -91,6 +91,7 @@ class Node:
             return
         self.core = None
         self.pending.clear()
+        self.outgoing.clear()
         self.connections.clear()
         self._syncing = False
         self.sync_fails = False
@@ -279,6 +280,7 @@ class Node:
             counts["promotions"] += 1
             self.world.checks.leads(self, core)
         else:
+            self.outgoing.clear()
             self.pending.clear()  # their fate is unknown from here on
 
     def _append_records(self, effect: AppendRecords) -> None:
@@ -307,8 +309,8 @@ class Node:
         part = effect.part
         if part.at == 0:
             self.part = b""
-        assert part.at == len(self.part), "a snapshot with a hole"
-        self.part += part.data
+        assert part.at <= len(self.part), "a snapshot with a hole"
+        self.part = self.part[: part.at] + part.data + self.part[part.at + len(part.data) :]
         if effect.last:
             assert len(self.part) == part.total_bytes
             self.disk.snapshot = Snapshot(part.lsn, part.lsn_term, self.part)
@@ -360,17 +362,26 @@ class Node:
         return core.sent(send, batch.last_lsn, record_bytes(batch), now_ms)
 
     def _send_snapshot(self, core: Core, send: SendSnapshot) -> list[Effect]:
-        newest = self.disk.snapshot
-        if send.lsn == 0:
+        snapshot, newest, data = self.outgoing.get(send.node), self.disk.snapshot, b""
+        if send.lsn == 0 and (snapshot is None or snapshot.lsn < self.disk.first_lsn - 1):
             if newest is None or newest.lsn < self.disk.first_lsn - 1:
                 return core.not_sent(send, self.world.now_ms)
-            self.outgoing[send.node] = newest  # stays as it is when there is a newer one
-        snapshot = self.outgoing[send.node]
-        assert send.lsn in (0, snapshot.lsn)
-        data = snapshot.data[send.at : send.at + send.bytes_max]
+            snapshot = self.outgoing[send.node] = newest  # it stays, whatever comes after it
+            data = snapshot.data[: send.bytes_max]
+        assert snapshot is not None
+        if send.lsn:
+            assert send.lsn == snapshot.lsn
+            data = snapshot.data[send.at : send.at + send.bytes_max]
+        elif not data:  # one that a disconnect cut short: how much of it is there?
+            self.world.counts["snapshots resumed"] += 1
         part = SnapshotPart(snapshot.lsn, snapshot.term, send.at, len(snapshot.data), data)
         if not self._post(core, send.node, part):
             return []
+        if self.world.faulty and self.world.rng.random() < 0.15:
+            connection = self.connections[send.node]  # seldom broken by chance while one travels
+            self.world.after(
+                self.world.rng.uniform(0, 5), lambda: self.world.network.close(connection)
+            )
         end = send.at + len(data)
         return core.snapshot_sent(send, snapshot.lsn, len(snapshot.data), end)
 
