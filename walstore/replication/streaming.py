@@ -139,6 +139,7 @@ class WALReplicationManager:
         self.leading = False
         self._settled = threading.Event()  # it is known who leads, or that nobody will
         self.error: Exception | None = None
+        self._lacks_space = ""
         self._handlers = self._handlers_by_kind()
         self._disk_handlers = self._disk_handlers_by_kind()
 
@@ -252,10 +253,12 @@ class WALReplicationManager:
             while True:
                 try:
                     await asyncio.to_thread(work, effect)
+                    self._lacks_space = ""
                     break
                 except LogFullError as error:  # nothing was changed: there may be space later
                     if self._ending:
                         return
+                    self._lacks_space = str(error)
                     logger.warning("%s: waiting for space: %s", self._node_id, error)
                     await asyncio.sleep(_FULL_PAUSE_S)
         except Exception as error:  # the application's, too: nothing that follows may be done
@@ -378,7 +381,9 @@ class WALReplicationManager:
     def _append_records(self, effect: effects.AppendRecords) -> None:
         try:
             self._log.submit_records(records_from(effect.batch, effect.from_lsn))
+            self._lacks_space = ""
         except LogFullError as error:  # the core sees where the log ends, and asks again
+            self._lacks_space = str(error)
             logger.warning("%s: %s", self._node_id, error)
         except (WALStoreError, MemoryError) as error:
             self._fail(error)
@@ -736,7 +741,7 @@ class WALReplicationManager:
             applied_lsn=core.applied_lsn,
             acks=str(self._acks),
             since_s=(now_ms - self._role_since_ms) / 1000,
-            error=str(self.error or ""),
+            error=str(self.error or self._lacks_space),
             peers=tuple(self._peer_status(node, metrics.get(node), now_ms) for node in others),
         )
 
