@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,8 +11,11 @@ import pytest
 
 from tests.crash.methods import unavailable
 from tests.crash.mounts import UnavailableError, make_filesystem, mounted
-from tests.replication.nodes import until
+from tests.helpers import segment_files
+from tests.replication.nodes import Cluster, data, until
 from tests.replication.remotes import Remote, RemoteError, Remotes
+from walstore import CorruptLogError, FileWALManager
+from walstore.replication import NotLeaderError
 
 SOON_S = 0.3
 DISK_BYTES = 8 << 20
@@ -140,3 +143,36 @@ def test_a_leader_whose_disk_fails(abc: Remotes) -> None:
     payloads = [entry.payload for entry in abc.assert_equal("b")]
     assert b"acked" in payloads
     assert b"of b" in payloads
+
+
+def test_a_leader_that_cannot_read_takes_nothing_more(cluster: Callable[..., Cluster]) -> None:
+    """What a follower needs of it is damaged. Nor does an append get in that has looked before."""
+    cut = cluster(segment_bytes=SEGMENT_BYTES)
+    leader = cut.lead()
+    cut.stop("c")
+    for payload in (b"needed" * 1000, b"x" * 6000):
+        for _ in range(20):
+            lsn = leader.append(payload)
+    damage(segment_files(cut.path("a"))[0], b"needed")
+    cut.start("c")
+    until(lambda: leader.error, "it has met the damage")
+    assert leader.role == "follower"
+    assert "damaged" in leader.status().error
+    with pytest.raises(CorruptLogError):
+        leader.append(b"refused")
+    with pytest.raises(NotLeaderError):
+        FileWALManager.submit(leader, b"refused")
+    assert leader.last_lsn == lsn
+    cut.stop("a")
+    cut["b"].promote()
+    cut["b"].append(b"of b", acks={"c"})
+    assert data(cut.assert_equal("b", "c"))[-1] == b"of b"
+
+
+def damage(path: Path, what: bytes) -> None:
+    """Flips a bit of some payload of a file."""
+    content = path.read_bytes()
+    at = content.index(what)
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(bytes([content[at] ^ 1]))
