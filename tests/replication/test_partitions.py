@@ -5,14 +5,17 @@ test_promotion.py has the same over proxies, where connections stay and frames a
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 from tests.crash.methods import unavailable
 from tests.crash.mounts import UnavailableError, run
+from tests.crash.settings import scaled, seed
 from tests.helpers import payloads
 from tests.replication.namespaces import Namespaces
 from tests.replication.nodes import until
@@ -20,6 +23,9 @@ from tests.replication.remotes import Remote, RemoteError, Remotes
 from walstore import FileWALManager
 
 SOON_S = 0.3
+ROUNDS = scaled(4)
+CUTS = [("a", "bc"), ("b", "ac"), ("c", "ab"), ("a", "b"), ("b", "a"), ("b", "c"), ("c", "a")]
+"""Who is not heard by whom."""
 NETWORK = {"connect_timeout_ms": 500, "handshake_timeout_ms": 1000}
 
 
@@ -91,6 +97,58 @@ def test_two_leaders_and_one_of_them_acks(abc: Remotes, spaces: Namespaces, way:
     (branch,) = abc.paths["a"].glob("diverged-*")
     with FileWALManager(branch, read_only=True) as log:
         assert payloads(log.replay()) == lost
+
+
+@pytest.mark.timeout(3600)
+def test_nothing_acked_is_lost_by_random_partitions(abc: Remotes, spaces: Namespaces) -> None:
+    """Whoever is cut off from whom, one way or both, and whoever is told to lead meanwhile."""
+    number = seed()
+    print(f"partitions: replay with WALSTORE_CRASH_SEED={number}")
+    rng = random.Random(number)
+    abc.lead()
+    acked: dict[int, str] = {}
+    counts = Counter[str]()
+    for turn in range(ROUNDS):
+        sources, targets = rng.choice(CUTS)
+        spaces.cut(sources, targets)
+        if rng.random() < 0.5:
+            spaces.cut(targets, sources)
+        counts["acked"] += append_everywhere(abc, f"{turn} before", acked)
+        with suppress(RemoteError):
+            abc[rng.choice("abc")].ask("promote", SOON_S)
+            counts["promoted"] += 1
+        counts["acked"] += append_everywhere(abc, f"{turn} after", acked)
+        if rng.random() < 0.7:
+            spaces.heal()
+    spaces.heal()
+    until(lambda: any(is_promoted(abc[name]) for name in "abc"), "one leads")
+    leader = next(name for name in "abc" if abc[name].status()["role"] == "leader")
+    entries = {entry.lsn: entry.payload.decode() for entry in abc.assert_equal(leader)}
+    assert {lsn: entries[lsn] for lsn in acked} == acked
+    print(f"partitions: {ROUNDS} rounds, {dict(counts)}")
+    assert counts["acked"] >= ROUNDS // 2
+
+
+def append_everywhere(abc: Remotes, payload: str, acked: dict[int, str]) -> int:
+    """Appends on every node at the same time; notes what was acked, and returns how many."""
+    before = len(acked)
+    for name, node in abc.nodes.items():
+        node.tell("append", f"{payload} {name}", SOON_S)
+    for name, node in abc.nodes.items():
+        with suppress(RemoteError):
+            lsn = node.answer()
+            assert lsn not in acked
+            acked[lsn] = f"{payload} {name}"
+    return len(acked) - before
+
+
+def is_promoted(node: Remote) -> bool:
+    """Asks a node to lead, and whether it then has all the others."""
+    with suppress(RemoteError):
+        node.ask("promote", 1.0)
+        node.ask("append_to_all", "here we are", 1.0)
+        return True
+    return False
 
 
 def test_nothing_is_left_of_namespaces_after_a_failure(spaces: Namespaces) -> None:

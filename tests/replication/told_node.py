@@ -76,8 +76,8 @@ class Told:
     def status(self) -> dict[str, Any]:
         return self._node.status().as_dict()
 
-    def promote(self) -> int:
-        return self._node.promote(timeout_s=WAIT_S)
+    def promote(self, timeout_s: float = WAIT_S) -> int:
+        return self._node.promote(timeout_s=timeout_s)
 
     def truncate_before(self, lsn: int) -> int:
         self._node.truncate_before(lsn)
