@@ -1099,4 +1099,16 @@ BUGS = (
         (Edit(SENDING_PY, "_RECENT_MAX = 8\n", "_RECENT_MAX = 1 << 20\n"),),
         (MEMORY,),
     ),
+    Bug(
+        "old-leader-deposes-the-new-one",
+        "a leader that was cut off deposes nobody when it is back",
+        (
+            Edit(
+                STREAMING_PY,
+                "if self.core.leader_id is not None or not self._heard_of_owner():",
+                "if self.core.leader_id is not None:",
+            ),
+        ),
+        ("tests/replication/test_promotion.py",),
+    ),
 )

@@ -48,6 +48,7 @@ from walstore.replication.receiving import Joiner, records_from
 from walstore.replication.sending import Sender
 from walstore.replication.snapshots import Incoming, Snapshots
 from walstore.replication.status import NodeStatus, PeerStatus
+from walstore.replication.terms import owns_term
 from walstore.replication.throttle import Throttle
 from walstore.replication.waiting import Waiters
 from walstore.wal import files
@@ -140,6 +141,8 @@ class WALReplicationManager:
         self._settled = threading.Event()  # it is known who leads, or that nobody will
         self.error: Exception | None = None
         self._lacks_space = ""
+        self._judged_term = -1
+        self._received_before: dict[str, int] = {}
         self._handlers = self._handlers_by_kind()
         self._disk_handlers = self._disk_handlers_by_kind()
 
@@ -571,11 +574,22 @@ class WALReplicationManager:
     def _should_campaign(self) -> bool:
         if self.leading or self.error is not None or self.core.campaigning:
             return False
-        if self.core.leader_id is not None:
+        if self.core.leader_id is not None or not self._heard_of_owner():
             return False
         silent_ms = _now_ms() - max(self._leader_heard_ms, *self._seen_ms.values(), 0.0)
         there = 1 + len(self.network.connected)
         return there >= majority(len(self._members)) and silent_ms > self._options.leader_timeout_ms
+
+    def _heard_of_owner(self) -> bool:
+        """Whether the node that chose the current term has been heard of in that term. It may be
+        leading, and would be deposed by one that has just come back and knows the term from
+        others."""
+        term, peers = self.core.term, self.network.metrics().peers
+        received = {node: metrics.messages_received for node, metrics in peers.items()}
+        if term != self._judged_term:
+            self._judged_term, self._received_before = term, received
+        owners = [name for name in self._members - {self._node_id} if owns_term(term, name)]
+        return all(received.get(name, 0) > self._received_before.get(name, 0) for name in owners)
 
     async def _campaign_quietly(self) -> None:
         try:
