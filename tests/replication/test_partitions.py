@@ -76,16 +76,17 @@ def test_two_leaders_and_one_of_them_acks(abc: Remotes, spaces: Namespaces, way:
     until(lambda: new.peer("c")["connected"], "they have each other")
     term = new.ask("promote")
     new.ask("append", "acked after")
-    assert is_refused(old, "too late") == "ReplicationTimeoutError"
-    assert [node.status()["role"] for node in (old, new)] == ["leader", "leader"]
-    status = old.status()
-    assert (status["committed_lsn"], status["last_lsn"]) == (acked_lsn, acked_lsn + 2)
+    late = is_refused(old, "too late")
+    if way != "nothing leaves it":  # that one may hear of its end, and of what came then
+        assert late == "ReplicationTimeoutError"
+        assert [node.status()["role"] for node in (old, new)] == ["leader", "leader"]
+        assert old.status()["committed_lsn"] == acked_lsn
+    lost = [b"unheard"] if late == "NotLeaderError" else [b"unheard", b"too late"]
     spaces.heal()
     until(lambda: old.status()["leader_id"] == "b", "it hears of its end")
     assert old.status()["term"] == term
     assert is_refused(old, "no leader") == "NotLeaderError"
     kept = [entry.payload for entry in abc.assert_equal("b") if entry.kind == 1]
-    lost = [b"unheard", b"too late"]
     if way == "nothing reaches it":
         lost.remove(b"unheard")
         assert b"unheard" in kept
