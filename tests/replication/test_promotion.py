@@ -290,6 +290,18 @@ def test_two_that_are_to_lead_agree_on_one(cluster: Make) -> None:
     assert len(terms) < 10, "they did not stop to ask for votes"
 
 
+def test_an_append_waits_for_its_node_to_lead_no_longer_than_it_was_told(cluster: Make) -> None:
+    """The node was started to lead, and finds no majority; by default it would wait for hours."""
+    abc = cluster(timeout_s=3600)
+    abc.lead()
+    abc.close()
+    alone = abc.start("a", role="leader")
+    for append in (alone.append, lambda payload, **how: alone.append_many([payload], **how)):
+        with pytest.raises(NotLeaderError):
+            append(b"refused", timeout_s=0.05)
+    assert alone.last_lsn == 1
+
+
 def test_a_tail_on_a_follower_sees_one_history(cluster: Make) -> None:
     """Through a change of leaders, with every committed entry once."""
     abc = cluster()
