@@ -1,6 +1,7 @@
 """The methods that not every machine allows: a test skips them and says why, or fails.
 
-WALSTORE_REQUIRE=ext4,xfs,btrfs,fuse names those that must run here; continuous integration sets it.
+WALSTORE_REQUIRE=ext4,xfs,btrfs,fuse,netns names those that must run here; continuous integration
+sets it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import NoReturn
 
 import pytest
 
-METHODS = ("ext4", "xfs", "btrfs", "fuse")
+METHODS = ("ext4", "xfs", "btrfs", "fuse", "netns")
 
 
 def required() -> frozenset[str]:

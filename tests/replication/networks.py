@@ -78,6 +78,7 @@ class Net:
         security: Security | None = None,
         options: NetworkOptions = FAST,
         cluster_id: bytes = CLUSTER,
+        members: frozenset[str] | None = None,
         on_message: Callable[[str, ReplicationMessage], Awaitable[None] | None] | None = None,
     ) -> None:
         self.got: list[tuple[str, Body]] = []
@@ -93,6 +94,7 @@ class Net:
             security=security or Security(),
             options=options,
             on_message=on_message or self._take,
+            members=members,
             rng=random.Random(1),
         )
         self.manager.subscribe(self.events.append)

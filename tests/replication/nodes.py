@@ -149,6 +149,12 @@ class Cluster:
             if name == listener:
                 proxy.to_listener.drop = True
 
+    def join(self, one: str, other: str) -> None:
+        """Everything passes again between these two, on new connections."""
+        self._drop(lambda dialer, listener: {dialer, listener} == {one, other}, False)
+        for pair in ((one, other), (other, one)):
+            self.proxies[pair].cut()
+
     def heal(self) -> None:
         """Everything passes again, on new connections: frames are lost on the old ones."""
         self._drop(lambda one, other: True, False)

@@ -105,6 +105,7 @@ class Application:
     def __init__(self, base: Path) -> None:
         self.base = base
         self.installed: list[tuple[int, bytes]] = []
+        self.mistake: Exception | None = None
         self._newest: tuple[int, str] | None = None
 
     def save(self, lsn: int, state: bytes) -> None:
@@ -117,6 +118,8 @@ class Application:
         return self._newest
 
     def install(self, lsn: int, path: str) -> None:
+        if self.mistake is not None:
+            raise self.mistake
         self.installed.append((lsn, Path(path).read_bytes()))
 
 
@@ -151,6 +154,45 @@ def test_what_is_gone_comes_as_a_snapshot(cluster: Make, tmp_path: Path) -> None
         follower.read(lsns[-1] - 5)
     assert not (abc.path("b") / "incoming.snapshot").exists()
     assert data(abc.assert_equal("a", "b"))[-1] == b"new"
+
+
+@pytest.mark.parametrize("mistake", [OSError("of the disk"), KeyError("of its own")])
+def test_a_snapshot_that_is_not_installed_takes_no_log_s_place(
+    cluster: Make, tmp_path: Path, mistake: Exception
+) -> None:
+    """Otherwise what it stands for would be nowhere on the follower, and never sent again."""
+    here, there = Application(tmp_path), Application(tmp_path)
+    fast = ReplicationOptions(probe_ms=100, heartbeat_ms=50, retention_s=0.05)
+    abc = cluster("abc", segment_bytes=SMALL, options=fast)
+    leader = abc.start("a", role="leader", snapshots=here)
+    abc.start("b")
+    abc.start("c", snapshots=there)
+    abc.joined("a", "b", "c")
+    leader.append(b"old", acks="all")
+    held_lsn = abc.level()
+    abc.stop("c")
+    lsn = leader.append_many([os.urandom(1000)] * 40)[-1]
+    here.save(lsn, b"all of it")
+
+    def drop() -> bool:
+        leader.truncate_before(lsn + 1)
+        return leader.first_lsn > held_lsn + 1
+
+    until(drop, "the front is gone")
+    there.mistake = mistake
+    follower = abc.start("c", snapshots=there)
+    until(lambda: follower.error or follower.first_lsn > 1, "it has tried")
+    assert follower.error is mistake
+    assert str(mistake) in follower.status().error
+    assert (follower.first_lsn, follower.last_lsn) == (1, held_lsn)
+    leader.append(b"goes on")
+    abc.stop("c")
+    there.mistake = None
+    follower = abc.start("c", snapshots=there)
+    follower.wait_committed(leader.last_lsn, timeout_s=WAIT_S)
+    assert there.installed == [(lsn, b"all of it")]
+    assert follower.first_lsn == lsn + 1
+    abc.assert_equal()
 
 
 def test_without_snapshots_a_log_begins_where_the_leaders_does(cluster: Make) -> None:

@@ -60,6 +60,21 @@ def test_votes_go_to_logs_that_are_not_behind() -> None:
     assert cases == 36
 
 
+def test_a_vote_is_not_won_with_what_the_disk_may_refuse() -> None:
+    """Nor does the leadership begin where the refused entries would have ended."""
+    log = Log([A1, A1, A1], durable_lsn=1)
+    core = core_of(log, term=A1)
+    core.connected("b", 0)
+    assert Send("b", VoteRequest(1, A1)) in core.campaign(0)
+    assert core.connected("b", 0) == [Send("b", VoteRequest(1, A1))]
+    core.received("b", core.term, VoteResponse(True, 1, A1), 0)
+    assert core.role == "leader"
+    log.terms = [A1, core.term]
+    core.began(2)
+    log.durable_lsn = 2
+    assert SetCommitted(2) in core.received("b", core.term, Ack(2, 2, 0), 0)
+
+
 def test_a_lower_term_changes_nothing() -> None:
     log = Log([A1], durable_lsn=1)
     core = core_of(log, term=A2)

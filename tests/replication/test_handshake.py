@@ -8,7 +8,14 @@ import pytest
 
 from tests.replication.networks import CLUSTER, SECRET
 from walstore.replication import CloseCode, MessageError, RefusedError, ReplicationMessage
-from walstore.replication.handshake import Dialer, Listener, Session
+from walstore.replication.handshake import (
+    Dialer,
+    Listener,
+    Session,
+    _message_key,
+    _proof,
+    _secret_key,
+)
 from walstore.replication.message import (
     NO_CLUSTER,
     Ack,
@@ -125,6 +132,35 @@ def test_a_proof_is_not_a_welcome() -> None:
     assert proof is not None
     with pytest.raises(RefusedError):
         one.receive(proof, 1, 0)
+
+
+def test_a_proof_names_both_ends_and_its_role() -> None:
+    """It is worth nothing for others, nor sent back by the other end; also from who knows the
+    secret, and makes everything else right."""
+    key = _secret_key(SECRET, b"d" * 32, b"l" * 32)
+    for role, names in (("listener", "DL"), ("dialer", "LD"), ("dialer", "EL"), ("dialer", "DM")):
+        other = listener()
+        other.receive(dialer().hello())
+        forged = ReplicationMessage("D", "L", 2, 1, 0, CLUSTER, Proof(_proof(key, role, *names)))
+        with pytest.raises(RefusedError, match="the dialer's proof is wrong"):
+            other.receive(encode(forged, _message_key(key, "dialer")))
+        assert other.session is None
+    for role, names in (("dialer", "DL"), ("listener", "LD"), ("listener", "EL")):
+        one = dialer()
+        challenge = listener().receive(one.hello())
+        assert challenge is not None
+        one.receive(challenge, 1, 0)
+        answer = ReplicationMessage("L", "D", 2, 1, 0, CLUSTER, Welcome(_proof(key, role, *names)))
+        with pytest.raises(RefusedError, match="the listener's proof is wrong"):
+            one.receive(encode(answer, _message_key(key, "listener")), 1, 0)
+        assert one.session is None
+
+
+@pytest.mark.parametrize(("source", "target"), [("X", "L"), ("D", "X")])
+def test_no_end_speaks_for_another_node(source: str, target: str) -> None:
+    _, theirs = shake(dialer(secret=None), listener(secret=None))
+    with pytest.raises(MessageError, match=f"from {source} to {target}"):
+        theirs.open(encode(ReplicationMessage(source, target, 3, 1, 0, CLUSTER, Ack(1, 1, 1))))
 
 
 @pytest.mark.parametrize(

@@ -290,6 +290,22 @@ async def test_another_cluster_is_refused_and_tried_slowly() -> None:
 
 
 @in_loop
+async def test_only_nodes_of_the_cluster_are_connected() -> None:
+    async with (
+        Net("A", members=frozenset("AB")) as a,
+        Net("B") as b,
+        Net("X") as x,
+    ):
+        await b.manager.connect("A", a.url)
+        await x.manager.connect("A", a.url)  # it is welcome, as one that knows the secret
+        await until(lambda: x.count(NodeDisconnected), "and refused, by its name")
+        (gone, *_) = (event for event in x.events if isinstance(event, NodeDisconnected))
+        assert (gone.code, gone.reason) == (CloseCode.WRONG_NODE, "X is no node of this cluster")
+        assert a.manager.connected == ("B",)
+        assert [event.node_id for event in a.events] == ["B"]
+
+
+@in_loop
 async def test_a_node_whose_cluster_changes_is_refused_in_the_middle() -> None:
     async with Net("B") as b, Net("A", {"B": b.url}, cluster_id=NO_CLUSTER) as a:
         await a.joined("B")

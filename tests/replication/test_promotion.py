@@ -142,6 +142,24 @@ def test_an_old_leader_acks_nothing_and_keeps_its_branch(cluster: Make) -> None:
     abc.assert_equal()
 
 
+def test_an_old_leader_that_is_back_deposes_nobody(cluster: Make) -> None:
+    """It was started to lead, and hears of the new term before it hears the new leader."""
+    abc = cluster(proxied=True)
+    old, new = abc.lead(), abc["b"]
+    old.append(b"before", acks="all")
+    abc.split("a")
+    term = new.promote()
+    abc.join("a", "c")
+    until(lambda: old.term == term, "it hears of it")
+    assert old.leader_id is None
+    until(lambda: old.status().since_s > 1.0, "it has had the time to ask for votes")
+    assert (old.term, new.role, new.term) == (term, "leader", term)
+    new.append(b"after")
+    abc.heal()
+    until(lambda: old.leader_id == "b", "it follows")
+    assert data(abc.assert_equal()) == [b"before", b"after"]
+
+
 def test_what_was_lost_is_not_acked_by_what_took_its_place(cluster: Make) -> None:
     """An entry is waited for by name of nodes; it loses, and its node leads again."""
     abc = cluster(proxied=True)
@@ -270,6 +288,18 @@ def test_two_that_are_to_lead_agree_on_one(cluster: Make) -> None:
     leader.append(b"two", acks="all")
     assert data(abc.assert_equal()) == [b"one", b"two"]
     assert len(terms) < 10, "they did not stop to ask for votes"
+
+
+def test_an_append_waits_for_its_node_to_lead_no_longer_than_it_was_told(cluster: Make) -> None:
+    """The node was started to lead, and finds no majority; by default it would wait for hours."""
+    abc = cluster(timeout_s=3600)
+    abc.lead()
+    abc.close()
+    alone = abc.start("a", role="leader")
+    for append in (alone.append, lambda payload, **how: alone.append_many([payload], **how)):
+        with pytest.raises(NotLeaderError):
+            append(b"refused", timeout_s=0.05)
+    assert alone.last_lsn == 1
 
 
 def test_a_tail_on_a_follower_sees_one_history(cluster: Make) -> None:

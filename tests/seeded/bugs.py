@@ -23,10 +23,18 @@ TAIL_PY = "walstore/wal/tail.py"
 WRITING_PY = "walstore/wal/writing.py"
 
 ACKS_PY = "walstore/replication/acks.py"
+CONNECTION_PY = "walstore/replication/connection.py"
 CORE_PY = "walstore/replication/core.py"
 FOLLOWER_PY = "walstore/replication/follower.py"
+HANDSHAKE_PY = "walstore/replication/handshake.py"
 LEADER_PY = "walstore/replication/leader.py"
+MESSAGE_PY = "walstore/replication/message.py"
+NETWORK_PY = "walstore/replication/network.py"
 PROGRESS_PY = "walstore/replication/progress.py"
+RUNS_PY = "walstore/replication/runs.py"
+SECURITY_PY = "walstore/replication/security.py"
+SENDING_PY = "walstore/replication/sending.py"
+STREAMING_PY = "walstore/replication/streaming.py"
 
 CRASH = "tests/crash/test_crash_states.py"
 FAULTS = "tests/crash/test_fault_loops.py"
@@ -38,6 +46,17 @@ FAILED_SYNC = "tests/crash/test_lost_cache.py::test_no_ack_rests_on_a_failed_syn
 
 CORE_TESTS = ("tests/replication/test_core.py",)
 SIM = "tests/sim/test_sim.py"
+CATCHING_UP = "tests/replication/test_catching_up.py"
+CANNOT_READ = (
+    "tests/replication/test_failing_disks.py::test_a_leader_that_cannot_read_takes_nothing_more"
+)
+HANDSHAKE = "tests/replication/test_handshake.py"
+HOSTILE = "tests/replication/test_hostile.py"
+MESSAGE = "tests/replication/test_message.py"
+LOG = "tests/replication/test_log.py"
+MEMORY = "tests/replication/test_memory.py"
+NETWORK = "tests/replication/test_network.py"
+SECURITY = "tests/replication/test_security.py"
 
 
 @dataclass(frozen=True)
@@ -837,5 +856,277 @@ BUGS = (
         "a node that comes back without its disk is not counted with what was on it",
         (Edit(LEADER_PY, "        progress.holds_at_most(request.lsn)\n", ""),),
         CORE_TESTS,
+    ),
+    Bug(
+        "other-cluster-taken",
+        "nodes of two clusters never talk",
+        (
+            Edit(
+                HANDSHAKE_PY,
+                "if own != theirs and NO_CLUSTER not in (own, theirs):",
+                "if not own and NO_CLUSTER not in (own, theirs):",
+            ),
+        ),
+        (
+            HANDSHAKE,
+            NETWORK,
+        ),
+    ),
+    Bug(
+        "dialer-s-proof-compared-with-itself",
+        "a dialer that does not prove itself is not let in",
+        (
+            Edit(
+                HANDSHAKE_PY,
+                'message.body.proof):\n            raise _not_authenticated("the dialer',
+                'proof):\n            raise _not_authenticated("the dialer',
+            ),
+        ),
+        (HANDSHAKE,),
+    ),
+    Bug(
+        "listener-s-proof-compared-with-itself",
+        "a listener that does not prove itself is not believed",
+        (
+            Edit(
+                HANDSHAKE_PY,
+                'message.body.proof):\n            raise _not_authenticated("the listener',
+                'proof):\n            raise _not_authenticated("the listener',
+            ),
+        ),
+        (HANDSHAKE,),
+    ),
+    Bug(
+        "proof-sent-back",
+        "what one end has proven proves nothing for the other",
+        (Edit(HANDSHAKE_PY, 'role.encode() + names, "sha256"', 'names, "sha256"'),),
+        (HANDSHAKE,),
+    ),
+    Bug(
+        "proof-without-names",
+        "a proof is worth nothing for another node",
+        (Edit(HANDSHAKE_PY, 'role.encode() + names, "sha256"', 'role.encode(), "sha256"'),),
+        (HANDSHAKE,),
+    ),
+    Bug(
+        "message-sent-back",
+        "a message is worth nothing in the other direction",
+        (Edit(HANDSHAKE_PY, 'f"{role} messages".encode()', 'b"messages"'),),
+        (HANDSHAKE,),
+    ),
+    Bug(
+        "challenge-not-in-the-key",
+        "a proof is worth nothing for another challenge",
+        (Edit(HANDSHAKE_PY, 'b"walstore 2" + hello + challenge', 'b"walstore 2" + hello'),),
+        (HANDSHAKE,),
+    ),
+    Bug(
+        "repeated-message-taken",
+        "a message counts once, and in its turn",
+        (
+            Edit(
+                HANDSHAKE_PY,
+                "if message.message_id != self._opened + 1:",
+                "if message.message_id > self._opened + 1:",
+            ),
+        ),
+        (
+            HANDSHAKE,
+            SECURITY,
+        ),
+    ),
+    Bug(
+        "speaks-for-another",
+        "no node speaks for another one",
+        (
+            Edit(
+                HANDSHAKE_PY,
+                "if message.source != self.peer_id or message.target != self.node_id:",
+                "if message.target != self.node_id:",
+            ),
+        ),
+        (HANDSHAKE,),
+    ),
+    Bug(
+        "taken-for-another",
+        "a node that was not meant takes nothing",
+        (Edit(HANDSHAKE_PY, "if message.target != self._node_id:", "if not message.target:"),),
+        (HANDSHAKE,),
+    ),
+    Bug(
+        "handshake-repeated",
+        "a handshake is not repeated",
+        (
+            Edit(
+                HANDSHAKE_PY, "if isinstance(message.body, _HANDSHAKE):", "if message.body is None:"
+            ),
+        ),
+        (HANDSHAKE,),
+    ),
+    Bug(
+        "mac-not-looked-at",
+        "no message counts that was changed on its way",
+        (
+            Edit(
+                MESSAGE_PY,
+                '_require(good, "MAC does not match")',
+                '_require(good is not None, "MAC does not match")',
+            ),
+        ),
+        (
+            MESSAGE,
+            HANDSHAKE,
+        ),
+    ),
+    Bug(
+        "checksum-not-looked-at",
+        "no message counts that was damaged on its way",
+        (
+            Edit(
+                MESSAGE_PY,
+                "_require(checksum == xxh3_64_intdigest(tail, seed),",
+                "_require(checksum + xxh3_64_intdigest(tail, seed) >= 0,",
+            ),
+        ),
+        (MESSAGE,),
+    ),
+    Bug(
+        "oversize-taken",
+        "a message that is too large is refused before it is looked at",
+        (Edit(MESSAGE_PY, "if len(data) > bytes_max:", "if len(data) < 0:"),),
+        (MESSAGE,),
+    ),
+    Bug(
+        "unknown-flags-taken",
+        "what a message says and this version does not know is refused",
+        (
+            Edit(
+                MESSAGE_PY,
+                "if decoder is None or flags & ~_FLAGS.get(number, 0):",
+                "if decoder is None:",
+            ),
+        ),
+        (MESSAGE,),
+    ),
+    Bug(
+        "version-not-looked-at",
+        "a message of another version of the protocol is refused",
+        (Edit(MESSAGE_PY, "    if version != VERSION:\n", "    if version < VERSION:\n"),),
+        (MESSAGE,),
+    ),
+    Bug(
+        "stranger-says-much",
+        "a stranger holds little",
+        (
+            Edit(
+                CONNECTION_PY,
+                "_STRANGER_BYTES_MAX = 4 * CONTROL_BYTES_MAX",
+                "_STRANGER_BYTES_MAX = 4 << 40",
+            ),
+        ),
+        (HOSTILE,),
+    ),
+    Bug(
+        "certificate-of-another-node",
+        "a node's certificate is good for that node alone",
+        (
+            Edit(
+                CONNECTION_PY,
+                "if tls_object is not None and peer_id not in certificate_names(tls_object):",
+                "if tls_object is not None and not certificate_names(tls_object):",
+            ),
+        ),
+        (SECURITY,),
+    ),
+    Bug(
+        "no-node-of-the-cluster",
+        "only nodes of the cluster are connected",
+        (
+            Edit(
+                NETWORK_PY,
+                "if self._members is not None and node_id not in self._members:",
+                "if self._members is not None and not node_id:",
+            ),
+        ),
+        (NETWORK,),
+    ),
+    Bug(
+        "unprotected-off-loopback",
+        "off loopback there is protection, or an explicit word",
+        (
+            Edit(
+                SECURITY_PY,
+                "and not self.insecure and not is_loopback(host):",
+                "and not self.insecure and not host:",
+            ),
+        ),
+        (SECURITY,),
+    ),
+    Bug(
+        "refused-terms-remembered",
+        "entries of a leader are not taken for another's after a full disk",
+        (
+            Edit(
+                RUNS_PY,
+                "            while self._starts and self._starts[-1] >= lsn:\n",
+                "            while self._starts and self._starts[-1] >= lsn + (1 << 63):\n",
+            ),
+        ),
+        (LOG,),
+    ),
+    Bug(
+        "vote-with-what-the-disk-refuses",
+        "no vote is won with entries that the disk then refuses",
+        (
+            Edit(
+                CORE_PY,
+                "last_lsn = max(min(log.last_lsn, log.durable_lsn), log.first_lsn - 1)",
+                "last_lsn = log.last_lsn",
+            ),
+        ),
+        CORE_TESTS,
+    ),
+    Bug(
+        "failed-leader-takes-appends",
+        "a leader that has failed takes no appends",
+        (
+            Edit(
+                STREAMING_PY,
+                "        self.leading = False\n        self._log.accept_appends(False)\n",
+                "        self.leading = False\n",
+            ),
+        ),
+        (CANNOT_READ,),
+    ),
+    Bug(
+        "log-reset-without-its-snapshot",
+        "a log is not emptied when its snapshot was not installed",
+        (
+            Edit(
+                STREAMING_PY,
+                "nothing that follows may be done\n"
+                "            self._fail(error)\n            return\n",
+                "\n            logger.warning('%s', error)\n",
+            ),
+        ),
+        (CATCHING_UP,),
+    ),
+    Bug(
+        "sent-bytes-kept",
+        "a leader's memory does not grow beside a stopped follower",
+        (Edit(SENDING_PY, "_RECENT_MAX = 8\n", "_RECENT_MAX = 1 << 20\n"),),
+        (MEMORY,),
+    ),
+    Bug(
+        "old-leader-deposes-the-new-one",
+        "a leader that was cut off deposes nobody when it is back",
+        (
+            Edit(
+                STREAMING_PY,
+                "if self.core.leader_id is not None or not self._heard_of_owner():",
+                "if self.core.leader_id is not None:",
+            ),
+        ),
+        ("tests/replication/test_promotion.py",),
     ),
 )

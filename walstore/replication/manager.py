@@ -416,6 +416,8 @@ class ReplicationWALManager(FileWALManager):
         limit_s = self.timeout_s if timeout_s is None else timeout_s
         deadline_s = time.monotonic() + limit_s
         usual = self._is_usual(wanted, stage)
+        if not self._streaming.wait_to_lead(limit_s):
+            raise self._not_leader()
         first, last = self._append_within(parts, kind, limit_s if usual else 0.0)
         if not (usual and last.done()):
             commit = ReplicatedCommit(self, last._generation, last.lsn, wanted, stage)
@@ -494,8 +496,11 @@ class ReplicationWALManager(FileWALManager):
         if rc != lib.WALCORE_NOT_LEADER:
             super()._again(rc, payload_bytes, need_bytes, kind)
         elif not self._streaming.wait_to_lead(self.timeout_s):
-            leader_id = self.leader_id if self.leader_id != self.node_id else None
-            raise NotLeaderError(self.node_id, leader_id, self._streaming.url_of(leader_id))
+            raise self._not_leader()
+
+    def _not_leader(self) -> NotLeaderError:
+        leader_id = self.leader_id if self.leader_id != self.node_id else None
+        return NotLeaderError(self.node_id, leader_id, self._streaming.url_of(leader_id))
 
     def _is_usual(self, acks: Acks, stage: Stage) -> bool:
         """Whether the log's own group commit knows when these hold."""

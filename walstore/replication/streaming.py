@@ -48,6 +48,7 @@ from walstore.replication.receiving import Joiner, records_from
 from walstore.replication.sending import Sender
 from walstore.replication.snapshots import Incoming, Snapshots
 from walstore.replication.status import NodeStatus, PeerStatus
+from walstore.replication.terms import owns_term
 from walstore.replication.throttle import Throttle
 from walstore.replication.waiting import Waiters
 from walstore.wal import files
@@ -139,6 +140,9 @@ class WALReplicationManager:
         self.leading = False
         self._settled = threading.Event()  # it is known who leads, or that nobody will
         self.error: Exception | None = None
+        self._lacks_space = ""
+        self._judged_term = -1
+        self._received_before: dict[str, int] = {}
         self._handlers = self._handlers_by_kind()
         self._disk_handlers = self._disk_handlers_by_kind()
 
@@ -254,10 +258,12 @@ class WALReplicationManager:
             while True:
                 try:
                     await asyncio.to_thread(work, effect)
+                    self._lacks_space = ""
                     break
                 except LogFullError as error:  # nothing was changed: there may be space later
                     if self._ending:
                         return
+                    self._lacks_space = str(error)
                     logger.warning("%s: waiting for space: %s", self._node_id, error)
                     await asyncio.sleep(_FULL_PAUSE_S)
         except Exception as error:  # the application's, too: nothing that follows may be done
@@ -380,7 +386,9 @@ class WALReplicationManager:
     def _append_records(self, effect: effects.AppendRecords) -> None:
         try:
             self._log.submit_records(records_from(effect.batch, effect.from_lsn))
+            self._lacks_space = ""
         except LogFullError as error:  # the core sees where the log ends, and asks again
+            self._lacks_space = str(error)
             logger.warning("%s: %s", self._node_id, error)
         except (WALStoreError, MemoryError) as error:
             self._fail(error)
@@ -568,11 +576,22 @@ class WALReplicationManager:
     def _should_campaign(self) -> bool:
         if self.leading or self.error is not None or self.core.campaigning:
             return False
-        if self.core.leader_id is not None:
+        if self.core.leader_id is not None or not self._heard_of_owner():
             return False
         silent_ms = _now_ms() - max(self._leader_heard_ms, *self._seen_ms.values(), 0.0)
         there = 1 + len(self.network.connected)
         return there >= majority(len(self._members)) and silent_ms > self._options.leader_timeout_ms
+
+    def _heard_of_owner(self) -> bool:
+        """Whether the node that chose the current term has been heard of in that term. It may be
+        leading, and would be deposed by one that has just come back and knows the term from
+        others."""
+        term, peers = self.core.term, self.network.metrics().peers
+        received = {node: metrics.messages_received for node, metrics in peers.items()}
+        if term != self._judged_term:
+            self._judged_term, self._received_before = term, received
+        owners = [name for name in self._members - {self._node_id} if owns_term(term, name)]
+        return all(received.get(name, 0) > self._received_before.get(name, 0) for name in owners)
 
     async def _campaign_quietly(self) -> None:
         try:
@@ -738,7 +757,7 @@ class WALReplicationManager:
             applied_lsn=core.applied_lsn,
             acks=str(self._acks),
             since_s=(now_ms - self._role_since_ms) / 1000,
-            error=str(self.error or ""),
+            error=str(self.error or self._lacks_space),
             peers=tuple(self._peer_status(node, metrics.get(node), now_ms) for node in others),
         )
 
