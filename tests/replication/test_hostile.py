@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin
 
 from tests.helpers import open_descriptors, seeded
-from tests.replication.networks import FAST, SECRET, Net, Raw, in_loop, until
+from tests.replication.networks import SECRET, Net, Raw, in_loop, until
 from tests.replication.proxy import Frame as WireFrame
 from tests.replication.proxy import frame_bytes
 from walstore.replication import CloseCode, RefusedError, UnreachableError
@@ -39,7 +39,7 @@ PATIENT = NetworkOptions(
 
 
 @asynccontextmanager
-async def pair(options: NetworkOptions = FAST) -> AsyncIterator[tuple[Net, Net]]:
+async def pair(options: NetworkOptions = PATIENT) -> AsyncIterator[tuple[Net, Net]]:
     """A network and a good peer, which is connected throughout."""
     async with (
         Net("B", security=SECURE, options=options) as b,
@@ -201,7 +201,7 @@ async def test_500_half_open_connections_and_silent_peers_leave_others_alone() -
     """Half of the 500 say nothing, half stop in the middle of the request; 30 peers are silent."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert soft > 700
-    async with pair(PATIENT) as (b, good):
+    async with pair() as (b, good):
         silent = [await Raw.to(b, f"silent{number}") for number in range(30)]
         for raw in silent:
             await raw.greet(SECRET)
@@ -248,7 +248,7 @@ async def test_there_is_a_limit_of_peers() -> None:
 
 @in_loop
 async def test_a_peer_that_does_not_read_is_closed_before_it_costs_memory() -> None:
-    async with pair(PATIENT) as (b, _):
+    async with pair() as (b, _):
         raw = await Raw.to(b, max_queue=1)
         await raw.greet(SECRET)
         raw.ws.transport.pause_reading()

@@ -1122,11 +1122,11 @@ BUGS = (
         "a leader that was cut off deposes nobody when it is back",
         (
             Edit(
-                STREAMING_PY,
-                "if self.core.leader_id is not None or not self._heard_of_owner():",
-                "if self.core.leader_id is not None:",
+                "walstore/replication/candidacy.py",
+                "if not all(received.get(node, 0) > before.get(node, 0) for node in owners):",
+                "if term < 0:",
             ),
         ),
-        ("tests/replication/test_promotion.py",),
+        ("tests/replication/test_candidacy.py", "tests/replication/test_promotion.py"),
     ),
 )

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any, Protocol, TypeVar
 
-__all__ = ["Background", "Service"]
+from walstore.errors import ClosedLogError, OptionError
+
+__all__ = ["Background", "LoopCalls", "Service"]
+
+T = TypeVar("T")
+
+_LOOK_S = 0.2
 
 
 class Service(Protocol):
@@ -65,3 +74,80 @@ class Background:
             self._started.set()
         await self._stopping.wait()
         await self._service.stop()
+
+
+class LoopCalls:
+    """Has things done in the loop of a service, from any thread.
+
+    Args:
+        path: of the log, for errors.
+        check_owner: raises ClosedLogError in a forked child, which has no such loop.
+
+    Attributes:
+        loop: the service's; to be set when it begins.
+    """
+
+    loop: asyncio.AbstractEventLoop
+
+    def __init__(self, path: str, check_owner: Callable[[], None]) -> None:
+        self._path = path
+        self._check_owner = check_owner
+
+    def post(self, work: Callable[[], object]) -> None:
+        """Has something done in the loop.
+
+        Raises:
+            ClosedLogError
+        """
+        self._check_owner()
+        try:
+            self.loop.call_soon_threadsafe(work)
+        except RuntimeError:
+            raise self._closed() from None
+
+    def call(self, work: Callable[[], T]) -> T:
+        """What `work` returns, or raises, in the loop."""
+        if self._is_here():
+            return work()
+
+        async def run() -> T:
+            return work()
+
+        return self.wait_for(run())
+
+    def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
+        """What a coroutine returns, or raises, in the loop.
+
+        Raises:
+            OptionError: called in the loop's own thread, which would wait for itself.
+            ClosedLogError
+        """
+        if self._is_here():
+            work.close()
+            raise OptionError("a callback of the node's cannot wait for the node: use a thread")
+        self._check_owner()
+        try:
+            future = asyncio.run_coroutine_threadsafe(work, self.loop)
+        except RuntimeError:
+            work.close()
+            raise self._closed() from None
+        while True:
+            try:
+                return future.result(_LOOK_S)
+            except CancelledError:
+                raise self._closed() from None
+            except FutureTimeoutError:
+                if future.done():
+                    raise  # the coroutine's own
+                if self.loop.is_closed():  # before it had its turn
+                    work.close()
+                    raise self._closed() from None
+
+    def _is_here(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self.loop
+        except RuntimeError:
+            return False
+
+    def _closed(self) -> ClosedLogError:
+        return ClosedLogError(f"{self._path} is closed")

@@ -286,7 +286,7 @@ class ReplicationWALManager(FileWALManager):
         Raises:
             ClosedLogError
         """
-        return self._streaming.call(self._streaming.status)
+        return self._streaming.calls.call(self._streaming.status)
 
     def metrics(self) -> NetworkMetrics:
         """What its network has counted.
@@ -294,7 +294,7 @@ class ReplicationWALManager(FileWALManager):
         Raises:
             ClosedLogError
         """
-        return self._streaming.call(self._streaming.network.metrics)
+        return self._streaming.calls.call(self._streaming.network.metrics)
 
     def receipt(self, lsn: int) -> Receipt:
         """Which nodes are known to hold an entry, and at which stage; the leader knows."""
@@ -322,7 +322,7 @@ class ReplicationWALManager(FileWALManager):
             LogFullError, LogPoisonedError, ClosedLogError
         """
         limit_s = self.timeout_s if timeout_s is None else timeout_s
-        return self._streaming.wait_for(self._streaming.promote(force, limit_s))
+        return self._streaming.calls.wait_for(self._streaming.promote(force, limit_s))
 
     def demote(self) -> int:
         """Ends this node's leadership; returns the new term, which is durable then, so that nobody
@@ -332,7 +332,7 @@ class ReplicationWALManager(FileWALManager):
         Raises:
             LogFullError, LogPoisonedError, ClosedLogError
         """
-        return self._streaming.wait_for(self._streaming.demote())
+        return self._streaming.calls.wait_for(self._streaming.demote())
 
     def mark_applied(self, lsn: int) -> None:
         """Tells the others that this node's application is done with all entries up to `lsn`.
@@ -343,7 +343,7 @@ class ReplicationWALManager(FileWALManager):
         lsn = checked_lsn("lsn", lsn)
         if lsn > self.committed_lsn:
             raise LSNOutOfRangeError(lsn, self.first_lsn, self.committed_lsn)
-        self._streaming.post(partial(self._streaming.applied, lsn))
+        self._streaming.calls.post(partial(self._streaming.applied, lsn))
 
     def wait_committed(self, lsn: int, *, timeout_s: float | None = None) -> None:
         """Waits until an entry can be read on this node; on a follower, to read what was written
@@ -462,7 +462,7 @@ class ReplicationWALManager(FileWALManager):
         lsn = checked_lsn("lsn", lsn)
         if lsn > self.committed_lsn + 1:
             raise LSNOutOfRangeError(lsn, self.first_lsn, self.committed_lsn)
-        super().truncate_before(self._streaming.call(partial(self._streaming.retain, lsn)))
+        super().truncate_before(self._streaming.calls.call(partial(self._streaming.retain, lsn)))
 
     # ---- life ----
 

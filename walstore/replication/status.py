@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from walstore.replication.lag import Lag
+from walstore.replication.metrics import PeerMetrics
+from walstore.replication.progress import Progress
 
 __all__ = ["NodeStatus", "PeerStatus"]
 
@@ -36,6 +39,41 @@ class PeerStatus:
     lag: dict[str, Lag] | None = None
     round_trip_ms: float | None = None
     error: str = ""
+
+    def with_figures(
+        self,
+        metrics: PeerMetrics | None,
+        progress: Progress | None,
+        lag_at: Callable[[int], Lag],
+    ) -> PeerStatus:
+        """With what the network and, on a leader, replication know of it.
+
+        Args:
+            lag_at: how far behind the leader's log a stage is that has reached an lsn.
+        """
+        found = self
+        if metrics is not None:
+            mean_ms = _mean_ms(metrics) if self.connected else None
+            found = replace(found, round_trip_ms=mean_ms, error=metrics.last_error)
+        if progress is None:
+            return found
+        stages = {
+            "received": progress.received_lsn,
+            "durable": progress.durable_lsn,
+            "applied": progress.applied_lsn,
+        }
+        return replace(
+            found,
+            state=progress.state.value,
+            received_lsn=progress.received_lsn,
+            durable_lsn=progress.durable_lsn,
+            applied_lsn=progress.applied_lsn,
+            lag={name: lag_at(lsn) for name, lsn in stages.items()},
+        )
+
+
+def _mean_ms(metrics: PeerMetrics) -> float | None:
+    return metrics.round_trip_sum_ns / metrics.round_trips / 1e6 if metrics.round_trips else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import CancelledError, Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import replace
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any, Literal
 
 from walstore._native import lib
 from walstore.errors import (
@@ -28,7 +25,9 @@ from walstore.errors import (
     WALStoreError,
 )
 from walstore.replication import effects
-from walstore.replication.acks import Acks, Receipt, Stage, majority
+from walstore.replication.acks import Acks, Receipt, Stage
+from walstore.replication.background import LoopCalls
+from walstore.replication.candidacy import Candidacy
 from walstore.replication.core import Core, CoreBody, CoreOptions
 from walstore.replication.effects import Effect
 from walstore.replication.errors import FatalReplicationError, MessageError, PromotionError
@@ -45,10 +44,10 @@ from walstore.replication.network import (
 )
 from walstore.replication.options import ReplicationOptions
 from walstore.replication.receiving import Joiner, records_from
+from walstore.replication.retention import needed_from
 from walstore.replication.sending import Sender
 from walstore.replication.snapshots import Incoming, Snapshots
 from walstore.replication.status import NodeStatus, PeerStatus
-from walstore.replication.terms import owns_term
 from walstore.replication.throttle import Throttle
 from walstore.replication.waiting import Waiters
 from walstore.wal import files
@@ -57,11 +56,8 @@ __all__ = ["WALReplicationManager"]
 
 logger = logging.getLogger("walstore.replication")
 
-T = TypeVar("T")
-
 _MAKE_TIMEOUT_S = 60.0
 _MAINTAIN_S = 0.2
-_LOOK_S = 0.2
 _FULL_PAUSE_S = 0.5
 _UNSYNCED_BYTES_MAX = 4 << 20
 """A follower takes nothing more from the network while so much waits for its disk."""
@@ -99,7 +95,7 @@ class WALReplicationManager:
         self._node_id = node_id
         self._members = members
         self._acks = acks
-        self._wants_to_lead = wants_to_lead
+        self._candidacy = Candidacy(wants_to_lead, node_id, members, options.leader_timeout_ms)
         self._makes_cluster = makes_cluster
         self._options = options
         self._snapshots = snapshots
@@ -116,6 +112,7 @@ class WALReplicationManager:
         self._sender = Sender(
             log, self.network, self.core, self._input, self._fail, snapshots, throttle, _now_ms
         )
+        self.calls = LoopCalls(log.path, log.check_owner)
         self._joiner = Joiner()
         self._incoming = Incoming(log.path)
         self._samples = Samples()
@@ -138,11 +135,8 @@ class WALReplicationManager:
         self._term_entry_lsn = 0
         self._demotions: list[asyncio.Future[None]] = []
         self.leading = False
-        self._settled = threading.Event()  # it is known who leads, or that nobody will
         self.error: Exception | None = None
         self._lacks_space = ""
-        self._judged_term = -1
-        self._received_before: dict[str, int] = {}
         self._handlers = self._handlers_by_kind()
         self._disk_handlers = self._disk_handlers_by_kind()
 
@@ -179,7 +173,7 @@ class WALReplicationManager:
             OSError: the address is taken.
             WALStoreError: the log does not take the new term.
         """
-        self.loop = asyncio.get_running_loop()
+        self.loop = self.calls.loop = asyncio.get_running_loop()
         self._written = self._log.watch(lib.WALCORE_LEVEL_WRITTEN, self._on_written)
         self._durable = self._log.watch(lib.WALCORE_LEVEL_DURABLE, self._on_durable)
         self.network.subscribe(self._on_network)
@@ -208,7 +202,7 @@ class WALReplicationManager:
         await self.network.stop()
         self._written.close()
         self._durable.close()
-        self._stay_follower()
+        self._candidacy.withdraw()
         self._waiters.fail(ClosedLogError(f"{self._log.path} is closed"))
         for waiting in self._idle:
             waiting.cancel()
@@ -371,7 +365,7 @@ class WALReplicationManager:
         self.error = error
         self.leading = False
         self._log.accept_appends(False)
-        self._stay_follower()
+        self._candidacy.withdraw()
         hint = error.hint if isinstance(error, WALStoreError) else ""
         logger.error("%s: replication ends here: %s; %s", self._node_id, error, hint)
         self._effects.clear()
@@ -411,7 +405,7 @@ class WALReplicationManager:
         self.core.began(self._term_entry_lsn)
         self._log.accept_appends(True, alone=self._acks.alone)
         self.leading = True
-        self._settled.set()
+        self._candidacy.settled.set()
         self._end_campaign(None)
         self._written.arm(self._log.written_lsn + 1)
         self._effects.extend(self.core.written())
@@ -449,9 +443,9 @@ class WALReplicationManager:
     def _role_changed(self, effect: effects.RoleChanged) -> None:
         if effect.role != "leader":
             self.leading = False
-            self._settled.clear()
+            self._candidacy.settled.clear()
             if effect.leader_id is not None:  # it is left to lead
-                self._stay_follower()
+                self._candidacy.withdraw()
             self._log.accept_appends(False)
             self._sender.clear()
             self._arm_durable(self._log.durable_lsn + 1)
@@ -505,13 +499,7 @@ class WALReplicationManager:
 
     def wait_to_lead(self, timeout_s: float) -> bool:
         """Whether this node leads, or comes to lead in time, as it was told to. From any thread."""
-        return self.leading or (
-            self._wants_to_lead and self._settled.wait(timeout_s) and self.leading
-        )
-
-    def _stay_follower(self) -> None:
-        self._wants_to_lead = False
-        self._settled.set()
+        return self.leading or (self._candidacy.wait(timeout_s) and self.leading)
 
     async def promote(self, force: bool, timeout_s: float) -> int:
         """Asks for votes, or leads without; returns the term.
@@ -543,7 +531,7 @@ class WALReplicationManager:
 
     async def demote(self) -> int:
         """Ends the leadership with a new term; returns it."""
-        self._stay_follower()
+        self._candidacy.withdraw()
         if self.error is not None:
             raise self.error
         done = self.loop.create_future()
@@ -566,7 +554,7 @@ class WALReplicationManager:
         """What is looked at now and then: whether to ask for votes, and what may be truncated."""
         while True:
             await asyncio.sleep(_MAINTAIN_S)
-            if self._wants_to_lead and self._should_campaign():
+            if self._candidacy.wanted and self._should_campaign():
                 await self._campaign_quietly()
             if self._truncate_to > self._log.first_lsn:
                 lsn = self.retain(self._truncate_to)
@@ -574,24 +562,17 @@ class WALReplicationManager:
                     await asyncio.to_thread(self._truncate, lsn)
 
     def _should_campaign(self) -> bool:
-        if self.leading or self.error is not None or self.core.campaigning:
+        core, now_ms = self.core, _now_ms()
+        if self.leading or self.error is not None or core.campaigning or core.leader_id is not None:
             return False
-        if self.core.leader_id is not None or not self._heard_of_owner():
-            return False
-        silent_ms = _now_ms() - max(self._leader_heard_ms, *self._seen_ms.values(), 0.0)
-        there = 1 + len(self.network.connected)
-        return there >= majority(len(self._members)) and silent_ms > self._options.leader_timeout_ms
-
-    def _heard_of_owner(self) -> bool:
-        """Whether the node that chose the current term has been heard of in that term. It may be
-        leading, and would be deposed by one that has just come back and knows the term from
-        others."""
-        term, peers = self.core.term, self.network.metrics().peers
-        received = {node: metrics.messages_received for node, metrics in peers.items()}
-        if term != self._judged_term:
-            self._judged_term, self._received_before = term, received
-        owners = [name for name in self._members - {self._node_id} if owns_term(term, name)]
-        return all(received.get(name, 0) > self._received_before.get(name, 0) for name in owners)
+        silent_ms = now_ms - max(self._leader_heard_ms, *self._seen_ms.values(), 0.0)
+        peers = self.network.metrics().peers
+        return self._candidacy.is_due(
+            core.term,
+            silent_ms,
+            len(self.network.connected),
+            {node: metrics.messages_received for node, metrics in peers.items()},
+        )
 
     async def _campaign_quietly(self) -> None:
         try:
@@ -606,26 +587,15 @@ class WALReplicationManager:
         self._truncate_to = max(self._truncate_to, lsn)
         if not self.leading:
             return lsn
-        return min([lsn, *(self._needed_by(node) for node in self._members - {self._node_id})])
+        now_ms = _now_ms()
+        others = self._members - {self._node_id}
+        return min([lsn, *(self._needed_by(node, now_ms) for node in others)])
 
-    def _needed_by(self, node: str) -> int:
-        """The first entry that is kept for a follower."""
-        progress = self.core.progress(node)
-        last_lsn, now_ms = self._log.last_lsn, _now_ms()
-        if progress is None:
-            return last_lsn + 1
-        gone_ms = (
-            0.0 if progress.connected else now_ms - self._seen_ms.get(node, self._role_since_ms)
+    def _needed_by(self, node: str, now_ms: float) -> int:
+        gone_ms = now_ms - self._seen_ms.get(node, self._role_since_ms)
+        return needed_from(
+            self.core.progress(node), self._log, self._samples, self._options, gone_ms, now_ms
         )
-        # The samples know nothing of what was written before the log was opened.
-        behind_bytes = max(
-            self._samples.lag(progress.matched_lsn, last_lsn, now_ms).bytes,
-            self._log.full_bytes_after(progress.matched_lsn),
-        )
-        options = self._options
-        if gone_ms > options.retention_s * 1000 or behind_bytes > options.retention_bytes:
-            return last_lsn + 1
-        return progress.matched_lsn + 1
 
     def _truncate(self, lsn: int) -> None:
         try:
@@ -656,62 +626,6 @@ class WALReplicationManager:
         """What is known of an entry."""
         return self.core.receipt(lsn)
 
-    def post(self, work: Callable[[], object]) -> None:
-        """Has something done in the loop.
-
-        Raises:
-            ClosedLogError
-        """
-        self._log.check_owner()
-        try:
-            self.loop.call_soon_threadsafe(work)
-        except RuntimeError:
-            raise ClosedLogError(f"{self._log.path} is closed") from None
-
-    def call(self, work: Callable[[], T]) -> T:
-        """What `work` returns, or raises, in the loop."""
-        if self._is_here():
-            return work()
-
-        async def run() -> T:
-            return work()
-
-        return self.wait_for(run())
-
-    def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
-        """What a coroutine returns, or raises, in the loop.
-
-        Raises:
-            OptionError: called in the node's own thread, which would wait for itself.
-            ClosedLogError
-        """
-        if self._is_here():
-            work.close()
-            raise OptionError("a callback of the node's cannot wait for the node: use a thread")
-        self._log.check_owner()
-        try:
-            future = asyncio.run_coroutine_threadsafe(work, self.loop)
-        except RuntimeError:
-            work.close()
-            raise ClosedLogError(f"{self._log.path} is closed") from None
-        while True:
-            try:
-                return future.result(_LOOK_S)
-            except CancelledError:
-                raise ClosedLogError(f"{self._log.path} is closed") from None
-            except FutureTimeoutError:
-                if future.done():
-                    raise  # the coroutine's own
-                if self.loop.is_closed():  # before it had its turn
-                    work.close()
-                    raise ClosedLogError(f"{self._log.path} is closed") from None
-
-    def _is_here(self) -> bool:
-        try:
-            return asyncio.get_running_loop() is self.loop
-        except RuntimeError:
-            return False
-
     def applied(self, lsn: int) -> None:
         """The application is done with everything up to lsn. In the loop."""
         self._input(lambda: self.core.applied(lsn))
@@ -728,7 +642,7 @@ class WALReplicationManager:
                 lsn, lambda: acks.reached(self.core.lsns(stage), self._node_id), future
             )
 
-        self.post(add)
+        self.calls.post(add)
         return future
 
     def subscribe(self, callback: Callable[[ReplicationEvent], None]) -> Callable[[], None]:
@@ -762,31 +676,16 @@ class WALReplicationManager:
         )
 
     def _peer_status(self, node: str, metrics: PeerMetrics | None, now_ms: float) -> PeerStatus:
-        progress = self.core.progress(node) if self.leading else None
-        connected = node in self.network.connected
-        common = PeerStatus(
+        known = PeerStatus(
             node_id=node,
             url=self.url_of(node),
-            connected=connected,
+            connected=node in self.network.connected,
             since_s=(now_ms - self._seen_ms.get(node, self._started_ms)) / 1000,
-            round_trip_ms=_mean_ms(metrics) if metrics and connected else None,
-            error=metrics.last_error if metrics else "",
         )
-        if progress is None:
-            return common
+        progress = self.core.progress(node) if self.leading else None
         last_lsn = self._log.last_lsn
-        stages = {
-            "received": progress.received_lsn,
-            "durable": progress.durable_lsn,
-            "applied": progress.applied_lsn,
-        }
-        return replace(
-            common,
-            state=progress.state.value,
-            received_lsn=progress.received_lsn,
-            durable_lsn=progress.durable_lsn,
-            applied_lsn=progress.applied_lsn,
-            lag={name: self._samples.lag(at, last_lsn, now_ms) for name, at in stages.items()},
+        return known.with_figures(
+            metrics, progress, lambda lsn: self._samples.lag(lsn, last_lsn, now_ms)
         )
 
 
@@ -797,10 +696,6 @@ def _core_options(options: ReplicationOptions) -> CoreOptions:
         heartbeat_ms=options.heartbeat_ms,
         commit_delay_ms=options.commit_delay_ms,
     )
-
-
-def _mean_ms(metrics: PeerMetrics) -> float | None:
-    return metrics.round_trip_sum_ns / metrics.round_trips / 1e6 if metrics.round_trips else None
 
 
 def _now_ms() -> float:
