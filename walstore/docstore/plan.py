@@ -189,7 +189,10 @@ def _plan(view: View, spec: IndexSpec, by_path: dict[str, list[Predicate]], sort
 
 def _range(prefix: Key, bounds: tuple[Any, Any] | None, whole: bool) -> KeyRange:
     if bounds is not None:
-        return KeyRange((*prefix, bounds[0]), (*prefix, bounds[1]))
+        low, high = bounds
+        # The other way round the bound itself is the last part that is wanted, with all behind it.
+        behind = (TOP,) if isinstance(high, Reversed) else ()
+        return KeyRange((*prefix, low), (*prefix, high, *behind))
     if whole:
         return KeyRange(prefix, prefix)
     if prefix:

@@ -192,7 +192,7 @@ def _checked_datetime(value: datetime.datetime, path: str) -> datetime.datetime:
             path, "a datetime without a time zone", "say which: datetime.now(timezone.utc)"
         )
     try:
-        return value.astimezone(datetime.UTC)
+        return value.astimezone(datetime.UTC).replace(fold=0)  # which is not kept
     except OverflowError:
         raise InvalidDocumentError(path, f"{value} is out of range in UTC") from None
 
