@@ -45,7 +45,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(values)
 def test_what_is_stored_comes_back_the_same(value: Any) -> None:
     checked = checked_value(value)
@@ -55,7 +55,7 @@ def test_what_is_stored_comes_back_the_same(value: Any) -> None:
     assert key_of(back) == key_of(value)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(values, values, values)
 def test_keys_have_one_order(one: Any, two: Any, three: Any) -> None:
     keys = [key_of(one), key_of(two), key_of(three)]

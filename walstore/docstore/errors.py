@@ -12,7 +12,7 @@ WALStoreError
         OutcomeUnknownError                 a write was interrupted: it is in the log or not
         TransactionError                    a call that has no place in a transaction, or outside
         ClosedStoreError (ValueError)       the store is closed
-        StoreLostError                      the log dropped entries that the store had applied
+        StoreLostError                      the store is not what its log amounts to any more
         SnapshotError                       no snapshot is whole, and the log does not go back
 
 Errors of the log (LogFullError, LogPoisonedError, NotLeaderError, ...) come through as they are.
@@ -132,7 +132,8 @@ class ClosedStoreError(DocumentStoreError, ValueError):
 
 
 class StoreLostError(DocumentStoreError):
-    """The log dropped entries that this store had applied: another leader's took their place."""
+    """The store is not what its log amounts to any more, since entries were cut off behind its
+    back, or an interrupt came while it applied one."""
 
     hint = "close the store and open it again"
 

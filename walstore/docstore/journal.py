@@ -90,8 +90,7 @@ class Journal:
         state: what all its entries up to `position` amount to.
 
     Attributes:
-        applied_lsn, state_lsn, term: the last entry that was applied, the last one that counted,
-            and the last one's term.
+        applied_lsn, state_lsn: the last entry that was looked at, and the last one that counted.
         lock: held while the state is changed or looked at, never during I/O.
         payload_bytes: of the entries applied since it was last set to 0.
         on_applied: called after each application, outside of the lock.
@@ -102,7 +101,6 @@ class Journal:
         self.state = state
         self.applied_lsn = position.lsn
         self.state_lsn = position.state_lsn
-        self.term = position.term
         self.lock = threading.Lock()
         self.payload_bytes = 0
         self.on_applied: Callable[[], None] = lambda: None
@@ -269,17 +267,13 @@ class Journal:
     def _appended(self, draft: Draft, payloads: list[bytes], concern: Concern) -> bool:
         """Appends and applies. False: something came between, and the entries are void; the state
         is up to date now."""
-        term = self.log.term if self._shared else 0
         lsns = self._append(payloads, concern)
         first_lsn, last_lsn = lsns[0], lsns[-1]
         if first_lsn <= self.applied_lsn:
-            raise self._lose(f"entry {first_lsn} is another one now")
+            raise self._lose(f"entry {first_lsn} is a new one")
         if first_lsn != self.applied_lsn + 1:
             return first_lsn in self._catch_up_to(last_lsn)
-        if self._shared and self.log.term != term:
-            term = self.log.read(last_lsn).term
-        size_bytes = sum(map(len, payloads))
-        step = Step(first_lsn, last_lsn, term, last_lsn, None, size_bytes)
+        step = Step(first_lsn, last_lsn, last_lsn, None, sum(map(len, payloads)))
         self._apply(draft.changes, draft, step)
         return True
 
@@ -322,7 +316,8 @@ class Journal:
 
     def _catch_up_to(self, lsn: int) -> set[int]:
         """Applies the entries up to `lsn`. Returns the first lsn of each that counted."""
-        self._check_history()
+        if self.applied_lsn + 1 < self.log.first_lsn:
+            raise self._lose(f"the entries after {self.applied_lsn} are not there any more")
         counted = set()
         entries = self.log.replay(self.applied_lsn + 1, lsn)
         for step in steps(self.log.path, entries, self.state_lsn):
@@ -334,20 +329,10 @@ class Journal:
             self._apply(changes, None, step)
         return counted
 
-    def _check_history(self) -> None:
-        """Raises when the last entry that was applied is gone.
-
-        Raises:
-            StoreLostError
-        """
-        lsn = self.applied_lsn
-        if lsn + 1 < self.log.first_lsn:
-            raise self._lose(f"the entries after {lsn} are not there any more")
-        if self._shared and lsn >= self.log.first_lsn and self.log.read(lsn).term > self.term:
-            raise self._lose(f"entry {lsn} is another one now")
-
     def _lose(self, reason: str) -> StoreLostError:
-        self.lost = StoreLostError(f"the log at {self.log.path} has another history: {reason}")
+        self.lost = StoreLostError(
+            f"the store on {self.log.path} is not its log any more: {reason}"
+        )
         return self.lost
 
     def _apply(self, changes: list[Change], draft: Draft | None, step: Step) -> None:
@@ -357,7 +342,6 @@ class Journal:
                 for change in changes:
                     self.state.apply(change, draft.built if draft else None)
                 self.applied_lsn, self.state_lsn = step.last_lsn, step.state_lsn
-                self.term = step.term
                 for transaction in self._transactions:
                     transaction.notice(changes)
             except BaseException:  # an interrupt in the middle leaves half of it

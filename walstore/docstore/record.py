@@ -55,7 +55,9 @@ def encoded_operation(code: str, collection: str, *fields: Any) -> bytes:
 
 
 def encode_records(previous: int, operations: Sequence[bytes]) -> list[bytes]:
-    """The entries of one transaction: one, or more when it is large."""
+    """The entries of one transaction: one, or more when it is large; none when it is empty."""
+    if not operations:
+        return []
     parts: list[list[msgspec.Raw]] = [[]]
     size_bytes = 0
     for operation in operations:

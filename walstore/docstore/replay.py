@@ -20,7 +20,6 @@ class Step(NamedTuple):
 
     Attributes:
         first_lsn, last_lsn: its entries.
-        term: of the last of them.
         state_lsn: the last entry that counts, from now on.
         operations: None: it is void, or not a document store's.
         payload_bytes: of its entries.
@@ -28,7 +27,6 @@ class Step(NamedTuple):
 
     first_lsn: int
     last_lsn: int
-    term: int
     state_lsn: int
     operations: list[list[Any]] | None
     payload_bytes: int
@@ -50,18 +48,18 @@ def steps(path: str, entries: Iterable[WALEntry], state_lsn: int) -> Iterator[St
     part_bytes = 0
     for entry in entries:
         if entry.kind != KIND:
-            yield Step(entry.lsn, entry.lsn, entry.term, state_lsn, None, 0)
+            yield Step(entry.lsn, entry.lsn, state_lsn, None, 0)
             continue
         record = decode_record(path, entry.lsn, entry.payload)
         before = entry.lsn - 1 if record.previous == CHAINED else record.previous
         size = len(entry.payload)
         if before != state_lsn:
-            yield Step(entry.lsn, entry.lsn, entry.term, state_lsn, None, size)
+            yield Step(entry.lsn, entry.lsn, state_lsn, None, size)
             continue
         state_lsn = entry.lsn
         first_lsn = first_lsn or entry.lsn
         parts += record.operations
         part_bytes += size
         if not record.more:
-            yield Step(first_lsn, entry.lsn, entry.term, state_lsn, parts, part_bytes)
+            yield Step(first_lsn, entry.lsn, state_lsn, parts, part_bytes)
             first_lsn, parts, part_bytes = 0, [], 0
