@@ -15,7 +15,7 @@ from walstore.docstore.journal import Concern
 from walstore.docstore.operations import Changed
 from walstore.docstore.paths import checked_path, values_at
 from walstore.docstore.plan import Found, find
-from walstore.docstore.query import Filter, compile_filter
+from walstore.docstore.query import Filter, compile_filter, simple_equality
 from walstore.docstore.results import (
     BulkWriteResult,
     DeleteResult,
@@ -27,7 +27,7 @@ from walstore.docstore.results import (
 )
 from walstore.docstore.shape import Sort, checked_sort, compile_projection
 from walstore.docstore.state import ID_INDEX
-from walstore.docstore.values import MISSING, Document, copy_of, key_of
+from walstore.docstore.values import MISSING, Document, Missing, copy_of, key_of
 
 if TYPE_CHECKING:
     from walstore.docstore.store import DocumentStore
@@ -208,8 +208,16 @@ class Collection:
         hint: str | None = None,
     ) -> Document | None:
         """The first document that `find` gives, or None."""
-        query = compile_filter({} if filter is None else filter)
         show = compile_projection(projection)
+        simple = simple_equality(filter) if sort is None and hint is None and not skip else None
+        if simple is not None and self._store.current_transaction() is None:
+            journal = self._store.journal
+            journal.refresh()
+            with journal.lock:
+                first = journal.state.collection(self.name).first_equal(*simple)
+            if not isinstance(first, Missing):
+                return None if first is None else show(first)
+        query = compile_filter({} if filter is None else filter)
         found = self._find(query, checked_sort(sort) if sort else (), skip, 1, hint)
         return show(found.documents[0]) if found.documents else None
 

@@ -23,12 +23,13 @@ __all__ = ["Draft", "DraftCollection", "Reads"]
 class DraftCollection:
     """One collection, as the draft would have it."""
 
-    __slots__ = ("_base", "_hidden", "_own")
+    __slots__ = ("_base", "_hidden", "_indexed", "_own")
 
     def __init__(self, base: CollectionState) -> None:
         self._base = base
-        self._own = CollectionState(base.name, base.specs)
+        self._own: dict[Key, Document] = {}
         self._hidden: set[Key] = set()
+        self._indexed: CollectionState | None = None  # the own ones, once they are searched
 
     @property
     def in_order(self) -> bool:
@@ -37,10 +38,10 @@ class DraftCollection:
 
     @property
     def specs(self) -> Iterator[IndexSpec]:
-        return self._own.specs
+        return self._base.specs
 
     def has_lists(self, name: str) -> bool:
-        return self._own.has_lists(name) or self._base.has_lists(name)
+        return self._base.has_lists(name) or self._own_ones().has_lists(name)
 
     def get(self, id_key: Key) -> Document | None:
         if id_key in self._hidden:
@@ -53,7 +54,7 @@ class DraftCollection:
             return self._base.all()
         documents: Any = self._base.documents
         shown = [doc for id_key, doc in dict.items(documents) if id_key not in hidden]
-        return shown + self._own.all()
+        return [*shown, *self._own.values()]
 
     def search(
         self, name: str, ranges: Sequence[KeyRange], reverse: bool
@@ -62,8 +63,15 @@ class DraftCollection:
         for item in self._base.search(name, ranges, reverse):
             if item[0] not in hidden:
                 yield item
-        if hidden:
-            yield from self._own.search(name, ranges, reverse)
+        if self._own:
+            yield from self._own_ones().search(name, ranges, reverse)
+
+    def _own_ones(self) -> CollectionState:
+        if self._indexed is None:
+            self._indexed = CollectionState(self._base.name, self._base.specs)
+            for id_key, document in self._own.items():
+                self._indexed.put(id_key, document)
+        return self._indexed
 
     def check(self, id_key: Key, document: Document) -> None:
         """Raises when a document has no place here.
@@ -72,31 +80,33 @@ class DraftCollection:
             DuplicateKeyError: a unique index has one of its keys.
             InvalidDocumentError: an index cannot hold it.
         """
-        for index in self._base.indexes.values():
+        for name, index in self._base.indexes.items():
             if not index.spec.unique and len(index.spec.keys) == 1:
                 continue  # takes anything
             keys, _many = index.keys_of(document)
             if not index.spec.unique:
                 continue
-            own = self._own.indexes[index.spec.name]
             for key in keys:
                 holders = [held for held in index.ids_of(key) if held not in self._hidden]
-                holders += own.ids_of(key)
+                if self._own:
+                    holders += self._own_ones().indexes[name].ids_of(key)
                 if any(held != id_key for held in holders):
-                    fields = found_by(index.spec, document)
-                    raise DuplicateKeyError(self._base.name, index.spec.name, fields)
+                    raise DuplicateKeyError(self._base.name, name, found_by(index.spec, document))
 
     def swap(
         self, id_key: Key, document: Document | None, hide: bool = True
     ) -> tuple[Document | None, bool]:
         """Puts a document, or removes it. Returns what undoes that: the draft's own document
         before, and whether the id was hidden."""
-        before: Document | None = self._own.documents.get(id_key)
+        before = self._own.pop(id_key, None)
         was_hidden = id_key in self._hidden
         if document is not None:
-            self._own.put(id_key, document)
-        elif before is not None:
-            self._own.delete(id_key, before)
+            self._own[id_key] = document
+        if self._indexed is not None:
+            if document is not None:
+                self._indexed.put(id_key, document)
+            elif before is not None:
+                self._indexed.delete(id_key, before)
         if hide:
             self._hidden.add(id_key)
         else:

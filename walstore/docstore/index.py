@@ -130,13 +130,15 @@ class Index:
 
     Attributes:
         spec: what it is.
+        paths: of its fields.
         lists: how many of its documents have a list in an indexed field.
     """
 
-    __slots__ = ("_compound", "_entries", "_name", "_parts", "lists", "spec")
+    __slots__ = ("_compound", "_entries", "_name", "_parts", "lists", "paths", "spec")
 
     def __init__(self, spec: IndexSpec) -> None:
         self.spec = spec
+        self.paths = tuple(path for path, _direction in spec.keys)
         self.lists = 0
         # A key's documents: the id, or a dict of them, which serves as an ordered set.
         self._entries: SortedDict[Key, Any] = SortedDict()

@@ -13,9 +13,16 @@ from typing import Any, NamedTuple
 from walstore.docstore.errors import InvalidDocumentError, QueryError
 from walstore.docstore.leaves import equals, one_of, ordered, regex_of, type_test
 from walstore.docstore.paths import Leaf, Match, at_path, checked_path
-from walstore.docstore.values import MISSING, Key, checked_value, key_of
+from walstore.docstore.values import INT_MAX, INT_MIN, MISSING, Key, checked_value, key_of
 
-__all__ = ["Filter", "Predicate", "compile_filter", "element_test", "is_operators"]
+__all__ = [
+    "Filter",
+    "Predicate",
+    "compile_filter",
+    "element_test",
+    "is_operators",
+    "simple_equality",
+]
 
 Place = Callable[[Leaf, bool], Match]
 """Where a leaf is asked: at a path of a document, or at one element of a list."""
@@ -69,6 +76,24 @@ def compile_filter(query: object) -> Filter:
         if path == "_id" and op == "=" and len(keys) == 1:
             compiled.id_key = keys[0]
     return compiled
+
+
+def simple_equality(query: object) -> tuple[str, Key] | None:
+    """The field and the key that a filter asks for, when it is the most frequent one: one field
+    that equals a number, a text or bytes. None: it may be anything else."""
+    if type(query) is not dict or len(query) != 1:
+        return None
+    ((path, value),) = query.items()
+    if type(path) is not str or path[:1] == "$":
+        return None
+    kind = type(value)
+    if (
+        (kind is str and value.isascii())
+        or (kind is int and INT_MIN <= value <= INT_MAX)
+        or kind is bytes
+    ):
+        return path, key_of(value)
+    return None
 
 
 def is_operators(value: object) -> bool:

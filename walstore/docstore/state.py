@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from sortedcontainers import SortedDict
 
 from walstore.docstore.index import Index, IndexSpec, KeyRange
-from walstore.docstore.values import Document, Key, key_of
+from walstore.docstore.values import MISSING, Document, Key, Missing, key_of
 
 __all__ = ["ID_INDEX", "Change", "CollectionState", "State", "found_by"]
 
@@ -87,6 +87,18 @@ class CollectionState:
         """The document with this _id."""
         document: Document | None = self.documents.get(id_key)
         return document
+
+    def first_equal(self, path: str, key: Key) -> Document | Missing | None:
+        """The first document whose field has this key, by an index of that field alone; MISSING:
+        there is no such index."""
+        if path == "_id":
+            return self.get(key)
+        for index in self.indexes.values():
+            if len(index.paths) == 1 and index.paths[0] == path:
+                for id_key in index.ids_of((key,)):
+                    return self.get(id_key)
+                return None
+        return MISSING
 
     def all(self) -> list[Document]:
         """Every document, in no order that is promised."""
