@@ -3,20 +3,25 @@ checkpoints, truncation and the making of an index."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.crash.settings import scaled
 from walstore import FileWALManager
 from walstore.docstore import DocumentStore
 from walstore.testing import CrashLab, Mark
+from walstore.wal.manager import SyncPolicy
+
+IS_SOAK = scaled(10) > 10
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[DocumentStore]:
+def opened(path: Path, sync: SyncPolicy = "always") -> Iterator[DocumentStore]:
     with (
-        FileWALManager(path / "log", segment_bytes=4096) as log,
+        FileWALManager(path / "log", segment_bytes=4096, sync=sync) as log,
         DocumentStore(log, checkpoint_bytes=None) as store,
     ):
         yield store
@@ -44,51 +49,52 @@ def workload(path: Path, mark: Mark) -> None:
             transfer(store, number)
             mark(number)
         store.checkpoint()
+    with opened(path, "os") as store:
         transfer(store, 6)
         mark(6)
+        with store.transaction(concern="local"):
+            store["accounts"].update_many({}, {"$set": {"seen": True}})
+        store.checkpoint()
+        mark(6)
+
+
+def short_workload(path: Path, mark: Mark) -> None:
+    """Each of its calls fails once, so there are few."""
+    with opened(path) as store:
+        store["accounts"].insert_many({"_id": at, "money": 30 + at * 5} for at in range(3))
+        transfer(store, 1)
+        mark(1)
         store.checkpoint()
 
 
 def check(path: Path, marks: list[Any]) -> None:
     with opened(path) as store:
+        names = os.listdir(path / "log" / "documents")
+        assert not [name for name in names if name.startswith("refused")], "it was ahead of its log"
         accounts = store["accounts"].find(sort="_id").to_list()
         counts = store["counts"].find_one()
         transfers = counts["transfers"] if counts else 0
-        if not marks and not accounts:
-            assert counts is None
-            return
-        assert sum(one["money"] for one in accounts) == 105
-        assert transfers >= marks[-1] if marks else transfers == 0
+        assert transfers >= (marks[-1] if marks else 0)
         expected = [30, 35, 40]
         for number in range(1, transfers + 1):
             expected[number % 3] -= number
             expected[(number + 1) % 3] += number
-        assert [one["money"] for one in accounts] == expected
+        assert [one["money"] for one in accounts] == (expected if accounts else [])
+        assert accounts or not marks
         if transfers >= 4:
             assert store["accounts"].explain({"money": 1}).index == "money_1"
-        transfer(store, transfers + 1)  # it goes on
-
-
-def check_only(path: Path, marks: list[Any]) -> None:
-    """The same, for a disk that has no room for more."""
-    with opened(path) as store:
-        counts = store["counts"].find_one()
-        transfers = counts["transfers"] if counts else 0
-        accounts = store["accounts"].find().to_list()
-        assert sum(one["money"] for one in accounts) == (105 if accounts else 0)
-        assert transfers >= (marks[-1] if marks else 0)
 
 
 def test_a_store_survives_power_cuts(crash_lab: CrashLab) -> None:
-    report = crash_lab.power_cuts(workload, check_only, states_min=500)
+    report = crash_lab.power_cuts(workload, check, states_min=scaled(500))
     assert report.in_recovery > 0
 
 
 def test_a_store_survives_failing_calls(crash_lab: CrashLab) -> None:
-    report = crash_lab.failing_calls(workload, check_only)
+    report = crash_lab.failing_calls(workload if IS_SOAK else short_workload, check)
     assert report.faults >= 100
 
 
 def test_a_store_survives_a_full_disk(crash_lab: CrashLab) -> None:
-    report = crash_lab.full_disk(workload, check_only)
-    assert report.faults >= 50
+    report = crash_lab.full_disk(workload if IS_SOAK else short_workload, check)
+    assert report.faults >= 30

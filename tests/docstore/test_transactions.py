@@ -14,6 +14,7 @@ import pytest
 
 from tests.docstore.sites import Site, contents
 from tests.helpers import seeded
+from tests.replication.nodes import until
 from walstore.docstore import (
     Collection,
     ConflictError,
@@ -435,3 +436,60 @@ def test_one_of_a_group_fails_alone(file_site: Site) -> None:
 
     assert sum(in_threads(6, run)) == 30
     assert things.count_documents({}) == 30
+
+
+def test_indexes_come_and_go_while_others_write(file_site: Site) -> None:
+    """What is written beside the making of an index is in it; and it never shares a group."""
+    store = file_site.open(log_options={"sync": "os"})
+    things = store["things"]
+    start = threading.Barrier(4)
+
+    def write(thread: int) -> None:
+        start.wait()
+        for number in range(60):
+            things.insert_one({"_id": thread * 1000 + number, "a": number}, concern="local")
+
+    def define(_thread: int) -> None:
+        start.wait()
+        for number in range(15):
+            things.create_index("a", concern="local")
+            if number < 14:
+                things.drop_index("a_1", concern="local")
+
+    def run(thread: int) -> None:
+        if thread == 3:
+            define(thread)
+        else:
+            write(thread)
+
+    in_threads(4, run)
+    for _ in range(2):
+        for number in range(60):
+            asked = things.explain({"a": number})
+            assert (asked.index, asked.examined, asked.returned) == ("a_1", 3, 3)
+        things = file_site.reopen()["things"]
+
+
+def test_operations_that_are_too_large_for_one_group_are_all_done(file_site: Site) -> None:
+    store = file_site.open(checkpoint_bytes=None, log_options={"sync": "os"})
+    things = store["things"]
+    begun, go = threading.Event(), threading.Event()
+
+    def slow(_draft: Any) -> None:
+        begun.set()
+        assert go.wait(60)
+
+    def run(thread: int) -> Any:
+        if thread == 0:
+            return store.journal.write(slow, "durable")
+        assert begun.wait(60)
+        return things.insert_one({"_id": thread, "pad": b"x" * (6 << 20)})
+
+    with ThreadPoolExecutor(6) as pool:
+        done = [pool.submit(run, thread) for thread in range(6)]
+        until(lambda: len(store.journal._queue) == 5, "five wait")
+        go.set()
+        for one in done:
+            one.result(60)
+    assert sorted(things.distinct("_id")) == [1, 2, 3, 4, 5]
+    assert sorted(file_site.reopen()["things"].distinct("_id")) == [1, 2, 3, 4, 5]
