@@ -223,6 +223,8 @@ class Journal:
         """Settles every request of the group, or puts it back into the queue."""
         try:
             for _attempt in range(ATTEMPTS_MAX):
+                if self.lost is not None:
+                    raise self.lost
                 self.catch_up()
                 draft, payloads = self._computed(group)
                 if not payloads or self._appended(draft, payloads, group[0].concern):

@@ -16,7 +16,7 @@ from walstore.docstore import snapshot
 from walstore.docstore.checkpoint import SnapshotFiles
 from walstore.docstore.collection import Collection
 from walstore.docstore.draft import Draft
-from walstore.docstore.errors import QueryError, TransactionError
+from walstore.docstore.errors import ClosedStoreError, QueryError, TransactionError
 from walstore.docstore.ids import IdMaker
 from walstore.docstore.journal import Concern, Journal, checked_concern
 from walstore.docstore.snapshot import Position
@@ -161,7 +161,7 @@ class DocumentStore:
 
         Raises:
             OSError: it could not be written. What was there is as it was.
-            ClosedStoreError, StoreLostError; and as FileWALManager.sync and truncate_before.
+            ClosedStoreError, StoreLostError; and as FileWALManager.read and truncate_before.
         """
         with self._checkpointing:
             self.journal.refresh()
@@ -172,7 +172,7 @@ class DocumentStore:
                 journal.payload_bytes = 0
             if lsn == 0 or lsn in self._files.lsns:
                 return lsn
-            log.sync()  # a snapshot holds nothing that the log could still lose
+            # What is read is durable: a snapshot holds nothing that the log could still lose.
             term = log.read(lsn).term
             position = Position(log.log_id, lsn, term, state_lsn)
             self._files.write(position, snapshot.write(position, copy))
@@ -193,6 +193,8 @@ class DocumentStore:
                 return
             try:
                 self.checkpoint()
+            except ClosedStoreError:
+                return
             except (OSError, WALStoreError) as error:
                 _logger.warning("no checkpoint of %s: %s", self.log.path, error)
 
