@@ -44,7 +44,10 @@ def test_followers_read_and_the_next_leader_goes_on(cluster: Callable[..., Clust
     until(lambda: nodes["a"].role == "follower", "a follows")
     nodes["a"].wait_committed(nodes["b"].last_lsn, timeout_s=30)
     assert things.find_one({"_id": "b"}) == {"_id": "b", "n": "b"}
-    nodes["a"].promote()  # it knows what the other wrote in between
+    stores["b"]["things"].insert_one({"_id": "b2", "n": "b2"})
+    nodes["a"].wait_committed(nodes["b"].last_lsn, timeout_s=30)
+    nodes["a"].promote()  # it knows what the other wrote in between, though nobody has asked
+    assert things.update_one({"_id": "b2"}, {"$set": {"x": 1}}).matched_count == 1
     with pytest.raises(DuplicateKeyError):
         things.insert_one({"n": "b"})
     things.insert_one({"_id": "a", "n": "a"})

@@ -438,6 +438,34 @@ def test_one_of_a_group_fails_alone(file_site: Site) -> None:
     assert things.count_documents({}) == 30
 
 
+def test_what_fails_in_a_group_leaves_nothing_in_it(file_site: Site) -> None:
+    """Computed together with others, it has changed the draft before it failed."""
+    store = file_site.open(checkpoint_bytes=None)
+    things = store["things"]
+    things.insert_one({"_id": 0})
+    begun, go = threading.Event(), threading.Event()
+
+    def slow(_draft: Any) -> None:
+        begun.set()
+        assert go.wait(60)
+
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(store.journal.write, slow, "durable")
+        assert begun.wait(60)
+        failing = pool.submit(things.insert_many, [{"_id": 1}, {"_id": 0}])
+        until(lambda: len(store.journal._queue) == 1, "one waits")
+        other = pool.submit(things.insert_one, {"_id": 2})
+        until(lambda: len(store.journal._queue) == 2, "two wait")
+        go.set()
+        first.result(60)
+        other.result(60)
+        with pytest.raises(DuplicateKeyError):
+            failing.result(60)
+    for _ in range(2):
+        assert sorted(things.distinct("_id")) == [0, 2]
+        things = file_site.reopen()["things"]
+
+
 def test_indexes_come_and_go_while_others_write(file_site: Site) -> None:
     """What is written beside the making of an index is in it; and it never shares a group."""
     store = file_site.open(log_options={"sync": "os"})
