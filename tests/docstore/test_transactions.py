@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -438,32 +439,76 @@ def test_one_of_a_group_fails_alone(file_site: Site) -> None:
     assert things.count_documents({}) == 30
 
 
-def test_what_fails_in_a_group_leaves_nothing_in_it(file_site: Site) -> None:
-    """Computed together with others, it has changed the draft before it failed."""
-    store = file_site.open(checkpoint_bytes=None)
-    things = store["things"]
-    things.insert_one({"_id": 0})
+def in_one_queue(store: DocumentStore, *calls: Callable[[], Any]) -> list[Any]:
+    """Calls that all wait while another one is under way, in this order. Returns what each gave,
+    or raised."""
     begun, go = threading.Event(), threading.Event()
 
     def slow(_draft: Any) -> None:
         begun.set()
         assert go.wait(60)
 
-    with ThreadPoolExecutor(3) as pool:
+    with ThreadPoolExecutor(len(calls) + 1) as pool:
         first = pool.submit(store.journal.write, slow, "durable")
         assert begun.wait(60)
-        failing = pool.submit(things.insert_many, [{"_id": 1}, {"_id": 0}])
-        until(lambda: len(store.journal._queue) == 1, "one waits")
-        other = pool.submit(things.insert_one, {"_id": 2})
-        until(lambda: len(store.journal._queue) == 2, "two wait")
+        waiting = []
+        for call in calls:
+            waiting.append(pool.submit(call))
+            until(lambda: len(store.journal._queue) == len(waiting), "it waits")
         go.set()
         first.result(60)
-        other.result(60)
-        with pytest.raises(DuplicateKeyError):
-            failing.result(60)
+        return [one.exception(60) or one.result() for one in waiting]
+
+
+def test_what_fails_in_a_group_leaves_nothing_in_it(file_site: Site) -> None:
+    """Computed together with others, it has changed the draft before it failed."""
+    store = file_site.open(checkpoint_bytes=None)
+    things = store["things"]
+    things.insert_one({"_id": 0})
+    failed, _done = in_one_queue(
+        store,
+        lambda: things.insert_many([{"_id": 1}, {"_id": 0}]),
+        lambda: things.insert_one({"_id": 2}),
+    )
+    assert isinstance(failed, DuplicateKeyError)
     for _ in range(2):
         assert sorted(things.distinct("_id")) == [0, 2]
         things = file_site.reopen()["things"]
+
+
+def test_an_index_holds_for_what_waits_behind_it(file_site: Site) -> None:
+    store = file_site.open(checkpoint_bytes=None)
+    things = store["things"]
+    first, name, second, third = in_one_queue(
+        store,
+        lambda: things.insert_one({"_id": 1, "a": 1}),
+        lambda: things.create_index("a", unique=True),
+        lambda: things.insert_one({"_id": 2, "a": 1}),
+        lambda: things.insert_one({"_id": 3, "a": 3}),
+    )
+    assert (first.inserted_id, name, third.inserted_id) == (1, "a_1", 3)
+    assert isinstance(second, DuplicateKeyError)
+    assert sorted(file_site.reopen()["things"].distinct("_id")) == [1, 3]
+
+
+def test_write_concerns_do_not_share_a_group(file_site: Site) -> None:
+    """Who asks for less does not wait for, nor fail with, who asks for more; and the other way
+    round."""
+    store = file_site.open(checkpoint_bytes=None, log_options={"sync": "os"})
+    things, log = store["things"], file_site.log
+    assert log is not None
+    in_one_queue(
+        store,
+        lambda: things.insert_one({"_id": 1}, concern="local"),
+        lambda: things.insert_one({"_id": 2}, concern="durable"),
+    )
+    assert log.durable_lsn == 2
+    in_one_queue(
+        store,
+        lambda: things.insert_one({"_id": 3}, concern="durable"),
+        lambda: things.insert_one({"_id": 4}, concern="local"),
+    )
+    assert log.durable_lsn == 3
 
 
 def test_indexes_come_and_go_while_others_write(file_site: Site) -> None:
@@ -501,23 +546,8 @@ def test_indexes_come_and_go_while_others_write(file_site: Site) -> None:
 def test_operations_that_are_too_large_for_one_group_are_all_done(file_site: Site) -> None:
     store = file_site.open(checkpoint_bytes=None, log_options={"sync": "os"})
     things = store["things"]
-    begun, go = threading.Event(), threading.Event()
-
-    def slow(_draft: Any) -> None:
-        begun.set()
-        assert go.wait(60)
-
-    def run(thread: int) -> Any:
-        if thread == 0:
-            return store.journal.write(slow, "durable")
-        assert begun.wait(60)
-        return things.insert_one({"_id": thread, "pad": b"x" * (6 << 20)})
-
-    with ThreadPoolExecutor(6) as pool:
-        done = [pool.submit(run, thread) for thread in range(6)]
-        until(lambda: len(store.journal._queue) == 5, "five wait")
-        go.set()
-        for one in done:
-            one.result(60)
+    pad = b"x" * (6 << 20)
+    numbers = range(1, 6)
+    in_one_queue(store, *(partial(things.insert_one, {"_id": at, "pad": pad}) for at in numbers))
     assert sorted(things.distinct("_id")) == [1, 2, 3, 4, 5]
     assert sorted(file_site.reopen()["things"].distinct("_id")) == [1, 2, 3, 4, 5]
