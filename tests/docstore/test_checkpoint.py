@@ -124,6 +124,21 @@ def test_without_a_whole_snapshot_nothing_is_guessed(site: Site) -> None:
         site.open()
 
 
+def test_a_snapshot_from_before_the_log_begins_is_refused(file_site: Site) -> None:
+    store = file_site.open()
+    old, data = file_site.path / "documents" / f"snapshot-{1:020}", b""
+    for number in range(4):
+        store["things"].insert_one({"_id": number})
+        store.checkpoint()
+        data = data or old.read_bytes()
+    file_site.close()
+    for name in names(file_site):
+        (file_site.path / "documents" / name).unlink()
+    old.write_bytes(data)
+    with pytest.raises(SnapshotError, match="snapshot 1: the log begins at entry 3"):
+        file_site.open()
+
+
 def test_a_whole_log_needs_no_snapshot(file_site: Site, caplog: pytest.LogCaptureFixture) -> None:
     expected = fill(file_site, rounds=1)
     file_site.close()

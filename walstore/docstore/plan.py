@@ -176,8 +176,6 @@ def _plan(view: View, spec: IndexSpec, by_path: dict[str, list[Predicate]], sort
         prefixes = [(*prefix, part) for prefix, part in itertools.product(prefixes, parts)]
         fields += 1
         equal += equal == fields - 1 and len(values) == 1
-        if has_lists:
-            break  # another element of the list may satisfy what is asked of the next field
     ranges = tuple(_range(prefix, bounds, fields == len(spec.keys)) for prefix in prefixes)
     ordered, reverse = False, False
     if sort and view.in_order and not has_lists and len(ranges) == 1:
