@@ -196,6 +196,16 @@ def test_a_range_over_a_list_uses_one_bound() -> None:
     assert found.plan.name == "a_1"
 
 
+def test_an_index_that_holds_lists_gives_no_order() -> None:
+    """The order goes by the least element, also when it is outside of the range."""
+    documents = [{"_id": 1, "a": [1, 5]}, {"_id": 2, "a": 3}]
+    view = state_of(documents, [SPECS[0]]).collection("things")
+    query = compile_filter({"a": {"$gte": 2}})
+    found = find(view, nullcontext(), query, checked_sort("a"))
+    assert (found.plan.name, found.plan.ordered) == ("a_1", False)
+    assert [document["_id"] for document in found.documents] == [1, 2]
+
+
 def draft_with(spec: IndexSpec, *documents: Any) -> Draft:
     return Draft(state_of(list(documents), [spec]))
 

@@ -49,6 +49,9 @@ def test_a_block_is_one_entry_and_sees_itself(site: Site) -> None:
             {"_id": 1, "a": 11},
             {"_id": 0, "a": 10},
         ]
+        things.insert_one({"_id": 6, "a": 3.5})
+        assert [one["a"] for one in things.find(sort="a", limit=3)] == [3, 3.5, 4]
+        things.delete_one({"_id": 6})
         assert things.find_one({"_id": 2}) is None
         assert things.explain({"a": 9}).index == "a_1"
         assert others.count_documents({}) == 1
