@@ -125,12 +125,14 @@ def test_an_interrupt_while_waiting_withdraws_the_operation(file_site: Site) -> 
         begun.set()
         assert go.wait(60)
 
-    main = threading.get_ident()
+    main, out = threading.get_ident(), threading.Event()
 
     def interrupt() -> None:
         assert begun.wait(60)
         until(lambda: len(journal._queue) == 1, "the main thread waits")
-        signal.pthread_kill(main, signal.SIGINT)
+        while not out.is_set():
+            signal.pthread_kill(main, signal.SIGINT)
+            out.wait(1)  # Python misses one that comes right before it blocks
 
     with ThreadPoolExecutor(3) as pool:
         leader = pool.submit(journal.write, slow, "durable")
@@ -138,6 +140,7 @@ def test_an_interrupt_while_waiting_withdraws_the_operation(file_site: Site) -> 
         pool.submit(interrupt)
         with pytest.raises(KeyboardInterrupt):
             journal.write(inserting(1), "durable")
+        out.set()
         assert not journal._queue
         later = pool.submit(journal.write, inserting(2), "durable")
         go.set()
@@ -268,7 +271,7 @@ from walstore import FileWALManager
 from walstore.docstore import DocumentStore
 
 log = FileWALManager(sys.argv[1], segment_bytes=1 << 16)
-store = DocumentStore(log, checkpoint_bytes=5000)
+store = DocumentStore(log, checkpoint_bytes=3000)
 lock = threading.Lock()
 
 def run(thread):
@@ -277,6 +280,8 @@ def run(thread):
         with store.transaction():
             made = store["things"].insert_one({"thread": thread, "number": number})
             store["counts"].update_one({"_id": thread}, {"$inc": {"count": 1}}, upsert=True)
+        if number % 20 == 0:
+            store.checkpoint()
         with lock:
             print(thread, number, flush=True)
         number += 1
@@ -292,7 +297,7 @@ def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     for _ in range(3):
         process = child(WRITER, tmp_path / "log")
         assert process.stdout is not None
-        for _ in range(120):
+        for _ in range(150):
             line = process.stdout.readline().split()
             assert len(line) == 2, process.stderr and process.stderr.read()
             acked.add((int(line[0]), int(line[1])))
@@ -310,4 +315,4 @@ def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
                 assert (count or {"count": 0})["count"] == sum(one[0] == thread for one in found)
             assert log.first_lsn > 1, "checkpoints were made"
             acked |= found
-    assert len(acked) >= 360
+    assert len(acked) >= 450
