@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,14 @@ def test_a_failed_write_leaves_memory_as_it_was(file_site: Site) -> None:
     assert contents(file_site.reopen()) == before
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A shell lets its background jobs ignore the signal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def inserting(number: int) -> Any:
     """An operation, for the journal."""
 
@@ -117,6 +126,7 @@ def inserting(number: int) -> Any:
     return compute
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_while_waiting_withdraws_the_operation(file_site: Site) -> None:
     store = file_site.open(checkpoint_bytes=None)
     journal, go, begun = store.journal, threading.Event(), threading.Event()
@@ -150,6 +160,7 @@ def test_an_interrupt_while_waiting_withdraws_the_operation(file_site: Site) -> 
     assert store["things"].insert_one({"_id": 3}).inserted_id == 3
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_while_leading_is_told_to_the_others(file_site: Site) -> None:
     store = file_site.open(checkpoint_bytes=None)
     journal, begun = store.journal, threading.Event()
