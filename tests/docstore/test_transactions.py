@@ -123,6 +123,11 @@ def test_what_has_no_place_in_a_transaction(site: Site) -> None:
         block.__enter__()
 
 
+def refused(things: Collection, document: dict[str, Any]) -> None:
+    with pytest.raises(DuplicateKeyError):
+        things.insert_one(document)
+
+
 Disturbance = Callable[[Collection], Any]
 
 CONFLICTS: dict[str, tuple[Disturbance, Disturbance]] = {
@@ -170,6 +175,14 @@ CONFLICTS: dict[str, tuple[Disturbance, Disturbance]] = {
     "a unique key taken": (
         lambda things: things.insert_one({"u": 5}),
         lambda things: things.insert_one({"u": 5}),
+    ),
+    "found taken, deleted": (
+        lambda things: refused(things, {"_id": 1}),
+        lambda things: things.delete_one({"_id": 1}),
+    ),
+    "found its key taken, deleted": (
+        lambda things: refused(things, {"_id": 9, "u": -3}),
+        lambda things: things.delete_one({"_id": 3}),
     ),
     "an index made": (
         lambda things: things.find_one({"_id": 1}),
@@ -404,6 +417,26 @@ def test_readers_see_all_of_a_transaction_or_nothing(file_site: Site) -> None:
             one.result()
     print(f"looks={looks}")
     assert looks >= 1
+
+
+def test_readers_see_all_of_an_operation_or_nothing(file_site: Site) -> None:
+    """While many documents are changed in memory, too."""
+    store = file_site.open(log_options={"sync": "os"})
+    things = store["things"]
+    things.insert_many({"_id": at, "v": 0} for at in range(300))
+    things.create_index("v")
+    looks = 0
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(
+            lambda: [things.update_many({}, {"$inc": {"v": 1}}) for _ in range(30)]
+        )
+        while not writing.done():
+            assert len({one["v"] for one in things.find()}) == 1
+            assert len(things.find({"v": {"$gte": 0}}).to_list()) == 300
+            looks += 1
+        writing.result()
+    print(f"looks={looks}")
+    assert looks >= 3
 
 
 def test_many_threads_share_syncs(file_site: Site) -> None:

@@ -73,8 +73,8 @@ class DraftCollection:
                 self._indexed.put(id_key, document)
         return self._indexed
 
-    def check(self, id_key: Key, document: Document) -> None:
-        """Raises when a document has no place here.
+    def check(self, id_key: Key, document: Document, reads: Reads | None) -> None:
+        """Raises when a document has no place here. `reads`: where to note what is in its way.
 
         Raises:
             DuplicateKeyError: a unique index has one of its keys.
@@ -90,7 +90,10 @@ class DraftCollection:
                 holders = [held for held in index.ids_of(key) if held not in self._hidden]
                 if self._own:
                     holders += self._own_ones().indexes[name].ids_of(key)
-                if any(held != id_key for held in holders):
+                others = [held for held in holders if held != id_key]
+                if others:
+                    if reads is not None:
+                        reads.note_id(self._base.name, others[0])
                     raise DuplicateKeyError(self._base.name, name, found_by(index.spec, document))
 
     def swap(
@@ -198,7 +201,7 @@ class Draft:
             self.reads.note_id(name, id_key)
         collection = self.collection(name)
         operation = encoded_operation("p", name, document)
-        collection.check(id_key, document)
+        collection.check(id_key, document, self.reads)
         self._note(Change("p", name, id_key, old, document), operation)
         self._undo.append((id_key, *collection.swap(id_key, document)))
 
