@@ -129,7 +129,7 @@ def inserting(number: int) -> Any:
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_while_waiting_withdraws_the_operation(file_site: Site) -> None:
     store = file_site.open(checkpoint_bytes=None)
-    journal, go, begun = store.journal, threading.Event(), threading.Event()
+    journal, go, begun = store._journal, threading.Event(), threading.Event()
 
     def slow(draft: Draft) -> None:
         begun.set()
@@ -163,7 +163,7 @@ def test_an_interrupt_while_waiting_withdraws_the_operation(file_site: Site) -> 
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_while_leading_is_told_to_the_others(file_site: Site) -> None:
     store = file_site.open(checkpoint_bytes=None)
-    journal, begun = store.journal, threading.Event()
+    journal, begun = store._journal, threading.Event()
 
     def slow(draft: Draft) -> None:
         begun.set()
@@ -201,7 +201,7 @@ class Interrupting:
 def test_an_interrupt_while_applying_ends_the_store(file_site: Site) -> None:
     """Half of an entry may be in memory: nobody is shown it."""
     store = file_site.open(checkpoint_bytes=None)
-    store.journal._transactions.add(Interrupting())  # type: ignore[arg-type]
+    store._journal._transactions.add(Interrupting())  # type: ignore[arg-type]
     with pytest.raises(KeyboardInterrupt):
         store["things"].insert_one({"_id": 1})
     for call in (
@@ -263,7 +263,7 @@ def test_closing_waits_for_what_has_begun(file_site: Site) -> None:
         return int(inserting(1)(draft))
 
     with ThreadPoolExecutor(2) as pool:
-        write = pool.submit(store.journal.write, slow, "durable")
+        write = pool.submit(store._journal.write, slow, "durable")
         assert begun.wait(60)
         closing = pool.submit(store.close)
         until(lambda: store.closed, "it is closing")

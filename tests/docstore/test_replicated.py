@@ -55,8 +55,16 @@ def test_followers_read_and_the_next_leader_goes_on(cluster: Callable[..., Clust
         nodes[name].wait_committed(nodes["a"].last_lsn, timeout_s=30)
     final = contents(stores["a"])
     assert [contents(stores[name]) for name in "bc"] == [final, final]
-    for store in stores.values():
+    for number in range(3):  # each node makes its own checkpoints
+        things.insert_one({"_id": f"more {number}", "n": f"more {number}"})
+        for name in "abc":
+            nodes[name].wait_committed(nodes["a"].last_lsn, timeout_s=30)
+            assert stores[name].checkpoint() == nodes["a"].last_lsn
+    final = contents(stores["a"])
+    for name, store in stores.items():
         store.close()
+        with DocumentStore(nodes[name]) as again:
+            assert contents(again) == final
     nodes.assert_equal()
 
 

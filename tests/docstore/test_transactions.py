@@ -79,7 +79,7 @@ def test_a_block_that_raises_writes_nothing(site: Site) -> None:
 
     with pytest.raises(ZeroDivisionError):
         block()
-    assert store.current_transaction() is None
+    assert store._current_transaction() is None
     assert site.log.last_lsn == lsn
     assert things.find().to_list() == [{"_id": 1}]
     with store.transaction():
@@ -485,12 +485,12 @@ def in_one_queue(store: DocumentStore, *calls: Callable[[], Any]) -> list[Any]:
         assert go.wait(60)
 
     with ThreadPoolExecutor(len(calls) + 1) as pool:
-        first = pool.submit(store.journal.write, slow, "durable")
+        first = pool.submit(store._journal.write, slow, "durable")
         assert begun.wait(60)
         waiting = []
         for call in calls:
             waiting.append(pool.submit(call))
-            until(lambda: len(store.journal._queue) == len(waiting), "it waits")
+            until(lambda: len(store._journal._queue) == len(waiting), "it waits")
         go.set()
         first.result(60)
         return [one.exception(60) or one.result() for one in waiting]

@@ -65,7 +65,7 @@ class Collection:
     ) -> InsertOneResult:
         """Inserts a document; one without `_id` gets one that sorts by time. The given document
         is not changed."""
-        pair = prepare.new_document(document, self._store.make_id)
+        pair = prepare.new_document(document, self._store._make_id)
         self._write(lambda draft: operations.insert(draft, self.name, [pair]), concern)
         return InsertOneResult(copy_of(pair[1]["_id"]))
 
@@ -73,7 +73,7 @@ class Collection:
         self, documents: Iterable[Mapping[str, Any]], *, concern: Concern = "durable"
     ) -> InsertManyResult:
         """Inserts documents: all or none."""
-        make_id = self._store.make_id
+        make_id = self._store._make_id
         pairs = [prepare.new_document(document, make_id) for document in documents]
         self._write(lambda draft: operations.insert(draft, self.name, pairs), concern)
         return InsertManyResult([copy_of(document["_id"]) for _id_key, document in pairs])
@@ -88,7 +88,7 @@ class Collection:
         concern: Concern = "durable",
     ) -> UpdateResult:
         """Changes the first document that matches. `upsert`: inserts one when none does."""
-        make_id = self._store.make_id
+        make_id = self._store._make_id
         compute = prepare.updating(
             self.name, make_id, filter, update, many=False, upsert=upsert, hint=hint
         )
@@ -104,7 +104,7 @@ class Collection:
         concern: Concern = "durable",
     ) -> UpdateResult:
         """Changes all documents that match, or none."""
-        make_id = self._store.make_id
+        make_id = self._store._make_id
         compute = prepare.updating(
             self.name, make_id, filter, update, many=True, upsert=upsert, hint=hint
         )
@@ -120,7 +120,7 @@ class Collection:
         concern: Concern = "durable",
     ) -> UpdateResult:
         """Puts another document in the place of the first that matches, under its _id."""
-        make_id = self._store.make_id
+        make_id = self._store._make_id
         compute = prepare.replacement(
             self.name, make_id, filter, replacement, upsert=upsert, hint=hint
         )
@@ -156,7 +156,7 @@ class Collection:
         was before, or with ReturnDocument.AFTER as it is now; None: there was none."""
         show = compile_projection(projection)
         compute = prepare.one_changed(
-            self.name, self._store.make_id, filter, update, sort=sort, upsert=upsert, hint=hint
+            self.name, self._store._make_id, filter, update, sort=sort, upsert=upsert, hint=hint
         )
         changed = self._write(compute, concern)
         document = changed.after if return_document else changed.before
@@ -170,7 +170,7 @@ class Collection:
         Raises:
             BulkWriteError: which of them failed, and why.
         """
-        compute = prepare.bulk(self.name, self._store.make_id, requests)
+        compute = prepare.bulk(self.name, self._store._make_id, requests)
         return self._write(compute, concern)
 
     # ---- reading ----
@@ -210,8 +210,8 @@ class Collection:
         """The first document that `find` gives, or None."""
         show = compile_projection(projection)
         simple = simple_equality(filter) if sort is None and hint is None and not skip else None
-        if simple is not None and self._store.current_transaction() is None:
-            journal = self._store.journal
+        if simple is not None and self._store._current_transaction() is None:
+            journal = self._store._journal
             journal.refresh()
             with journal.lock:
                 first = journal.state.collection(self.name).first_equal(*simple)
@@ -284,9 +284,9 @@ class Collection:
 
     def list_indexes(self) -> list[IndexSpec]:
         """The indexes, that of _id first."""
-        self._store.journal.refresh()
-        collection = self._store.journal.state.collection(self.name)
-        with self._store.journal.lock:
+        self._store._journal.refresh()
+        collection = self._store._journal.state.collection(self.name)
+        with self._store._journal.lock:
             return [ID_INDEX, *collection.specs]
 
     def drop(self, *, concern: Concern = "durable") -> None:
@@ -300,18 +300,18 @@ class Collection:
     # ---- inside ----
 
     def _write(self, compute: Callable[[Draft], Result], concern: Concern) -> Result:
-        return self._store.write(compute, concern)
+        return self._store._write(compute, concern)
 
     def _define(self, compute: Callable[[Draft], None], concern: Concern) -> None:
-        if self._store.current_transaction() is not None:
+        if self._store._current_transaction() is not None:
             raise TransactionError(
                 "indexes and collections are not made or dropped in transactions"
             )
-        self._store.write(compute, concern, alone=True)
+        self._store._write(compute, concern, alone=True)
 
     def _find(self, query: Filter, sort: Sort, skip: int, limit: int, hint: str | None) -> Found:
-        journal = self._store.journal
-        transaction = self._store.current_transaction()
+        journal = self._store._journal
+        transaction = self._store._current_transaction()
         if transaction is None:
             journal.refresh()
             collection = journal.state.collection(self.name)

@@ -51,6 +51,9 @@ class DocumentStore:
         clock: wall clock for the _ids that are made, in ns since 1970.
         entropy: random bytes for them.
 
+    Attributes:
+        log: as given.
+
     Raises:
         OptionError: an option makes no sense.
         SnapshotError: the store cannot be opened without guessing. Nothing was changed.
@@ -79,18 +82,18 @@ class DocumentStore:
         ):
             raise OptionError(f"checkpoint_bytes is a positive number, not {checkpoint_bytes!r}")
         self.log = log
-        self.make_id = IdMaker(clock, entropy)
+        self._make_id = IdMaker(clock, entropy)
         self._checkpoint_bytes = checkpoint_bytes
         self._files = SnapshotFiles(os.path.join(log.path, SNAPSHOTS_NAME))
         self._checkpointing = threading.Lock()
         with _collector_paused():
             position, state = self._files.open(log)
-            self.journal = Journal(log, state, position)
-            self.journal.load()
+            self._journal = Journal(log, state, position)
+            self._journal.load()
         self._due = threading.Event()
         self._thread: threading.Thread | None = None
         if checkpoint_bytes is not None:
-            self.journal.on_applied = self._look_at_size
+            self._journal.on_applied = self._look_at_size
             self._thread = threading.Thread(
                 target=self._keep_checkpoints, name="walstore-checkpoints", daemon=True
             )
@@ -116,9 +119,9 @@ class DocumentStore:
 
     def list_collection_names(self) -> list[str]:
         """The collections that have a document or an index, sorted."""
-        self.journal.refresh()
-        with self.journal.lock:
-            return self.journal.state.names()
+        self._journal.refresh()
+        with self._journal.lock:
+            return self._journal.state.names()
 
     # ---- transactions ----
 
@@ -133,22 +136,22 @@ class DocumentStore:
         """
         return _Block(self, checked_concern(self.log, concern))
 
-    def current_transaction(self) -> Transaction | None:
+    def _current_transaction(self) -> Transaction | None:
         """The one that this thread or task is in."""
         for store, transaction in _current.get():
             if store is self:
                 return transaction
         return None
 
-    def write(
+    def _write(
         self, compute: Callable[[Draft], Result], concern: Concern, *, alone: bool = False
     ) -> Result:
         """Does a write of a collection: in the transaction, or as one of its own."""
         concern = checked_concern(self.log, concern)
-        transaction = self.current_transaction()
+        transaction = self._current_transaction()
         if transaction is None:
-            return self.journal.write(compute, concern, alone=alone)
-        self.journal.check_open()
+            return self._journal.write(compute, concern, alone=alone)
+        self._journal.check_open()
         return transaction.write(compute)
 
     # ---- checkpoints ----
@@ -156,7 +159,7 @@ class DocumentStore:
     @property
     def applied_lsn(self) -> int:
         """The entry of the log up to which this store has applied all."""
-        return self.journal.applied_lsn
+        return self._journal.applied_lsn
 
     def checkpoint(self) -> int:
         """Writes a snapshot, then cuts what is not needed off the log's beginning; both durable
@@ -167,8 +170,8 @@ class DocumentStore:
             ClosedStoreError, StoreLostError; and as FileWALManager.read and truncate_before.
         """
         with self._checkpointing:
-            self.journal.refresh()
-            journal, log = self.journal, self.log
+            self._journal.refresh()
+            journal, log = self._journal, self.log
             with journal.lock:
                 lsn, state_lsn = journal.applied_lsn, journal.state_lsn
                 copy = snapshot.copy_of_state(journal.state)
@@ -185,14 +188,14 @@ class DocumentStore:
             return lsn
 
     def _look_at_size(self) -> None:
-        if self.journal.payload_bytes >= (self._checkpoint_bytes or 0):
+        if self._journal.payload_bytes >= (self._checkpoint_bytes or 0):
             self._due.set()
 
     def _keep_checkpoints(self) -> None:
         while True:
             self._due.wait()
             self._due.clear()
-            if self.journal.closed:
+            if self._journal.closed:
                 return
             try:
                 self.checkpoint()
@@ -206,12 +209,12 @@ class DocumentStore:
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""
-        return self.journal.closed
+        return self._journal.closed
 
     def close(self) -> None:
         """Lets go of the log, once the writes that have begun and a checkpoint are done. What was
         acknowledged is in the log already. Closing twice does nothing."""
-        self.journal.close()
+        self._journal.close()
         self._due.set()
         if self._thread is not None:
             self._thread.join()
@@ -254,9 +257,9 @@ class _Block:
         self._token: Token[Any] | None = None
 
     def __enter__(self) -> None:
-        if self._transaction is not None or self._store.current_transaction() is not None:
+        if self._transaction is not None or self._store._current_transaction() is not None:
             raise TransactionError("a transaction is in a block of its own, and used once")
-        self._transaction = self._store.journal.begin()
+        self._transaction = self._store._journal.begin()
         self._token = _current.set((*_current.get(), (self._store, self._transaction)))
 
     def __exit__(
@@ -271,6 +274,6 @@ class _Block:
         _current.reset(token)
         try:
             if kind is None:
-                self._store.journal.write(transaction.compute, self._concern)
+                self._store._journal.write(transaction.compute, self._concern)
         finally:
-            self._store.journal.end(transaction)
+            self._store._journal.end(transaction)
