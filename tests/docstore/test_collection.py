@@ -56,6 +56,23 @@ def test_what_is_handed_out_is_a_copy(site: Site) -> None:
     assert found == {"_id": {"k": 1}, "a": [1]}
     found["a"].append(3)
     assert things.find_one() == {"_id": {"k": 1}, "a": [1]}
+    next(things.find())["a"].append(3)
+    things.distinct("_id")[0]["k"] = 3
+    changed = things.find_one_and_update({}, {"$set": {"b": {}}}, return_document=True)
+    assert changed is not None
+    changed["b"]["c"] = 1
+    upsert = UpdateOne({"_id": {"k": 2}}, {"$set": {"b": {}}}, upsert=True)
+    things.bulk_write([upsert]).upserted_ids[0]["k"] = 3
+    made = things.update_one({"_id": {"k": 4}}, {"$set": {"b": {}}}, upsert=True).upserted_id
+    made["k"] = 3
+    with pytest.raises(DuplicateKeyError) as caught:
+        things.create_index("b", unique=True)
+    caught.value.fields["b"]["c"] = 1
+    assert things.find().to_list() == [
+        {"_id": {"k": 1}, "a": [1], "b": {}},
+        {"_id": {"k": 2}, "b": {}},
+        {"_id": {"k": 4}, "b": {}},
+    ]
 
 
 def test_an_id_is_unique(site: Site) -> None:

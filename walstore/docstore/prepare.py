@@ -24,7 +24,7 @@ from walstore.docstore.results import (
 )
 from walstore.docstore.shape import checked_sort
 from walstore.docstore.update import compile_update, replaced
-from walstore.docstore.values import Document, Key, checked_document, key_of
+from walstore.docstore.values import Document, Key, checked_document, copy_of, key_of
 
 __all__ = ["bulk", "deletion", "new_document", "one_changed", "replacement", "updating"]
 
@@ -211,5 +211,5 @@ def _bulk_operation(
 def _counted(changed: Changed) -> _Count:
     count = _NOTHING | {"matched": changed.matched, "modified": changed.modified}
     if changed.inserted is not None:
-        return count | {"upserted_id": changed.inserted["_id"]}
+        return count | {"upserted_id": copy_of(changed.inserted["_id"])}
     return count

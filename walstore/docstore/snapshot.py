@@ -3,6 +3,7 @@
     "WALDOCS1"
     frames: length (u32), MessagePack
         header   [version, log_id, lsn, term, state_lsn, [[name, [index, ...], count], ...]]
+                 index: [name, [[path, 1 or -1], ...], unique]
         batches  [document, ...]: of the first collection, then of the second, ...
     XXH3-128 of all before
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from sortedcontainers import SortedDict
 
 from walstore.docstore.index import Index, IndexSpec, KeyRange
-from walstore.docstore.values import MISSING, Document, Key, Missing, key_of
+from walstore.docstore.values import MISSING, Document, Key, Missing, copy_of, key_of
 
 __all__ = ["ID_INDEX", "Change", "CollectionState", "State", "found_by"]
 
@@ -207,5 +207,5 @@ def found_by(spec: IndexSpec, document: Document) -> dict[str, Any]:
         value: Any = document
         for part in path.split("."):
             value = value.get(part) if type(value) is dict else None
-        fields[path] = value
+        fields[path] = copy_of(value)
     return fields
