@@ -512,6 +512,24 @@ def test_what_fails_in_a_group_leaves_nothing_in_it(file_site: Site) -> None:
         things = file_site.reopen()["things"]
 
 
+def test_transactions_in_one_group_conflict(file_site: Site) -> None:
+    """Both have looked before the first of them is in the log."""
+    store = file_site.open(checkpoint_bytes=None)
+    things = store["things"]
+    things.insert_one({"_id": 1, "n": 0})
+
+    def add() -> None:
+        with store.transaction():
+            found = things.find_one({"_id": 1})
+            assert found is not None
+            things.replace_one({"_id": 1}, {"n": found["n"] + 1})
+
+    first, second = in_one_queue(store, add, add)
+    assert first is None
+    assert isinstance(second, ConflictError)
+    assert things.find_one() == {"_id": 1, "n": 1}
+
+
 def test_an_index_holds_for_what_waits_behind_it(file_site: Site) -> None:
     store = file_site.open(checkpoint_bytes=None)
     things = store["things"]
