@@ -73,10 +73,12 @@ class Site:
 
     def crashed(self, target: Path) -> Site:
         """What would be there if the process died now: a copy, while it goes on here."""
+        assert self.store is not None
         target.mkdir()
-        for child in sorted(self.path.iterdir()):
-            if child.is_dir():
-                shutil.copytree(child, target / child.name)
-            elif not child.name.startswith("spare-"):  # put to use at any time, and no part of it
-                shutil.copyfile(child, target / child.name)
+        with self.store._checkpointing:  # a copy takes time, which a crash does not
+            for child in sorted(self.path.iterdir()):
+                if child.is_dir():
+                    shutil.copytree(child, target / child.name)
+                elif not child.name.startswith("spare-"):  # put to use at any time, no part of it
+                    shutil.copyfile(child, target / child.name)
         return Site(target, self.kind)

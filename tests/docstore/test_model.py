@@ -161,12 +161,12 @@ def test_a_store_is_what_the_model_is(site: Site, tmp_path: Path) -> None:
     model, done = Model(), Counter[str]()
     for step in range(STEPS):
         chance = rng.random()
-        if chance < 0.03:
+        if step == STEPS // 2 or chance < (0.03 if site.kind == "file" else 0.005):
+            store = site.reopen(checkpoint_bytes=8000)  # a node takes long
+            done["reopened"] += 1
+        elif chance < 0.06:
             store.checkpoint()
             done["checkpoints"] += 1
-        elif chance < (0.06 if site.kind == "file" else 0.035):  # a node takes long to open
-            store = site.reopen(checkpoint_bytes=8000)
-            done["reopened"] += 1
         elif chance < 0.10 and site.kind == "file":
             crashed = site.crashed(tmp_path / f"crash-{step}")
             assert contents(crashed.open()) == model.contents()
@@ -195,4 +195,4 @@ def test_a_store_is_what_the_model_is(site: Site, tmp_path: Path) -> None:
     assert done["taken"] >= STEPS // 4
     assert done["refused"] >= 10
     assert done["transactions"] >= 30
-    assert done["reopened"] + done["crashes"] >= 1
+    assert done["reopened"] >= 1

@@ -51,7 +51,8 @@ MISSING = Missing()
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder().decode
 
-_ATOMS = frozenset({str, bool, type(None), bytes})
+_ATOMS = frozenset({bool, type(None), bytes})
+"""Types whose every value can be stored."""
 
 NULL, NUMBER, TEXT, OBJECT, ARRAY, BINARY, BOOLEAN, DATE = 1, 2, 3, 4, 5, 6, 7, 8
 NULL_KEY: Key = (NULL,)
@@ -177,12 +178,17 @@ def _checked_mapping(value: Mapping[Any, Any], path: str, depth: int) -> Documen
                 "a key cannot begin with $: filters would take it for an operator",
                 "rename it",
             )
+        if not name.isascii():
+            _checked_text(name, path)
         kind = type(item)
-        if kind in _ATOMS and kind is not str:
-            fields[_checked_text(name, path)] = item
+        if (
+            (kind is str and item.isascii())
+            or (kind is int and INT_MIN <= item <= INT_MAX)
+            or kind in _ATOMS
+        ):
+            fields[name] = item  # the usual, without a path that nobody asks for
         else:
-            where = f"{path}.{name}" if path else name
-            fields[_checked_text(name, path)] = checked_value(item, where, depth + 1)
+            fields[name] = checked_value(item, f"{path}.{name}" if path else name, depth + 1)
     return fields
 
 
