@@ -44,7 +44,7 @@ seeded-bugs: $(VENV)/.dev
 # Longer runs of the tests that search for failures at random; the figures are printed.
 soak: $(VENV)/.dev
 	WALSTORE_CRASH_SEED=fresh WALSTORE_TEST_SEED=fresh WALSTORE_CRASH_SCALE=$(SOAK_SCALE) \
-	  $(RUN) -m pytest tests/crash -s --timeout 7000 -o faulthandler_timeout=0
+	  $(RUN) -m pytest tests/crash tests/docstore -s --timeout 7000 -o faulthandler_timeout=0
 	WALSTORE_TEST_SEED=fresh WALSTORE_SIM_SCALE=20 \
 	  $(RUN) -m pytest tests/sim -s --timeout 7000 -o faulthandler_timeout=0
 

@@ -54,6 +54,14 @@ SANS_IO += [
         *("progress", "receiving", "runs", "shared", "status", "terms", "throttle"),
     )
 ]
+SANS_IO += [
+    f"docstore.{name}"
+    for name in (
+        *("draft", "errors", "index", "leaves", "operations", "paths", "plan", "prepare"),
+        *("query", "record", "replay", "results", "shape", "snapshot", "state", "transaction"),
+        *("update", "values"),
+    )
+]
 # Of those, the ones that go through the disk seam (wal.files) but never around it.
 THROUGH_THE_SEAM = {"wal.meta", "wal.recovery", "wal.scan"}
 WHY = {
@@ -125,6 +133,15 @@ def test_what_thinks_does_no_io(name: str) -> None:
     assert not around, f"{name} imports {around}"
     uses_seam = "walstore.wal.files" in imports(modules()[name])
     assert uses_seam == (name in THROUGH_THE_SEAM)
+
+
+@pytest.mark.parametrize("name", [name for name in modules() if name.startswith("docstore")])
+def test_the_document_store_knows_only_a_log(name: str) -> None:
+    """Any log will do, so it uses what every user of one sees."""
+    inside = {"wal", "replication", "raft", "cluster", "_native"}
+    for imported in imports(modules()[name]):
+        head, _, rest = imported.partition(".")
+        assert head != "walstore" or rest.split(".")[0] not in inside, f"{name} imports {imported}"
 
 
 def test_the_disk_is_touched_in_few_places() -> None:

@@ -5,12 +5,16 @@ from walstore._native import lib
 __all__ = [
     "BATCH_BYTES_MAX",
     "BLOCK_BYTES",
+    "COLLECTION_NAME_BYTES_MAX",
+    "DOCUMENT_BYTES_MAX",
+    "DOCUMENT_DEPTH_MAX",
     "KIND_MAX",
     "LSN_MAX",
     "PAYLOAD_BYTES_MAX",
     "SEGMENT_BYTES_MAX",
     "SEGMENT_BYTES_MIN",
     "SYNC_INTERVAL_MS_MAX",
+    "TRANSACTION_PART_BYTES_MAX",
 ]
 
 BLOCK_BYTES: int = lib.WALCORE_BLOCK_BYTES
@@ -34,8 +38,22 @@ KIND_MAX: int = lib.WALCORE_KIND_TERM - 1
 
 LSN_MAX = (1 << 63) - 1
 
+COLLECTION_NAME_BYTES_MAX = 255
+
+DOCUMENT_BYTES_MAX = 16 << 20
+"""Largest document of the document store, encoded."""
+
+DOCUMENT_DEPTH_MAX = 100
+"""How deep its dicts and lists may be nested."""
+
+TRANSACTION_PART_BYTES_MAX = 32 << 20
+"""A transaction of more than this takes several entries, in one batch."""
+
 # A batch can always hold the largest entry, and every place in the largest segment fits into
 # 32 bits when it is counted in aligned units, as the index does.
 assert BATCH_BYTES_MAX > PAYLOAD_BYTES_MAX + lib.WALCORE_RECORD_HEADER_BYTES
 assert SEGMENT_BYTES_MAX + BATCH_BYTES_MAX < (1 << 32) * lib.WALCORE_RECORD_ALIGN_BYTES
 assert SEGMENT_BYTES_MIN >= BLOCK_BYTES
+
+# The operation that takes a part beyond its limit still fits into the entry.
+assert TRANSACTION_PART_BYTES_MAX + DOCUMENT_BYTES_MAX < PAYLOAD_BYTES_MAX

@@ -36,6 +36,9 @@ SECURITY_PY = "walstore/replication/security.py"
 SENDING_PY = "walstore/replication/sending.py"
 STREAMING_PY = "walstore/replication/streaming.py"
 
+DOCSTORE = "walstore/docstore"
+DOCSTORE_TESTS = "tests/docstore"
+
 CRASH = "tests/crash/test_crash_states.py"
 FAULTS = "tests/crash/test_fault_loops.py"
 REPLICATED = "tests/wal/test_replicated.py"
@@ -1128,5 +1131,167 @@ BUGS = (
             ),
         ),
         ("tests/replication/test_candidacy.py", "tests/replication/test_promotion.py"),
+    ),
+    Bug(
+        "store-void-entries-count",
+        "an entry counts only if nothing came between",
+        (Edit(f"{DOCSTORE}/replay.py", "if before != state_lsn:", "if before > entry.lsn:"),),
+        (f"{DOCSTORE_TESTS}/test_record.py",),
+    ),
+    Bug(
+        "store-applies-first",
+        "memory holds what is in the log alone",
+        (
+            Edit(
+                f"{DOCSTORE}/journal.py",
+                "        lsns = self._append(payloads, concern)\n",
+                "        for change in draft.changes:\n"
+                "            self.state.apply(change, draft.built)\n"
+                "        lsns = self._append(payloads, concern)\n",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_failures.py::test_a_failed_write_leaves_memory_as_it_was",),
+    ),
+    Bug(
+        "store-gap-not-seen",
+        "what came between is applied, and the operation computed anew",
+        (
+            Edit(
+                f"{DOCSTORE}/journal.py",
+                "if first_lsn != self.applied_lsn + 1:",
+                "if first_lsn < 0:",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_replicated.py",),
+    ),
+    Bug(
+        "store-applies-unlocked",
+        "a reader sees all of an operation or nothing",
+        (
+            Edit(
+                f"{DOCSTORE}/journal.py",
+                "        with self.lock:\n            try:\n",
+                "        if True:\n            try:\n",
+            ),
+        ),
+        (
+            f"{DOCSTORE_TESTS}/test_transactions.py::test_readers_see_all_of_an_operation_or_nothing",
+        ),
+    ),
+    Bug(
+        "store-failed-operation-stays",
+        "a failing operation takes back its changes",
+        (
+            Edit(
+                f"{DOCSTORE}/journal.py",
+                "                draft.undo_to(count)\n                request.error = error\n",
+                "                request.error = error\n",
+            ),
+        ),
+        (
+            f"{DOCSTORE_TESTS}/test_transactions.py::test_what_fails_in_a_group_leaves_nothing_in_it",
+        ),
+    ),
+    Bug(
+        "store-index-in-a-group",
+        "an index holds for what waits behind it",
+        (Edit(f"{DOCSTORE}/journal.py", "request.alone or group[0].alone or ", ""),),
+        (f"{DOCSTORE_TESTS}/test_transactions.py::test_an_index_holds_for_what_waits_behind_it",),
+    ),
+    Bug(
+        "store-conflict-in-a-group",
+        "no update is lost",
+        (Edit(f"{DOCSTORE}/transaction.py", "self.notice(draft.changes)", "self.notice(())"),),
+        (f"{DOCSTORE_TESTS}/test_transactions.py::test_transactions_in_one_group_conflict",),
+    ),
+    Bug(
+        "store-phantom",
+        "a transaction's filters still give what they gave",
+        (
+            Edit(
+                f"{DOCSTORE}/draft.py",
+                "            (change.old is not None and match(change.old))\n            or ",
+                "            ",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_transactions.py::test_conflict",),
+    ),
+    Bug(
+        "store-durable-is-not",
+        "concern durable waits for the disk",
+        (
+            Edit(
+                f"{DOCSTORE}/journal.py", 'if concern == "durable" and', 'if concern == "never" and'
+            ),
+        ),
+        (
+            f"{DOCSTORE_TESTS}/test_collection.py::test_durable_means_the_disk_whatever_the_log_does_by_itself",
+        ),
+    ),
+    Bug(
+        "store-two-bounds-on-a-list",
+        "an index loses no match",
+        (Edit(f"{DOCSTORE}/plan.py", "predicates[:1] if one_only else predicates", "predicates"),),
+        (f"{DOCSTORE_TESTS}/test_index.py::test_a_range_over_a_list_uses_one_bound",),
+    ),
+    Bug(
+        "store-descending-bound",
+        "an index loses no match",
+        (Edit(f"{DOCSTORE}/plan.py", "(TOP,) if isinstance(high, Reversed) else ()", "()"),),
+        (f"{DOCSTORE_TESTS}/test_index.py::test_a_query_finds_the_same_with_and_without_indexes",),
+    ),
+    Bug(
+        "store-unique-in-a-draft",
+        "a unique key gets in once",
+        (
+            Edit(
+                f"{DOCSTORE}/draft.py",
+                "                if self._own:\n                    holders",
+                "                if False:\n                    holders",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_index.py::test_a_unique_index_lets_a_key_in_once",),
+    ),
+    Bug(
+        "snapshot-unchecked",
+        "a damaged snapshot is not used",
+        (
+            Edit(
+                f"{DOCSTORE}/snapshot.py",
+                "if xxhash.xxh3_128_digest(data[:end]) != data[end:]:",
+                "if not data[end:]:",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_checkpoint.py",),
+    ),
+    Bug(
+        "snapshot-one-kept",
+        "a damaged snapshot costs nothing",
+        (Edit(f"{DOCSTORE}/checkpoint.py", "return self.lsns[0] if", "return self.lsns[-1] if"),),
+        (f"{DOCSTORE_TESTS}/test_checkpoint.py::test_the_log_is_kept_from_the_older_snapshot_on",),
+    ),
+    Bug(
+        "snapshot-unsynced",
+        "a snapshot is whole after a power loss",
+        (
+            Edit(
+                f"{DOCSTORE}/checkpoint.py",
+                "                os.fsync(fd)\n            finally",
+                "                pass\n            finally",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_crash.py::test_a_store_survives_power_cuts",),
+    ),
+    Bug(
+        "snapshot-directory-unsynced",
+        "the log is cut when a snapshot's name is on the disk",
+        (
+            Edit(
+                f"{DOCSTORE}/checkpoint.py",
+                "            raise\n        _sync_directory(self.path)\n",
+                "            raise\n",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_crash.py::test_a_store_survives_power_cuts",),
     ),
 )

@@ -35,6 +35,6 @@ def test_bug_can_be_put_in(bug: Bug, tree: Path) -> None:
 @pytest.mark.timeout(900)
 def test_a_sample_is_caught(tmp_path: Path) -> None:
     # What the crash lab finds at random, in a small part of its states, is left to the long run.
-    certain = [bug for bug in BUGS if not any(test.startswith("tests/crash") for test in bug.tests)]
+    certain = [bug for bug in BUGS if not any("crash" in test for test in bug.tests)]
     bugs = seeded("seeded bugs").sample(certain, SAMPLE)
     assert set(run(bugs, tmp_path)) == {bug.name for bug in bugs}

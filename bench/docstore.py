@@ -1,0 +1,152 @@
+"""The document store beside what it is made of: ``python -m bench.docstore``; a minute.
+
+Ratios of one run count, absolute figures do not. Each figure is the median of some rounds; what
+waits for no disk is measured in processor time, which other programs disturb less.
+The filters are compared with mongoquery where it is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench.peers.machine import require_disk
+from bench.peers.run import REPOSITORY
+from walstore import FileWALManager
+from walstore.docstore import DocumentStore
+from walstore.docstore.query import compile_filter
+
+ROUNDS = 5
+
+
+def median_s(run: Callable[[], Any], rounds: int = ROUNDS) -> float:
+    """How much processor time a call takes, in seconds."""
+    times = []
+    for _ in range(rounds):
+        start = time.process_time()
+        run()
+        times.append(time.process_time() - start)
+    return statistics.median(times)
+
+
+def some_document(at: int) -> dict[str, Any]:
+    return {
+        "_id": f"{at:08}",
+        "name": f"name {at % 1000}",
+        "n": at,
+        "tags": ["red", "green", "blue"][: at % 4],
+        "address": {"city": f"city {at % 50}", "zip": at % 997},
+    }
+
+
+def inserts(folder: Path, count: int) -> None:
+    """insert_one, durable, beside appends of the same bytes to a bare log; in turns."""
+    with (
+        FileWALManager(folder / "bare") as bare,
+        FileWALManager(folder / "store") as log,
+        DocumentStore(log) as store,
+    ):
+        things = store["things"]
+        payload = b"x" * 110
+        append_s, insert_s = [], []
+        for at in range(count):
+            start = time.perf_counter()
+            bare.append(payload)
+            middle = time.perf_counter()
+            things.insert_one(some_document(at))
+            append_s.append(middle - start)
+            insert_s.append(time.perf_counter() - middle)
+    append, insert = statistics.median(append_s), statistics.median(insert_s)
+    print(f"insert_one, durable: {insert * 1e6:.0f} us; append {append * 1e6:.0f} us", end="")
+    print(f"; {append / insert:.2f} of the bare log's rate")
+
+
+def queries(store: DocumentStore, count: int) -> None:
+    things = store["things"]
+    things.insert_many(map(some_document, range(count)))
+    things.create_index("n")
+    asked = 20_000
+
+    def by_key(name: str, make: Callable[[int], Any]) -> None:
+        def run() -> None:
+            for at in range(asked):
+                things.find_one({name: make(at)})
+
+        print(f"find_one by {name}: {asked / median_s(run):,.0f} a second")
+
+    by_key("n", lambda at: at)
+    by_key("_id", lambda at: f"{at:08}")
+    wanted = {"n": {"$gte": 5000, "$lt": 5100}}
+    took = median_s(lambda: [things.find(wanted).to_list() for _ in range(100)])
+    print(f"range of 100 by index: {took * 1e4:.0f} us")
+
+
+FILTERS: list[Any] = [
+    {"n": 77},
+    {"name": "name 77", "n": {"$gt": 500}},
+    {"address.city": "city 7"},
+    {"$or": [{"n": {"$lt": 50}}, {"address.zip": {"$in": [1, 2, 3]}}]},
+    {"tags": "blue"},
+]
+
+
+def matching(match: Callable[[Any], Any], documents: list[Any]) -> int:
+    """How many documents match."""
+    return sum(map(match, documents))
+
+
+def filters(store: DocumentStore, count: int) -> None:
+    """Each filter over all documents: the store's scan, and mongoquery's plain loop."""
+    documents = [some_document(at) for at in range(count)]
+    try:
+        peer: Any = importlib.import_module("mongoquery")
+    except ImportError:
+        peer = None
+    things = store["things"]
+    for query in FILTERS:
+        scan = median_s(partial(things.count_documents, query), 3)
+        loop = median_s(partial(matching, compile_filter(query).match, documents), 3)
+        line = (
+            f"scan of {count:,} for {query}: {scan * 1e3:.0f} ms (matching alone {loop * 1e3:.0f})"
+        )
+        if peer is not None:
+            other = median_s(partial(matching, peer.Query(query).match, documents), 3)
+            line += f"; mongoquery {other * 1e3:.0f} ms, {other / scan:.1f} times as long"
+        print(line)
+
+
+def snapshots(store: DocumentStore, count: int) -> None:
+    took = median_s(store.checkpoint, 1)
+    print(f"checkpoint: {count / took:,.0f} documents a second")
+    store.close()
+    took = median_s(lambda: DocumentStore(store.log, checkpoint_bytes=None), 3)
+    print(f"open: {count / took:,.0f} documents a second")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=100_000, help="documents")
+    parser.add_argument("--dir", type=Path, default=REPOSITORY / "build" / "bench")
+    options = parser.parse_args()
+    options.dir.mkdir(parents=True, exist_ok=True)
+    require_disk(options.dir)
+    with tempfile.TemporaryDirectory(dir=options.dir) as name:
+        folder = Path(name)
+        inserts(folder, 3000)
+        with FileWALManager(folder / "log", sync="os") as log:
+            store = DocumentStore(log, checkpoint_bytes=None)
+            queries(store, options.count)
+            store["things"].drop_index("n_1")
+            filters(store, options.count)
+            snapshots(store, options.count)
+
+
+if __name__ == "__main__":
+    main()

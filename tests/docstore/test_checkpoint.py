@@ -1,0 +1,270 @@
+"""Checkpoints: what is opened from them, and what a damaged one costs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.docstore.sites import Site, contents
+from walstore import UnsupportedFormatError
+from walstore.docstore import SnapshotError, snapshot
+from walstore.docstore.snapshot import Position, SnapshotDamagedError
+from walstore.docstore.state import State
+
+
+def names(site: Site) -> list[str]:
+    return sorted(os.listdir(site.path / "documents"))
+
+
+def fill(site: Site, rounds: int = 3) -> Any:
+    """Three collections, an index, and a checkpoint after each round."""
+    store = site.store or site.open()
+    store["things"].create_index("a", unique=True)
+    for number in range(rounds):
+        begin = number * 100
+        store["things"].insert_many({"_id": at, "a": at} for at in range(begin, begin + 100))
+        store["others"].insert_one({"_id": f"x{number}", "raw": b"\\0", "list": [1, {"b": None}]})
+        store["things"].delete_one({"_id": begin})
+        store["empty"].insert_one({"_id": 1})
+        store["empty"].delete_one({"_id": 1})
+        assert store.checkpoint() == store.applied_lsn
+    return contents(store)
+
+
+def test_opening_from_a_snapshot(site: Site) -> None:
+    expected = fill(site)
+    assert site.log is not None
+    assert len(names(site)) == 2
+    assert site.log.first_lsn > 1
+    store = site.reopen()
+    assert contents(store) == expected
+    assert [spec.name for spec in store["things"].list_indexes()] == ["_id_", "a_1"]
+    assert store["things"].explain({"a": 7}).index == "a_1"
+    assert site.log is not None
+    assert site.log.verify().status == "clean", "the snapshots beside it are nothing to it"
+    store["things"].insert_one({"_id": "after", "a": "after"})
+    assert contents(site.reopen())["things"] == expected["things"] | {
+        "'after'": {"_id": "after", "a": "after"}
+    }
+
+
+def test_a_checkpoint_without_anything_new_is_none(site: Site) -> None:
+    store = site.open()
+    empty = store.checkpoint()
+    assert empty == (0 if site.kind == "file" else store.applied_lsn)
+    store["things"].insert_one({})
+    lsn = store.checkpoint()
+    before = names(site)
+    assert store.checkpoint() == lsn
+    assert names(site) == before
+
+
+def test_what_a_crash_leaves_of_a_checkpoint_is_removed(site: Site) -> None:
+    expected = fill(site)
+    site.close()
+    (site.path / "documents" / "snapshot.new").write_bytes(b"WALDOCS1 and then the power went")
+    assert contents(site.open()) == expected
+    assert len(names(site)) == 2
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "emptied", "another's", "removed"])
+def test_a_damaged_snapshot_falls_back_to_the_older_one(
+    site: Site, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(site)
+    assert site.store is not None
+    site.store["things"].insert_one({"_id": "tail", "a": "tail"})
+    expected = contents(site.store)
+    site.close()
+    older, newest = (site.path / "documents" / name for name in names(site))
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 2] ^= 1
+    spoiled: dict[str, bytes] = {"flipped": bytes(data), "cut": bytes(data[:-1]), "emptied": b""}
+    if damage == "removed":
+        newest.unlink()
+    elif damage == "another's":
+        newest.write_bytes(older.read_bytes())
+    else:
+        newest.write_bytes(spoiled[damage])
+    with caplog.at_level(logging.WARNING, "walstore.docstore"):
+        assert contents(site.open()) == expected
+    if damage == "removed":
+        return
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert str(newest) in message
+    assert "cannot be used" in message
+    assert names(site) == [f"refused-{newest.name}", older.name], "it is kept for a person"
+    assert site.store is not None
+    site.store.checkpoint()
+    assert contents(site.reopen()) == expected
+    assert len(names(site)) == 3
+
+
+def test_without_a_whole_snapshot_nothing_is_guessed(site: Site) -> None:
+    fill(site)
+    site.close()
+    before = {}
+    for name in names(site):
+        path = site.path / "documents" / name
+        path.write_bytes(path.read_bytes()[:-1])
+        before[name] = path.read_bytes()
+    with pytest.raises(SnapshotError, match="its checksum is wrong") as caught:
+        site.open()
+    assert "the log begins at entry" in str(caught.value)
+    assert "backup" in caught.value.hint
+    assert {name: (site.path / "documents" / name).read_bytes() for name in names(site)} == before
+    for name in names(site):
+        (site.path / "documents" / name).unlink()
+    with pytest.raises(SnapshotError, match="there is none"):
+        site.open()
+
+
+def test_a_snapshot_from_before_the_log_begins_is_refused(file_site: Site) -> None:
+    store = file_site.open()
+    old, data = file_site.path / "documents" / f"snapshot-{1:020}", b""
+    for number in range(4):
+        store["things"].insert_one({"_id": number})
+        store.checkpoint()
+        data = data or old.read_bytes()
+    file_site.close()
+    for name in names(file_site):
+        (file_site.path / "documents" / name).unlink()
+    old.write_bytes(data)
+    with pytest.raises(SnapshotError, match="snapshot 1: the log begins at entry 3"):
+        file_site.open()
+
+
+def test_a_whole_log_needs_no_snapshot(file_site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    expected = fill(file_site, rounds=1)
+    file_site.close()
+    (name,) = names(file_site)
+    (file_site.path / "documents" / name).write_bytes(b"WALDOCS1")
+    with caplog.at_level(logging.WARNING, "walstore.docstore"):
+        assert contents(file_site.open()) == expected
+    assert "the log alone" in caplog.text
+
+
+def test_a_snapshot_of_another_log_is_refused(file_site: Site, tmp_path: Path) -> None:
+    fill(file_site)
+    other = Site(tmp_path / "other", "file")
+    fill(other)
+    file_site.close()
+    other.close()
+    for name in names(file_site):
+        data = (other.path / "documents" / name).read_bytes()
+        (file_site.path / "documents" / name).write_bytes(data)
+    with pytest.raises(SnapshotError, match="it is of another log"):
+        file_site.open()
+
+
+def test_a_snapshot_that_is_ahead_of_its_log_is_refused(file_site: Site) -> None:
+    """What a log restored from an older backup looks like."""
+    store = file_site.open()
+    store["things"].insert_one({"_id": 1})
+    log = file_site.log
+    assert log is not None
+    store["things"].insert_one({"_id": 2})
+    store.checkpoint()
+    store.close()
+    log.truncate_after(1)
+    file_site.close()
+    assert contents(file_site.open()) == {"things": {"1": {"_id": 1}}}
+    assert names(file_site)[0].startswith("refused-")
+
+
+def test_a_snapshot_whose_last_entry_is_another_one_is_refused(file_site: Site) -> None:
+    store = file_site.open()
+    store["things"].insert_one({"_id": 1})
+    store["things"].insert_one({"_id": 2})
+    store.checkpoint()
+    log = file_site.log
+    assert log is not None
+    store.close()
+    log.truncate_after(1)
+    log.append(b"another one, of a new term", kind=7)
+    file_site.close()
+    assert contents(file_site.open()) == {"things": {"1": {"_id": 1}}}
+
+
+def test_a_newer_version_is_not_touched(file_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "VERSION", 2)
+    fill(file_site)
+    file_site.close()
+    monkeypatch.undo()
+    before = names(file_site)
+    with pytest.raises(UnsupportedFormatError, match="snapshot version 2"):
+        file_site.open()
+    assert names(file_site) == before
+
+
+def test_the_log_is_kept_from_the_older_snapshot_on(file_site: Site) -> None:
+    store = file_site.open()
+    log = file_site.log
+    assert log is not None
+    lsns = []
+    for number in range(5):
+        store["things"].insert_one({"_id": number})
+        lsns.append(store.checkpoint())
+        assert log.first_lsn == (lsns[-2] if number else 1)
+    assert names(file_site) == [f"snapshot-{lsn:020}" for lsn in lsns[-2:]]
+
+
+def test_checkpoints_by_size(file_site: Site) -> None:
+    """The thread makes them by itself, while others write and read."""
+    store = file_site.open(checkpoint_bytes=20_000)
+    things, log = store["things"], file_site.log
+    assert log is not None
+    written = threading.Event()
+    counts = [0]
+
+    def look() -> None:
+        while not written.wait(0.005):
+            counts.append(things.count_documents({}))
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    for number in range(500):
+        things.insert_one({"_id": number, "a": "x" * 200}, concern="local")
+    written.set()
+    reader.join()
+    assert counts == sorted(counts)
+    store.close()  # after the checkpoint that is being made
+    assert len(names(file_site)) == 2
+    assert log.first_lsn > 100
+    store = file_site.reopen(checkpoint_bytes=20_000)
+    assert store["things"].count_documents({}) == 500
+
+
+def test_a_checkpoint_that_cannot_be_written_harms_nothing(
+    file_site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = fill(file_site)
+    assert file_site.store is not None
+    store = file_site.store
+    store["things"].insert_one({"_id": "more", "a": "more"})
+    (file_site.path / "documents" / "snapshot.new").mkdir()  # in its way
+    with pytest.raises(OSError, match=r"snapshot\.new"):
+        store.checkpoint()
+    (file_site.path / "documents" / "snapshot.new").rmdir()
+    assert len(contents(store)["things"]) == len(expected["things"]) + 1
+    assert store.checkpoint() == store.applied_lsn
+    assert len(contents(file_site.reopen())["things"]) == len(expected["things"]) + 1
+
+
+def test_every_flipped_byte_of_a_snapshot_is_noticed() -> None:
+    state = State()
+    data = b"".join(snapshot.write(Position("ab", 3, 1, 3), snapshot.copy_of_state(state)))
+    assert snapshot.read("path", memoryview(data))[0] == Position("ab", 3, 1, 3)
+    for at in range(len(data)):
+        spoiled = bytearray(data)
+        spoiled[at] ^= 0x40
+        with pytest.raises(SnapshotDamagedError):
+            snapshot.read("path", memoryview(bytes(spoiled)))
+    for length in range(len(data)):
+        with pytest.raises(SnapshotDamagedError):
+            snapshot.read("path", memoryview(data[:length]))

@@ -1,0 +1,329 @@
+"""When the disk is full, or fails, when an interrupt comes, and when the process is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.docstore.sites import Site, contents
+from tests.helpers import child, end, run_child
+from tests.replication.nodes import until
+from walstore import FileWALManager, LogPoisonedError, UnsupportedFormatError
+from walstore.docstore import (
+    ClosedStoreError,
+    DocumentStore,
+    OutcomeUnknownError,
+    StoreLostError,
+)
+from walstore.docstore.draft import Draft
+from walstore.docstore.operations import insert
+from walstore.docstore.record import KIND
+from walstore.docstore.values import key_of
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from walstore import FileWALManager, LogFullError
+from walstore.docstore import DocumentStore
+from tests.docstore.sites import contents
+
+path = Path(sys.argv[1])
+log = FileWALManager(path, segment_bytes=4096)
+store = DocumentStore(log, checkpoint_bytes=None)
+things = store["things"]
+things.create_index("a", unique=True)
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+acked = []
+refused = 0
+for number in range(20):
+    size = 60_000 if number % 4 == 3 else 100  # an entry for which a large file is needed
+    try:
+        things.insert_one({"_id": number, "a": number, "pad": b"x" * size})
+        acked.append(number)
+    except LogFullError:
+        refused += 1
+        assert things.find_one({"_id": number}) is None
+        assert things.find_one({"a": number}) is None
+assert things.distinct("_id") == acked
+assert (len(acked), refused) == (15, 5), (len(acked), refused)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, hard))
+things.insert_one({"_id": 3, "a": 3, "pad": b"x" * 60_000})
+things.update_many({}, {"$unset": {"pad": 1}})
+expected = contents(store)
+store.close()
+log.close()
+with FileWALManager(path) as log, DocumentStore(log) as store:
+    assert contents(store) == expected
+    assert store["things"].count_documents({}) == 16
+"""
+
+
+def test_a_full_disk_costs_one_operation(tmp_path: Path) -> None:
+    run_child(FULL_DISK, tmp_path / "log")
+
+
+def break_disk(log: FileWALManager) -> None:
+    """From now on the log's files cannot be written: their descriptors are for reading."""
+    broken = 0
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:  # that of the listing itself
+            continue
+        if target.startswith(f"{log.path}/") and target.endswith(".wal"):
+            fd = os.open(target, os.O_RDONLY)
+            os.dup2(fd, int(name))
+            os.close(fd)
+            broken += 1
+    assert broken
+
+
+def test_a_failed_write_leaves_memory_as_it_was(file_site: Site) -> None:
+    store = file_site.open()
+    things = store["things"]
+    things.create_index("a", unique=True)
+    things.insert_many({"_id": at, "a": at} for at in range(5))
+    before = contents(store)
+    log = file_site.log
+    assert log is not None
+    break_disk(log)
+    for _ in range(2):
+        with pytest.raises(LogPoisonedError):
+            things.update_many({}, {"$inc": {"a": 10}})
+        with pytest.raises(LogPoisonedError):
+            things.insert_one({"_id": 9, "a": 9})
+        assert contents(store) == before
+        assert things.find_one({"a": 9}) is None
+    with pytest.raises(LogPoisonedError), store.transaction():
+        things.delete_many({})
+    assert contents(store) == before
+    assert contents(file_site.reopen()) == before
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A shell lets its background jobs ignore the signal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def inserting(number: int) -> Any:
+    """An operation, for the journal."""
+
+    def compute(draft: Draft) -> int:
+        insert(draft, "things", [(key_of(number), {"_id": number})])
+        return number
+
+    return compute
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_an_interrupt_while_waiting_withdraws_the_operation(file_site: Site) -> None:
+    store = file_site.open(checkpoint_bytes=None)
+    journal, go, begun = store._journal, threading.Event(), threading.Event()
+
+    def slow(draft: Draft) -> None:
+        begun.set()
+        assert go.wait(60)
+
+    main, out = threading.get_ident(), threading.Event()
+
+    def interrupt() -> None:
+        assert begun.wait(60)
+        until(lambda: len(journal._queue) == 1, "the main thread waits")
+        while not out.is_set():
+            signal.pthread_kill(main, signal.SIGINT)
+            out.wait(1)  # Python misses one that comes right before it blocks
+
+    with ThreadPoolExecutor(3) as pool:
+        leader = pool.submit(journal.write, slow, "durable")
+        assert begun.wait(60)
+        pool.submit(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            journal.write(inserting(1), "durable")
+        out.set()
+        assert not journal._queue
+        later = pool.submit(journal.write, inserting(2), "durable")
+        go.set()
+        leader.result(60)
+        assert later.result(60) == 2
+    assert store["things"].distinct("_id") == [2]
+    assert store["things"].insert_one({"_id": 3}).inserted_id == 3
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_an_interrupt_while_leading_is_told_to_the_others(file_site: Site) -> None:
+    store = file_site.open(checkpoint_bytes=None)
+    journal, begun = store._journal, threading.Event()
+
+    def slow(draft: Draft) -> None:
+        begun.set()
+        until(lambda: len(journal._queue) == 2, "both wait")
+
+    def interrupted(draft: Draft) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(journal.write, slow, "durable")
+        assert begun.wait(60)
+
+        def behind() -> Any:
+            until(lambda: len(journal._queue) == 1, "the main thread waits first")
+            return journal.write(inserting(1), "durable")
+
+        other = pool.submit(behind)
+        with pytest.raises(KeyboardInterrupt):
+            journal.write(interrupted, "durable")  # leads the second group
+        first.result(60)
+        with pytest.raises(OutcomeUnknownError, match="was interrupted"):
+            other.result(60)
+    assert store["things"].count_documents({}) == 0
+    store["things"].insert_one({"_id": 1})
+    assert contents(file_site.reopen()) == {"things": {"1": {"_id": 1}}}
+
+
+class Interrupting:
+    """Stands among the transactions, and is interrupted when a change is applied."""
+
+    def notice(self, changes: Any) -> None:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_while_applying_ends_the_store(file_site: Site) -> None:
+    """Half of an entry may be in memory: nobody is shown it."""
+    store = file_site.open(checkpoint_bytes=None)
+    store._journal._transactions.add(Interrupting())  # type: ignore[arg-type]
+    with pytest.raises(KeyboardInterrupt):
+        store["things"].insert_one({"_id": 1})
+    for call in (
+        lambda: store["things"].find_one(),
+        lambda: store["things"].insert_one({}),
+        store.checkpoint,
+    ):
+        with pytest.raises(StoreLostError, match="applying entry 1 was interrupted"):
+            call()
+    assert contents(file_site.reopen()) == {"things": {"1": {"_id": 1}}}
+
+
+def test_entries_cut_off_behind_its_back_are_noticed(file_site: Site) -> None:
+    store = file_site.open(checkpoint_bytes=None)
+    things = store["things"]
+    for number in range(3):
+        things.insert_one({"_id": number})
+    assert file_site.log is not None
+    file_site.log.truncate_after(1)
+    with pytest.raises(StoreLostError):
+        things.insert_one({"_id": 9})
+    with pytest.raises(StoreLostError):
+        things.find_one()
+    assert contents(file_site.reopen()) == {"things": {"0": {"_id": 0}}}, (
+        "computed from what is gone"
+    )
+
+
+def test_entries_of_others_are_passed_over(file_site: Site) -> None:
+    store = file_site.open(checkpoint_bytes=None)
+    things, log = store["things"], file_site.log
+    assert log is not None
+    for number in range(3):
+        log.append(b"not a document", kind=7)
+        things.insert_one({"_id": number})
+        log.append_many([b"", b"x"])
+    things.update_many({}, {"$set": {"a": 1}})
+    expected = contents(store)
+    assert len(expected["things"]) == 3
+    assert contents(file_site.reopen()) == expected
+
+
+def test_an_entry_of_a_newer_version_ends_the_opening(file_site: Site) -> None:
+    store = file_site.open(checkpoint_bytes=None)
+    store["things"].insert_one({"_id": 1})
+    assert file_site.log is not None
+    file_site.log.append(b"\x94\x02\x00\xc2\x90", kind=KIND)
+    with pytest.raises(UnsupportedFormatError, match="document format 2"):
+        file_site.reopen()
+
+
+def test_closing_waits_for_what_has_begun(file_site: Site) -> None:
+    store = file_site.open(checkpoint_bytes=None)
+    begun, go = threading.Event(), threading.Event()
+
+    def slow(draft: Draft) -> int:
+        begun.set()
+        assert go.wait(60)
+        return int(inserting(1)(draft))
+
+    with ThreadPoolExecutor(2) as pool:
+        write = pool.submit(store._journal.write, slow, "durable")
+        assert begun.wait(60)
+        closing = pool.submit(store.close)
+        until(lambda: store.closed, "it is closing")
+        with pytest.raises(ClosedStoreError):
+            store["things"].insert_one({})
+        assert not closing.done()
+        go.set()
+        closing.result(60)
+        assert write.result(60) == 1
+    assert contents(file_site.reopen()) == {"things": {"1": {"_id": 1}}}
+
+
+WRITER = """
+import sys, threading
+from walstore import FileWALManager
+from walstore.docstore import DocumentStore
+
+log = FileWALManager(sys.argv[1], segment_bytes=1 << 16)
+store = DocumentStore(log, checkpoint_bytes=3000)
+lock = threading.Lock()
+
+def run(thread):
+    number = store["things"].count_documents({"thread": thread})
+    while True:
+        with store.transaction():
+            made = store["things"].insert_one({"thread": thread, "number": number})
+            store["counts"].update_one({"_id": thread}, {"$inc": {"count": 1}}, upsert=True)
+        if number % 20 == 0:
+            store.checkpoint()
+        with lock:
+            print(thread, number, flush=True)
+        number += 1
+
+for thread in range(3):
+    threading.Thread(target=run, args=(thread,), daemon=True).start()
+sys.stdin.read()
+"""
+
+
+def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    acked: set[tuple[int, int]] = set()
+    for _ in range(3):
+        process = child(WRITER, tmp_path / "log")
+        assert process.stdout is not None
+        for _ in range(150):
+            line = process.stdout.readline().split()
+            assert len(line) == 2, process.stderr and process.stderr.read()
+            acked.add((int(line[0]), int(line[1])))
+        process.kill()
+        rest = [line.split() for line in process.stdout.read().splitlines()]
+        acked |= {(int(line[0]), int(line[1])) for line in rest if len(line) == 2}
+        end(process)
+        with FileWALManager(tmp_path / "log") as log, DocumentStore(log) as store:
+            found = {(one["thread"], one["number"]) for one in store["things"].find()}
+            assert acked <= found
+            assert len(found - acked) <= 3, "one a thread may have been on its way"
+            assert store["things"].count_documents({}) == len(found)
+            for thread in range(3):
+                count = store["counts"].find_one({"_id": thread})
+                assert (count or {"count": 0})["count"] == sum(one[0] == thread for one in found)
+            assert log.first_lsn > 1, "checkpoints were made"
+            acked |= found
+    assert len(acked) >= 450

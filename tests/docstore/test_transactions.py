@@ -1,0 +1,607 @@
+"""Transactions: all or nothing, one state, and nothing lost between threads."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import pytest
+
+from tests.docstore.sites import Site, contents
+from tests.helpers import seeded
+from tests.replication.nodes import until
+from walstore.docstore import (
+    Collection,
+    ConflictError,
+    DocumentStore,
+    DuplicateKeyError,
+    QueryError,
+    TransactionError,
+)
+
+
+def elsewhere(call: Callable[[], Any]) -> Any:
+    """In another thread, so outside of this one's transaction."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(call).result(timeout=60)
+
+
+def test_a_block_is_one_entry_and_sees_itself(site: Site) -> None:
+    store = site.open()
+    things, others = store["things"], store["others"]
+    things.insert_many({"_id": at, "a": at} for at in range(5))
+    things.create_index("a", unique=True)
+    assert site.log is not None
+    lsn = site.log.last_lsn
+    with store.transaction():
+        things.insert_one({"_id": 9, "a": 9})
+        things.update_many({"a": {"$lt": 2}}, {"$inc": {"a": 10}})
+        things.delete_one({"_id": 2})
+        others.insert_one({"_id": 1})
+        assert sorted(things.distinct("a")) == [3, 4, 9, 10, 11]
+        assert things.find({"a": {"$gte": 9}}, sort=[("a", -1)], limit=2).to_list() == [
+            {"_id": 1, "a": 11},
+            {"_id": 0, "a": 10},
+        ]
+        things.insert_one({"_id": 6, "a": 3.5})
+        assert [one["a"] for one in things.find(sort="a", limit=3)] == [3, 3.5, 4]
+        things.delete_one({"_id": 6})
+        assert things.find_one({"_id": 2}) is None
+        assert things.explain({"a": 9}).index == "a_1"
+        assert others.count_documents({}) == 1
+        assert elsewhere(lambda: things.distinct("a")) == [0, 1, 2, 3, 4]
+        assert elsewhere(lambda: others.count_documents({})) == 0
+        assert site.log.last_lsn == lsn
+    assert site.log.last_lsn == lsn + 1
+    assert sorted(things.distinct("a")) == [3, 4, 9, 10, 11]
+    before = contents(store)
+    assert contents(site.reopen()) == before
+
+
+def test_a_block_that_raises_writes_nothing(site: Site) -> None:
+    store = site.open()
+    things = store["things"]
+    things.insert_one({"_id": 1})
+    assert site.log is not None
+    lsn = site.log.last_lsn
+
+    def block() -> None:
+        with store.transaction():
+            things.insert_one({"_id": 2})
+            things.delete_one({"_id": 1})
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        block()
+    assert store._current_transaction() is None
+    assert site.log.last_lsn == lsn
+    assert things.find().to_list() == [{"_id": 1}]
+    with store.transaction():
+        things.count_documents({})
+    assert site.log.last_lsn == lsn, "nothing to write"
+
+
+def test_a_failing_operation_leaves_the_rest_of_the_block(site: Site) -> None:
+    store = site.open()
+    things = store["things"]
+    things.insert_one({"_id": 1, "a": "x"})
+    with store.transaction():
+        things.insert_one({"_id": 2, "a": 1})
+        with pytest.raises(DuplicateKeyError):
+            things.insert_many([{"_id": 3}, {"_id": 1}])
+        with pytest.raises(QueryError):
+            things.update_many({}, {"$inc": {"a": 1}})
+        things.insert_one({"_id": 4})
+    assert things.find(sort="_id").to_list() == [
+        {"_id": 1, "a": "x"},
+        {"_id": 2, "a": 1},
+        {"_id": 4},
+    ]
+
+
+def test_what_has_no_place_in_a_transaction(site: Site) -> None:
+    store = site.open()
+    things = store["things"]
+    things.create_index("b")
+    block = store.transaction()
+    with block:
+        for call in (
+            lambda: things.create_index("a"),
+            lambda: things.drop_index("b_1"),
+            things.drop,
+            lambda: store.transaction().__enter__(),
+        ):
+            with pytest.raises(TransactionError):
+                call()
+    with pytest.raises(TransactionError, match="used once"):
+        block.__enter__()
+
+
+def refused(things: Collection, document: dict[str, Any]) -> None:
+    with pytest.raises(DuplicateKeyError):
+        things.insert_one(document)
+
+
+Disturbance = Callable[[Collection], Any]
+
+CONFLICTS: dict[str, tuple[Disturbance, Disturbance]] = {
+    # What the transaction does first, and what somebody else does then.
+    "read by id, updated": (
+        lambda things: things.find_one({"_id": 1}),
+        lambda things: things.update_one({"_id": 1}, {"$set": {"x": 1}}),
+    ),
+    "read as missing, inserted": (
+        lambda things: things.find_one({"_id": 99}),
+        lambda things: things.insert_one({"_id": 99}),
+    ),
+    "read, deleted": (
+        lambda things: things.find_one({"a": 2}),
+        lambda things: things.delete_one({"_id": 2}),
+    ),
+    "counted, one more": (
+        lambda things: things.count_documents({"a": {"$gte": 3}}),
+        lambda things: things.insert_one({"a": 7}),
+    ),
+    "counted, one moved in": (
+        lambda things: things.count_documents({"a": {"$gte": 100}}),
+        lambda things: things.update_one({"a": 1}, {"$set": {"a": 100}}),
+    ),
+    "scanned, one moved out": (
+        lambda things: things.find({"a": {"$lt": 3}}).to_list(),
+        lambda things: things.update_one({"a": 1}, {"$set": {"a": 100}}),
+    ),
+    "distinct": (
+        lambda things: things.distinct("a", {"a": 1}),
+        lambda things: things.delete_many({"a": 1}),
+    ),
+    "updated none, now there is one": (
+        lambda things: things.update_one({"b": 1}, {"$set": {"x": 1}}),
+        lambda things: things.insert_one({"b": 1}),
+    ),
+    "written, written": (
+        lambda things: things.update_one({"_id": 1}, {"$inc": {"a": 1}}),
+        lambda things: things.update_one({"_id": 1}, {"$inc": {"a": 1}}),
+    ),
+    "inserted, inserted": (
+        lambda things: things.insert_one({"_id": 50}),
+        lambda things: things.insert_one({"_id": 50}),
+    ),
+    "a unique key taken": (
+        lambda things: things.insert_one({"u": 5}),
+        lambda things: things.insert_one({"u": 5}),
+    ),
+    "found taken, deleted": (
+        lambda things: refused(things, {"_id": 1}),
+        lambda things: things.delete_one({"_id": 1}),
+    ),
+    "found its key taken, deleted": (
+        lambda things: refused(things, {"_id": 9, "u": -3}),
+        lambda things: things.delete_one({"_id": 3}),
+    ),
+    "an index made": (
+        lambda things: things.find_one({"_id": 1}),
+        lambda things: things.create_index("b"),
+    ),
+    "dropped": (lambda things: things.count_documents({}), lambda things: things.drop()),
+}
+
+
+def filled(store: DocumentStore) -> Collection:
+    things = store["things"]
+    things.create_index("u", unique=True)
+    things.insert_many({"_id": at, "a": at, "u": -at} for at in range(5))
+    return things
+
+
+@pytest.mark.parametrize("name", CONFLICTS)
+def test_conflict(file_site: Site, name: str) -> None:
+    first, then = CONFLICTS[name]
+    store = file_site.open()
+    things = filled(store)
+    after: list[Any] = []
+
+    def block() -> None:
+        with store.transaction():
+            first(things)
+            store["marks"].insert_one({"_id": "never"})
+            elsewhere(lambda: then(things))
+            after.append(elsewhere(lambda: contents(store)))
+
+    with pytest.raises(ConflictError):
+        block()
+    assert [contents(store)] == after
+    assert store["marks"].count_documents({}) == 0
+
+
+HARMLESS: dict[str, tuple[Disturbance, Disturbance]] = {
+    "another document": (
+        lambda things: things.find_one({"_id": 1}),
+        lambda things: things.update_one({"_id": 2}, {"$set": {"x": 1}}),
+    ),
+    "outside of the filter": (
+        lambda things: things.count_documents({"a": {"$gte": 3}}),
+        lambda things: things.insert_one({"a": 1, "u": 9}),
+    ),
+    "another collection": (
+        lambda things: things.count_documents({}),
+        lambda things: things._store["others"].insert_one({}),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_no_conflict(file_site: Site, name: str) -> None:
+    first, then = HARMLESS[name]
+    store = file_site.open()
+    things = filled(store)
+    with store.transaction():
+        first(things)
+        store["marks"].insert_one({"_id": "there"})
+        elsewhere(lambda: then(things))
+    assert store["marks"].count_documents({}) == 1
+
+
+def test_a_doomed_transaction_shows_nothing_more(file_site: Site) -> None:
+    """Otherwise it could see two states, one half of each."""
+    store = file_site.open()
+    things = filled(store)
+
+    def block() -> None:
+        with store.transaction():
+            assert things.find_one({"_id": 1}) == {"_id": 1, "a": 1, "u": -1}
+            elsewhere(lambda: things.update_many({}, {"$inc": {"a": 1}}))
+            with pytest.raises(ConflictError, match="changed by somebody else"):
+                things.find_one({"_id": 2})
+            with pytest.raises(ConflictError):
+                things.insert_one({"_id": 77})
+
+    with pytest.raises(ConflictError):
+        block()
+    assert things.find_one({"_id": 77}) is None
+
+
+def test_it_sees_what_came_before_its_first_look(file_site: Site) -> None:
+    store = file_site.open()
+    things = filled(store)
+    with store.transaction():
+        elsewhere(lambda: things.update_many({}, {"$set": {"a": 0}}))
+        assert things.distinct("a") == [0]
+        things.insert_one({"u": 100})
+
+
+def retried(store: DocumentStore, work: Callable[[], Any]) -> int:
+    """Does a transaction until it succeeds; returns how often it did not."""
+    for failures in range(10_000):
+        try:
+            with store.transaction(concern="local"):
+                work()
+        except ConflictError:
+            continue
+        return failures
+    raise AssertionError("never")
+
+
+def in_threads(count: int, run: Callable[[int], Any]) -> list[Any]:
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(run, range(count), timeout=80))
+
+
+def test_no_update_is_lost_between_threads(file_site: Site) -> None:
+    """Each of them adds unique values; all must be there in the end, each once."""
+    store = file_site.open(log_options={"sync": "os"})
+    things = store["things"]
+    things.insert_many({"_id": at, "values": []} for at in range(3))
+    start = threading.Barrier(4)
+
+    def run(thread: int) -> int:
+        start.wait()
+        failures = 0
+        for number in range(40):
+            value, place = thread * 1000 + number, number % 3
+
+            def work(value: int = value, place: int = place) -> None:
+                found = things.find_one({"_id": place})
+                assert found is not None
+                found["values"].append(value)
+                things.replace_one({"_id": place}, found)
+
+            if number % 4 == 3:  # without a transaction
+                change = {"$push": {"values": value}}
+                things.update_one({"_id": place}, change, concern="local")
+            else:
+                failures += retried(store, work)
+        return failures
+
+    failures = sum(in_threads(4, run))
+    values = [value for document in things.find() for value in document["values"]]
+    expected = [thread * 1000 + number for thread in range(4) for number in range(40)]
+    print(f"values={len(values)} conflicts={failures}")
+    assert sorted(values) == expected
+    before = contents(store)
+    assert contents(file_site.reopen()) == before
+
+
+def test_transactions_are_serializable(file_site: Site) -> None:
+    """Each reads some lists and appends a value of its own to one. The order in which the values
+    stand, and what each saw, give who must come before whom: there must be no cycle."""
+    rng = seeded("serializable")
+    store = file_site.open(log_options={"sync": "os"})
+    things = store["things"]
+    places = 4
+    things.insert_many({"_id": at, "values": [], "n": 0} for at in range(places))
+    plans = [
+        [(rng.sample(range(places), 2), rng.randrange(places)) for _ in range(30)] for _ in range(4)
+    ]
+    seen: dict[int, dict[int, list[int]]] = {}
+    start = threading.Barrier(4)
+
+    def run(thread: int) -> int:
+        start.wait()
+        failures = 0
+        for number, (looks, place) in enumerate(plans[thread]):
+            value = thread * 1000 + number
+
+            def work(value: int = value, looks: Any = looks, place: int = place) -> None:
+                found = things.find({"_id": {"$in": looks}}).to_list()
+                seen[value] = {one["_id"]: one["values"] for one in found}
+                things.update_one({"_id": place}, {"$push": {"values": value}})
+
+            failures += retried(store, work)
+        return failures
+
+    failures = sum(in_threads(4, run))
+    final = {one["_id"]: one["values"] for one in things.find()}
+    assert sorted(value for values in final.values() for value in values) == sorted(seen)
+    before: dict[int, set[int]] = defaultdict(set)
+    for values in final.values():
+        for one, two in itertools.pairwise(values):
+            before[two].add(one)
+    for value, looks in seen.items():
+        for place, values in looks.items():
+            assert values == final[place][: len(values)]
+            before[value] |= set(values) - {value}
+            for later in final[place][len(values) :]:
+                if later != value:
+                    before[later].add(value)
+    assert acyclic(before)
+    print(f"transactions={len(seen)} conflicts={failures}")
+    assert len(seen) == 120
+
+
+def acyclic(before: dict[int, set[int]]) -> bool:
+    left = {one: set(others) for one, others in before.items()}
+    while left:
+        free = {one for one, others in left.items() if not others & left.keys()}
+        if not free:
+            return False
+        left = {one: others for one, others in left.items() if one not in free}
+    return True
+
+
+def test_the_check_for_cycles_finds_one() -> None:
+    assert acyclic({1: {2}, 2: {3}})
+    assert not acyclic({1: {2}, 2: {3}, 3: {1}})
+
+
+def test_readers_see_all_of_a_transaction_or_nothing(file_site: Site) -> None:
+    """Money moves between accounts; every look at all of them finds the same sum."""
+    store = file_site.open(log_options={"sync": "os"})
+    things = store["things"]
+    things.insert_many({"_id": at, "money": 100} for at in range(5))
+
+    def move(thread: int) -> None:
+        rng = seeded(f"move {thread}")
+        for _ in range(60):
+            source, target = rng.sample(range(5), 2)
+            things_moved = rng.randrange(1, 50)
+
+            def work(source: int = source, target: int = target, much: int = things_moved) -> None:
+                things.update_one({"_id": source}, {"$inc": {"money": -much}})
+                things.update_one({"_id": target}, {"$inc": {"money": much}})
+
+            retried(store, work)
+
+    looks = 0
+    with ThreadPoolExecutor(2) as pool:
+        moves = [pool.submit(move, thread) for thread in range(2)]
+        while not all(one.done() for one in moves):
+            assert sum(one["money"] for one in things.find()) == 500
+            looks += 1
+        for one in moves:
+            one.result()
+    print(f"looks={looks}")
+    assert looks >= 1
+
+
+def test_readers_see_all_of_an_operation_or_nothing(file_site: Site) -> None:
+    """While many documents are changed in memory, too."""
+    store = file_site.open(log_options={"sync": "os"})
+    things = store["things"]
+    things.insert_many({"_id": at, "v": 0} for at in range(300))
+    things.create_index("v")
+    looks = 0
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(
+            lambda: [things.update_many({}, {"$inc": {"v": 1}}) for _ in range(30)]
+        )
+        while not writing.done():
+            assert len({one["v"] for one in things.find()}) == 1
+            assert len(things.find({"v": {"$gte": 0}}).to_list()) == 300
+            looks += 1
+        writing.result()
+    print(f"looks={looks}")
+    assert looks >= 3
+
+
+def test_many_threads_share_syncs(file_site: Site) -> None:
+    things = file_site.things()
+    log = file_site.log
+    assert log is not None
+    things.insert_one({})
+    before = log.stats().syncs
+    start = threading.Barrier(8)
+
+    def run(thread: int) -> None:
+        start.wait()
+        for number in range(25):
+            things.insert_one({"_id": (thread + 1) * 1000 + number})
+
+    in_threads(8, run)
+    assert things.count_documents({}) == 201
+    assert log.stats().syncs - before < 200
+
+
+def test_one_of_a_group_fails_alone(file_site: Site) -> None:
+    """Threads insert the same ids: each id gets in once, and who came late is told."""
+    things = file_site.things()
+    start = threading.Barrier(6)
+
+    def run(_thread: int) -> int:
+        start.wait()
+        won = 0
+        for number in range(30):
+            with suppress(DuplicateKeyError):
+                things.insert_one({"_id": number})
+                won += 1
+        return won
+
+    assert sum(in_threads(6, run)) == 30
+    assert things.count_documents({}) == 30
+
+
+def in_one_queue(store: DocumentStore, *calls: Callable[[], Any]) -> list[Any]:
+    """Calls that all wait while another one is under way, in this order. Returns what each gave,
+    or raised."""
+    begun, go = threading.Event(), threading.Event()
+
+    def slow(_draft: Any) -> None:
+        begun.set()
+        assert go.wait(60)
+
+    with ThreadPoolExecutor(len(calls) + 1) as pool:
+        first = pool.submit(store._journal.write, slow, "durable")
+        assert begun.wait(60)
+        waiting = []
+        for call in calls:
+            waiting.append(pool.submit(call))
+            until(lambda: len(store._journal._queue) == len(waiting), "it waits")
+        go.set()
+        first.result(60)
+        return [one.exception(60) or one.result() for one in waiting]
+
+
+def test_what_fails_in_a_group_leaves_nothing_in_it(file_site: Site) -> None:
+    """Computed together with others, it has changed the draft before it failed."""
+    store = file_site.open(checkpoint_bytes=None)
+    things = store["things"]
+    things.insert_one({"_id": 0})
+    failed, _done = in_one_queue(
+        store,
+        lambda: things.insert_many([{"_id": 1}, {"_id": 0}]),
+        lambda: things.insert_one({"_id": 2}),
+    )
+    assert isinstance(failed, DuplicateKeyError)
+    for _ in range(2):
+        assert sorted(things.distinct("_id")) == [0, 2]
+        things = file_site.reopen()["things"]
+
+
+def test_transactions_in_one_group_conflict(file_site: Site) -> None:
+    """Both have looked before the first of them is in the log."""
+    store = file_site.open(checkpoint_bytes=None)
+    things = store["things"]
+    things.insert_one({"_id": 1, "n": 0})
+
+    def add() -> None:
+        with store.transaction():
+            found = things.find_one({"_id": 1})
+            assert found is not None
+            things.replace_one({"_id": 1}, {"n": found["n"] + 1})
+
+    first, second = in_one_queue(store, add, add)
+    assert first is None
+    assert isinstance(second, ConflictError)
+    assert things.find_one() == {"_id": 1, "n": 1}
+
+
+def test_an_index_holds_for_what_waits_behind_it(file_site: Site) -> None:
+    store = file_site.open(checkpoint_bytes=None)
+    things = store["things"]
+    first, name, second, third = in_one_queue(
+        store,
+        lambda: things.insert_one({"_id": 1, "a": 1}),
+        lambda: things.create_index("a", unique=True),
+        lambda: things.insert_one({"_id": 2, "a": 1}),
+        lambda: things.insert_one({"_id": 3, "a": 3}),
+    )
+    assert (first.inserted_id, name, third.inserted_id) == (1, "a_1", 3)
+    assert isinstance(second, DuplicateKeyError)
+    assert sorted(file_site.reopen()["things"].distinct("_id")) == [1, 3]
+
+
+def test_write_concerns_do_not_share_a_group(file_site: Site) -> None:
+    """Who asks for less does not wait for, nor fail with, who asks for more; and the other way
+    round."""
+    store = file_site.open(checkpoint_bytes=None, log_options={"sync": "os"})
+    things, log = store["things"], file_site.log
+    assert log is not None
+    in_one_queue(
+        store,
+        lambda: things.insert_one({"_id": 1}, concern="local"),
+        lambda: things.insert_one({"_id": 2}, concern="durable"),
+    )
+    assert log.durable_lsn == 2
+    in_one_queue(
+        store,
+        lambda: things.insert_one({"_id": 3}, concern="durable"),
+        lambda: things.insert_one({"_id": 4}, concern="local"),
+    )
+    assert log.durable_lsn == 3
+
+
+def test_indexes_come_and_go_while_others_write(file_site: Site) -> None:
+    """What is written beside the making of an index is in it; and it never shares a group."""
+    store = file_site.open(log_options={"sync": "os"})
+    things = store["things"]
+    start = threading.Barrier(4)
+
+    def write(thread: int) -> None:
+        start.wait()
+        for number in range(60):
+            things.insert_one({"_id": thread * 1000 + number, "a": number}, concern="local")
+
+    def define(_thread: int) -> None:
+        start.wait()
+        for number in range(15):
+            things.create_index("a", concern="local")
+            if number < 14:
+                things.drop_index("a_1", concern="local")
+
+    def run(thread: int) -> None:
+        if thread == 3:
+            define(thread)
+        else:
+            write(thread)
+
+    in_threads(4, run)
+    for _ in range(2):
+        for number in range(60):
+            asked = things.explain({"a": number})
+            assert (asked.index, asked.examined, asked.returned) == ("a_1", 3, 3)
+        things = file_site.reopen()["things"]
+
+
+def test_operations_that_are_too_large_for_one_group_are_all_done(file_site: Site) -> None:
+    store = file_site.open(checkpoint_bytes=None, log_options={"sync": "os"})
+    things = store["things"]
+    pad = b"x" * (6 << 20)
+    numbers = range(1, 6)
+    in_one_queue(store, *(partial(things.insert_one, {"_id": at, "pad": pad}) for at in numbers))
+    assert sorted(things.distinct("_id")) == [1, 2, 3, 4, 5]
+    assert sorted(file_site.reopen()["things"].distinct("_id")) == [1, 2, 3, 4, 5]

@@ -1,0 +1,232 @@
+"""A draft: changes over a state that is not changed by them, until they are in the log.
+
+Sans-IO. For each collection that it touches, a draft has the documents that it put, with indexes
+of their own, and the ids of those that these hide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from walstore.docstore.errors import DuplicateKeyError
+from walstore.docstore.index import Index, IndexSpec, KeyRange
+from walstore.docstore.paths import Match
+from walstore.docstore.query import Filter
+from walstore.docstore.record import encoded_operation
+from walstore.docstore.state import ID_INDEX, Change, CollectionState, State, found_by
+from walstore.docstore.values import Document, Key
+
+__all__ = ["Draft", "DraftCollection", "Reads"]
+
+
+class DraftCollection:
+    """One collection, as the draft would have it."""
+
+    __slots__ = ("_base", "_hidden", "_indexed", "_own")
+
+    def __init__(self, base: CollectionState) -> None:
+        self._base = base
+        self._own: dict[Key, Document] = {}
+        self._hidden: set[Key] = set()
+        self._indexed: CollectionState | None = None  # the own ones, once they are searched
+
+    @property
+    def in_order(self) -> bool:
+        """Not once there are two places to look in."""
+        return not self._hidden
+
+    @property
+    def specs(self) -> Iterator[IndexSpec]:
+        return self._base.specs
+
+    def has_lists(self, name: str) -> bool:
+        return self._base.has_lists(name) or self._own_ones().has_lists(name)
+
+    def get(self, id_key: Key) -> Document | None:
+        if id_key in self._hidden:
+            return self._own.get(id_key)
+        return self._base.get(id_key)
+
+    def all(self) -> list[Document]:
+        hidden = self._hidden
+        if not hidden:
+            return self._base.all()
+        documents: Any = self._base.documents
+        shown = [doc for id_key, doc in dict.items(documents) if id_key not in hidden]
+        return [*shown, *self._own.values()]
+
+    def search(
+        self, name: str, ranges: Sequence[KeyRange], reverse: bool
+    ) -> Iterator[tuple[Key, Document]]:
+        hidden = self._hidden
+        for item in self._base.search(name, ranges, reverse):
+            if item[0] not in hidden:
+                yield item
+        if self._own:
+            yield from self._own_ones().search(name, ranges, reverse)
+
+    def _own_ones(self) -> CollectionState:
+        if self._indexed is None:
+            self._indexed = CollectionState(self._base.name, self._base.specs)
+            for id_key, document in self._own.items():
+                self._indexed.put(id_key, document)
+        return self._indexed
+
+    def check(self, id_key: Key, document: Document, reads: Reads | None) -> None:
+        """Raises when a document has no place here. `reads`: where to note what is in its way.
+
+        Raises:
+            DuplicateKeyError: a unique index has one of its keys.
+            InvalidDocumentError: an index cannot hold it.
+        """
+        for name, index in self._base.indexes.items():
+            if not index.spec.unique and len(index.spec.keys) == 1:
+                continue  # takes anything
+            keys, _many = index.keys_of(document)
+            if not index.spec.unique:
+                continue
+            for key in keys:
+                holders = [held for held in index.ids_of(key) if held not in self._hidden]
+                if self._own:
+                    holders += self._own_ones().indexes[name].ids_of(key)
+                others = [held for held in holders if held != id_key]
+                if others:
+                    if reads is not None:
+                        reads.note_id(self._base.name, others[0])
+                    raise DuplicateKeyError(self._base.name, name, found_by(index.spec, document))
+
+    def swap(
+        self, id_key: Key, document: Document | None, hide: bool = True
+    ) -> tuple[Document | None, bool]:
+        """Puts a document, or removes it. Returns what undoes that: the draft's own document
+        before, and whether the id was hidden."""
+        before = self._own.pop(id_key, None)
+        was_hidden = id_key in self._hidden
+        if document is not None:
+            self._own[id_key] = document
+        if self._indexed is not None:
+            if document is not None:
+                self._indexed.put(id_key, document)
+            elif before is not None:
+                self._indexed.delete(id_key, before)
+        if hide:
+            self._hidden.add(id_key)
+        else:
+            self._hidden.discard(id_key)
+        return before, was_hidden
+
+
+class Reads:
+    """What a transaction has looked at: documents by _id, and filters."""
+
+    def __init__(self) -> None:
+        self._ids: set[tuple[str, Key]] = set()
+        self._filters: list[tuple[str, Match]] = []
+
+    def note_id(self, name: str, id_key: Key) -> None:
+        """A document was looked for, or changed, by its _id."""
+        self._ids.add((name, id_key))
+
+    def note(self, name: str, query: Filter) -> None:
+        """Documents were looked for by a filter."""
+        if query.id_key is not None:
+            self._ids.add((name, query.id_key))
+        else:
+            self._filters.append((name, query.match))
+
+    def meet(self, change: Change) -> bool:
+        """Whether a change by somebody else could have changed what was seen."""
+        name, id_key = change.collection, change.id_key
+        if id_key is None:
+            names = {name for name, _id_key in self._ids} | {name for name, _ in self._filters}
+            return name in names
+        if (name, id_key) in self._ids:
+            return True
+        return any(
+            (change.old is not None and match(change.old))
+            or (change.new is not None and match(change.new))
+            for filtered, match in self._filters
+            if filtered == name
+        )
+
+
+class Draft:
+    """Changes over a state.
+
+    Args:
+        reads: where to note what is looked at; None: nobody asks.
+
+    Attributes:
+        changes: in the order in which they were made.
+        operations: the same, as they will be in the log.
+        built: the indexes that were built for it, by name.
+    """
+
+    def __init__(self, state: State, reads: Reads | None = None) -> None:
+        self._state = state
+        self.reads = reads
+        self._collections: dict[str, DraftCollection] = {}
+        self._undo: list[tuple[Key, Document | None, bool]] = []
+        self.changes: list[Change] = []
+        self.operations: list[bytes] = []
+        self.built: dict[str, Index] = {}
+
+    def collection(self, name: str) -> DraftCollection:
+        """A collection as this draft would have it."""
+        found = self._collections.get(name)
+        if found is None:
+            found = self._collections[name] = DraftCollection(self._state.collection(name))
+        return found
+
+    def insert(self, name: str, id_key: Key, document: Document) -> None:
+        """Puts a document with a new _id.
+
+        Raises:
+            DuplicateKeyError, InvalidDocumentError: nothing was changed.
+        """
+        if self.reads is not None:
+            self.reads.note_id(name, id_key)
+        if self.collection(name).get(id_key) is not None:
+            raise DuplicateKeyError(name, ID_INDEX.name, {"_id": document["_id"]})
+        self.put(name, id_key, None, document)
+
+    def put(self, name: str, id_key: Key, old: Document | None, document: Document) -> None:
+        """Puts a document in the place of `old`.
+
+        Raises:
+            DuplicateKeyError, InvalidDocumentError: nothing was changed.
+        """
+        if self.reads is not None:
+            self.reads.note_id(name, id_key)
+        collection = self.collection(name)
+        operation = encoded_operation("p", name, document)
+        collection.check(id_key, document, self.reads)
+        self._note(Change("p", name, id_key, old, document), operation)
+        self._undo.append((id_key, *collection.swap(id_key, document)))
+
+    def delete(self, name: str, id_key: Key, old: Document) -> None:
+        """Removes a document that is there."""
+        if self.reads is not None:
+            self.reads.note_id(name, id_key)
+        operation = encoded_operation("d", name, old["_id"])
+        self._note(Change("d", name, id_key, old), operation)
+        self._undo.append((id_key, *self.collection(name).swap(id_key, None)))
+
+    def define(self, change: Change, *fields: object) -> None:
+        """Makes or drops an index or a collection: the only change of its draft, as the others
+        would not see it."""
+        assert not self.changes
+        self._note(change, encoded_operation(change.code, change.collection, *fields))
+
+    def _note(self, change: Change, operation: bytes) -> None:
+        self.changes.append(change)
+        self.operations.append(operation)
+
+    def undo_to(self, count: int) -> None:
+        """Takes back all changes but the first so many."""
+        while len(self.changes) > count:
+            change = self.changes.pop()
+            self.operations.pop()
+            id_key, before, was_hidden = self._undo.pop()
+            self.collection(change.collection).swap(id_key, before, was_hidden)

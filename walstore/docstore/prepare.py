@@ -1,0 +1,215 @@
+"""From the arguments of a write to a function of a draft: checked and compiled once, in the
+caller's thread, before anybody waits for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from walstore.docstore import operations
+from walstore.docstore.draft import Draft
+from walstore.docstore.errors import BulkWriteError, DocumentStoreError, QueryError
+from walstore.docstore.operations import Changed, Changer
+from walstore.docstore.query import compile_filter
+from walstore.docstore.results import (
+    BulkWriteResult,
+    DeleteMany,
+    DeleteOne,
+    InsertOne,
+    ReplaceOne,
+    UpdateMany,
+    UpdateOne,
+    WriteOperation,
+)
+from walstore.docstore.shape import checked_sort
+from walstore.docstore.update import compile_update, replaced
+from walstore.docstore.values import Document, Key, checked_document, copy_of, key_of
+
+__all__ = ["bulk", "deletion", "new_document", "one_changed", "replacement", "updating"]
+
+MakeId = Callable[[], str]
+
+
+def new_document(document: Any, make_id: MakeId) -> tuple[Key, Document]:
+    """A document to insert, with its _id in front, and the key of that.
+
+    Raises:
+        InvalidDocumentError
+    """
+    checked = checked_document(document)
+    made = checked.pop("_id") if "_id" in checked else make_id()
+    return key_of(made), {"_id": made, **checked}
+
+
+def updating(
+    name: str,
+    make_id: MakeId,
+    query: Any,
+    update: Any,
+    *,
+    many: bool,
+    upsert: bool,
+    hint: str | None = None,
+) -> Callable[[Draft], Changed]:
+    """An update_one or update_many.
+
+    Raises:
+        QueryError
+    """
+    compiled = compile_update(update)
+
+    def changer(document: Document, inserting: bool) -> Document:
+        return compiled.applied(document, inserting=inserting)
+
+    return _changing(name, make_id, query, changer, many=many, upsert=upsert, hint=hint)
+
+
+def replacement(
+    name: str, make_id: MakeId, query: Any, document: Any, *, upsert: bool, hint: str | None = None
+) -> Callable[[Draft], Changed]:
+    """A replace_one.
+
+    Raises:
+        QueryError, InvalidDocumentError
+    """
+    replaced({}, document)  # what is wrong with it is said now
+
+    def changer(old: Document, inserting: bool) -> Document:
+        kept = {"_id": old["_id"]} if "_id" in old else {}
+        return replaced(kept, document)
+
+    return _changing(name, make_id, query, changer, many=False, upsert=upsert, hint=hint)
+
+
+def _changing(
+    name: str,
+    make_id: MakeId,
+    query: Any,
+    changer: Changer,
+    *,
+    many: bool,
+    upsert: bool,
+    hint: str | None,
+) -> Callable[[Draft], Changed]:
+    compiled = compile_filter(query)
+    seed = operations.seed_of(query, make_id()) if upsert else None
+
+    def compute(draft: Draft) -> Changed:
+        return operations.update(draft, name, compiled, changer, many=many, upsert=seed, hint=hint)
+
+    return compute
+
+
+def one_changed(
+    name: str,
+    make_id: MakeId,
+    query: Any,
+    update: Any,
+    *,
+    sort: Any,
+    upsert: bool,
+    hint: str | None,
+) -> Callable[[Draft], Changed]:
+    """A find_one_and_update.
+
+    Raises:
+        QueryError
+    """
+    change = compile_update(update)
+    compiled, order = compile_filter(query), checked_sort(sort)
+    seed = operations.seed_of(query, make_id()) if upsert else None
+
+    def changer(document: Document, inserting: bool) -> Document:
+        return change.applied(document, inserting=inserting)
+
+    def compute(draft: Draft) -> Changed:
+        return operations.update(draft, name, compiled, changer, upsert=seed, sort=order, hint=hint)
+
+    return compute
+
+
+def deletion(
+    name: str, query: Any, *, many: bool, hint: str | None = None
+) -> Callable[[Draft], int]:
+    """A delete_one or delete_many.
+
+    Raises:
+        QueryError
+    """
+    compiled = compile_filter(query)
+    return lambda draft: operations.delete(draft, name, compiled, many=many, hint=hint)
+
+
+def bulk(
+    name: str, make_id: MakeId, requests: Iterable[WriteOperation]
+) -> Callable[[Draft], BulkWriteResult]:
+    """A bulk_write.
+
+    Raises:
+        BulkWriteError: an operation makes no sense, and which.
+        QueryError: a request is no operation.
+    """
+    computes: list[Callable[[Draft], _Count]] = []
+    for at, request in enumerate(requests):
+        try:
+            computes.append(_bulk_operation(name, make_id, request))
+        except DocumentStoreError as error:
+            raise BulkWriteError(at, error) from error
+
+    def compute(draft: Draft) -> BulkWriteResult:
+        inserted = matched = modified = deleted = 0
+        upserted_ids: dict[int, Any] = {}
+        for at, one in enumerate(computes):
+            try:
+                count = one(draft)
+            except DocumentStoreError as error:
+                raise BulkWriteError(at, error) from error
+            inserted += count["inserted"]
+            matched += count["matched"]
+            modified += count["modified"]
+            deleted += count["deleted"]
+            if "upserted_id" in count:
+                upserted_ids[at] = count["upserted_id"]
+        return BulkWriteResult(inserted, matched, modified, deleted, upserted_ids)
+
+    return compute
+
+
+_Count = Mapping[str, Any]
+_NOTHING = {"inserted": 0, "matched": 0, "modified": 0, "deleted": 0}
+
+
+def _bulk_operation(
+    name: str, make_id: MakeId, request: WriteOperation
+) -> Callable[[Draft], _Count]:
+    if isinstance(request, InsertOne):
+        pair = new_document(request.document, make_id)
+
+        def inserting(draft: Draft) -> _Count:
+            operations.insert(draft, name, [pair])
+            return _NOTHING | {"inserted": 1}
+
+        return inserting
+    if isinstance(request, DeleteOne | DeleteMany):
+        remove = deletion(name, request.filter, many=isinstance(request, DeleteMany))
+        return lambda draft: _NOTHING | {"deleted": remove(draft)}
+    if isinstance(request, ReplaceOne):
+        change = replacement(
+            name, make_id, request.filter, request.replacement, upsert=request.upsert
+        )
+    elif isinstance(request, UpdateOne | UpdateMany):
+        many = isinstance(request, UpdateMany)
+        change = updating(
+            name, make_id, request.filter, request.update, many=many, upsert=request.upsert
+        )
+    else:
+        raise QueryError("bulk_write", f"{request!r} is no operation", "InsertOne, UpdateOne, ...")
+    return lambda draft: _counted(change(draft))
+
+
+def _counted(changed: Changed) -> _Count:
+    count = _NOTHING | {"matched": changed.matched, "modified": changed.modified}
+    if changed.inserted is not None:
+        return count | {"upserted_id": copy_of(changed.inserted["_id"])}
+    return count

@@ -1,0 +1,138 @@
+"""Snapshots: the whole state in one file (docs/docstore.md, "Checkpoints").
+
+    "WALDOCS1"
+    frames: length (u32), MessagePack
+        header   [version, log_id, lsn, term, state_lsn, [[name, [index, ...], count], ...]]
+                 index: [name, [[path, 1 or -1], ...], unique]
+        batches  [document, ...]: of the first collection, then of the second, ...
+    XXH3-128 of all before
+
+Sans-IO: state in, bytes out, and back.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import xxhash
+
+from walstore.docstore.index import Index, IndexSpec
+from walstore.docstore.state import CollectionState, State
+from walstore.docstore.values import Document, Key, decode, encode, key_of
+from walstore.errors import UnsupportedFormatError
+
+__all__ = ["Copy", "Position", "SnapshotDamagedError", "copy_of_state", "read", "write"]
+
+MAGIC = b"WALDOCS1"
+VERSION = 1
+BATCH_DOCUMENTS = 256
+DIGEST_BYTES = 16
+
+_LENGTH = struct.Struct("<I")
+
+Copy = list[tuple[str, list[IndexSpec], dict[Key, Document]]]
+"""Name, indexes and documents of each collection, at one moment."""
+
+
+class Position(NamedTuple):
+    """Where in which log a snapshot stands.
+
+    Attributes:
+        log_id: of the log.
+        lsn, term: the last entry that it covers.
+        state_lsn: the last one that counted.
+    """
+
+    log_id: str
+    lsn: int
+    term: int
+    state_lsn: int
+
+
+class SnapshotDamagedError(ValueError):
+    """These bytes are not a whole snapshot; its text says why."""
+
+
+def copy_of_state(state: State) -> Copy:
+    """References to everything; quick, to be taken under the lock."""
+    copy: Copy = []
+    for name in state.names():
+        collection = state.collections[name]
+        documents: Any = collection.documents
+        copy.append((name, list(collection.specs), dict.copy(documents)))
+    return copy
+
+
+def write(position: Position, copy: Copy) -> Iterator[bytes]:
+    """The bytes of a snapshot, in pieces."""
+    digest = xxhash.xxh3_128()
+    for piece in _pieces(position, copy):
+        digest.update(piece)
+        yield piece
+    yield digest.digest()
+
+
+def _pieces(position: Position, copy: Copy) -> Iterator[bytes]:
+    yield MAGIC
+    collections = [(name, specs, len(documents)) for name, specs, documents in copy]
+    yield _frame(encode((VERSION, *position, collections)))
+    for _name, _specs, documents in copy:
+        batch: list[Document] = []
+        for document in documents.values():
+            batch.append(document)
+            if len(batch) == BATCH_DOCUMENTS:
+                yield _frame(encode(batch))
+                batch = []
+        if batch:
+            yield _frame(encode(batch))
+
+
+def _frame(data: bytes) -> bytes:
+    return _LENGTH.pack(len(data)) + data
+
+
+def read(path: str, data: memoryview) -> tuple[Position, State]:
+    """A snapshot's position and state.
+
+    Raises:
+        SnapshotDamagedError: it is not whole.
+        UnsupportedFormatError: it is, and of a newer version; `path` says which file.
+    """
+    end = len(data) - DIGEST_BYTES
+    if end < len(MAGIC) or data[: len(MAGIC)] != MAGIC:
+        raise SnapshotDamagedError("it does not begin as a snapshot does")
+    if xxhash.xxh3_128_digest(data[:end]) != data[end:]:
+        raise SnapshotDamagedError("its checksum is wrong")
+    frames = _frames(data[:end])
+    version, *fields, collections = decode(next(frames))
+    if version != VERSION:
+        raise UnsupportedFormatError(path, f"snapshot version {version}")
+    position = Position(*fields)
+    state = State()
+    for name, specs, count in collections:
+        collection = state.collections[name] = CollectionState(name)
+        collection.documents.update(_documents(frames, count))
+        for index, keys, unique in specs:
+            spec = IndexSpec(index, tuple((path, way) for path, way in keys), unique)
+            collection.indexes[index] = Index(spec)
+            collection.indexes[index].fill(collection.documents.items())
+    return position, state
+
+
+def _frames(data: memoryview) -> Iterator[memoryview]:
+    at = len(MAGIC)
+    while at < len(data):
+        (length,) = _LENGTH.unpack_from(data, at)
+        at += _LENGTH.size
+        yield data[at : at + length]
+        at += length
+
+
+def _documents(frames: Iterator[memoryview], count: int) -> Iterable[tuple[Key, Document]]:
+    while count > 0:
+        batch = decode(next(frames))
+        count -= len(batch)
+        for document in batch:
+            yield key_of(document["_id"]), document

@@ -1,0 +1,211 @@
+"""The state: collections of documents with their indexes, changed by what is in the log alone.
+
+Sans-IO. Documents are never changed in place: who has a reference to one may keep it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sortedcontainers import SortedDict
+
+from walstore.docstore.index import Index, IndexSpec, KeyRange
+from walstore.docstore.values import MISSING, Document, Key, Missing, copy_of, key_of
+
+__all__ = ["ID_INDEX", "Change", "CollectionState", "State", "found_by"]
+
+ID_INDEX = IndexSpec("_id_", (("_id", 1),), True)
+"""What every collection is found by, without an index of its own: its documents are sorted."""
+
+
+class Change(NamedTuple):
+    """One operation, as it was applied or is to be.
+
+    Attributes:
+        code: "p" a document put, "d" deleted; "i" an index made, "x" dropped; "c" a collection
+            dropped.
+        collection: its name.
+        id_key: the key of the document's _id; None for "i", "x" and "c".
+        old, new: the document before and after; None where there is none.
+        definition: of "i": the index; of "x": its name.
+    """
+
+    code: str
+    collection: str
+    id_key: Key | None = None
+    old: Document | None = None
+    new: Document | None = None
+    definition: IndexSpec | str | None = None
+
+
+class CollectionState:
+    """One collection.
+
+    Attributes:
+        documents: by the key of their _id.
+        indexes: by name.
+    """
+
+    __slots__ = ("documents", "indexes", "name")
+
+    def __init__(self, name: str, specs: Iterable[IndexSpec] = ()) -> None:
+        self.name = name
+        self.documents: SortedDict[Key, Document] = SortedDict()
+        self.indexes = {spec.name: Index(spec) for spec in specs}
+
+    def put(self, id_key: Key, document: Document) -> None:
+        """Puts a document in the place of the one that has its _id, or as a new one."""
+        old = self.documents.get(id_key)
+        if old is not None:
+            self.delete(id_key, old)
+        self.documents[id_key] = document
+        for index in self.indexes.values():
+            index.add(id_key, document)
+
+    def delete(self, id_key: Key, document: Document) -> None:
+        """Removes a document that is there."""
+        del self.documents[id_key]
+        for index in self.indexes.values():
+            index.remove(id_key, document)
+
+    # ---- what queries ask; a DraftCollection answers the same ----
+
+    in_order = True
+    """Whether `search` gives documents in the order of the index."""
+
+    @property
+    def specs(self) -> Iterator[IndexSpec]:
+        """All that can be searched by."""
+        return (index.spec for index in self.indexes.values())
+
+    def has_lists(self, name: str) -> bool:
+        """Whether a document has a list in a field of this index."""
+        return name != ID_INDEX.name and self.indexes[name].lists > 0
+
+    def get(self, id_key: Key) -> Document | None:
+        """The document with this _id."""
+        document: Document | None = self.documents.get(id_key)
+        return document
+
+    def first_equal(self, path: str, key: Key) -> Document | Missing | None:
+        """The first document whose field has this key, by an index of that field alone; MISSING:
+        there is no such index."""
+        if path == "_id":
+            return self.get(key)
+        for index in self.indexes.values():
+            if len(index.paths) == 1 and index.paths[0] == path:
+                for id_key in index.ids_of((key,)):
+                    return self.get(id_key)
+                return None
+        return MISSING
+
+    def all(self) -> list[Document]:
+        """Every document, in no order that is promised."""
+        documents: Any = self.documents  # a dict, whose own order is the fastest
+        return list(dict.values(documents))
+
+    def search(
+        self, name: str, ranges: Sequence[KeyRange], reverse: bool
+    ) -> Iterator[tuple[Key, Document]]:
+        """The documents in these ranges of an index, each of them once."""
+        if name == ID_INDEX.name:
+            return self._by_id(ranges, reverse)
+        index = self.indexes[name]
+        documents = self.documents
+        ids = (id_key for keys in ranges for id_key in index.walk(keys, reverse))
+        if index.lists:
+            return ((id_key, documents[id_key]) for id_key in list(dict.fromkeys(ids)))
+        return ((id_key, documents[id_key]) for id_key in ids)
+
+    def _by_id(self, ranges: Sequence[KeyRange], reverse: bool) -> Iterator[tuple[Key, Document]]:
+        documents = self.documents
+        for keys in ranges:
+            if keys.is_point:
+                assert keys.low is not None
+                document = documents.get(keys.low[0])
+                if document is not None:
+                    yield keys.low[0], document
+                continue
+            low = keys.low[0] if keys.low else None
+            high = keys.high[0] if keys.high else None
+            for id_key in documents.irange(low, high, reverse=reverse):
+                yield id_key, documents[id_key]
+
+
+class State:
+    """All collections.
+
+    Attributes:
+        collections: by name; also empty ones that were asked for.
+    """
+
+    __slots__ = ("collections",)
+
+    def __init__(self) -> None:
+        self.collections: dict[str, CollectionState] = {}
+
+    def collection(self, name: str) -> CollectionState:
+        """A collection, made when there is none: who holds it sees what comes."""
+        return self.collections.get(name) or self.collections.setdefault(
+            name, CollectionState(name)
+        )
+
+    def names(self) -> list[str]:
+        """The collections that have a document or an index."""
+        known = list(self.collections.items())
+        return sorted(name for name, one in known if one.documents or one.indexes)
+
+    def change_of(self, operation: Sequence[Any]) -> Change:
+        """The change that an operation of the log makes to this state."""
+        code, name, *rest = operation
+        documents: Mapping[Key, Document] = self.collection(name).documents
+        if code == "p":
+            id_key = key_of(rest[0]["_id"])
+            return Change(code, name, id_key, documents.get(id_key), rest[0])
+        if code == "d":
+            id_key = key_of(rest[0])
+            return Change(code, name, id_key, documents.get(id_key))
+        if code == "i":
+            index, keys, unique = rest
+            spec = IndexSpec(index, tuple((path, way) for path, way in keys), unique)
+            return Change(code, name, definition=spec)
+        return Change(code, name, definition=rest[0] if code == "x" else None)
+
+    def apply(self, change: Change, built: Mapping[str, Index] | None = None) -> None:
+        """Makes a change. `built`: the indexes that were built for it before, by name."""
+        code, name = change.code, change.collection
+        if code == "c":
+            self.collections.pop(name, None)
+            return
+        collection = self.collection(name)
+        if code == "p":
+            assert change.id_key is not None
+            assert change.new is not None
+            collection.put(change.id_key, change.new)
+        elif code == "d":
+            assert change.id_key is not None
+            document = collection.get(change.id_key)  # perhaps put by the same transaction
+            if document is not None:
+                collection.delete(change.id_key, document)
+        elif code == "i":
+            assert isinstance(change.definition, IndexSpec)
+            index = (built or {}).get(change.definition.name)
+            if index is None:
+                index = Index(change.definition)
+                index.fill(collection.documents.items())
+            collection.indexes[change.definition.name] = index
+        else:
+            assert code == "x", code
+            collection.indexes.pop(str(change.definition), None)
+
+
+def found_by(spec: IndexSpec, document: Document) -> dict[str, Any]:
+    """The fields of a document that an index looks at, for messages."""
+    fields: dict[str, Any] = {}
+    for path, _direction in spec.keys:
+        value: Any = document
+        for part in path.split("."):
+            value = value.get(part) if type(value) is dict else None
+        fields[path] = copy_of(value)
+    return fields

@@ -1,0 +1,279 @@
+"""DocumentStore: collections of documents on a log."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from walstore import FileWALManager
+from walstore.docstore import snapshot
+from walstore.docstore.checkpoint import SnapshotFiles
+from walstore.docstore.collection import Collection
+from walstore.docstore.draft import Draft
+from walstore.docstore.errors import ClosedStoreError, QueryError, TransactionError
+from walstore.docstore.ids import IdMaker
+from walstore.docstore.journal import Concern, Journal, checked_concern
+from walstore.docstore.snapshot import Position
+from walstore.docstore.transaction import Transaction
+from walstore.errors import OptionError, WALStoreError
+from walstore.limits import COLLECTION_NAME_BYTES_MAX
+
+__all__ = ["DocumentStore"]
+
+SNAPSHOTS_NAME = "documents"
+
+Result = TypeVar("Result")
+
+_logger = logging.getLogger("walstore.docstore")
+
+# The transactions of this thread or task, of any store.
+_current: ContextVar[tuple[tuple[DocumentStore, Transaction], ...]] = ContextVar(
+    "walstore_transactions", default=()
+)
+
+
+class DocumentStore:
+    """Collections of documents, kept in memory, durable in a log.
+
+    Args:
+        log: an open log, of one node or of several. It stays the caller's to close, after the
+            store; entries of other kinds are passed over, and cut away with the store's own.
+        checkpoint_bytes: a checkpoint is made by itself after so many bytes of entries; None:
+            only `checkpoint()` makes them.
+        clock: wall clock for the _ids that are made, in ns since 1970.
+        entropy: random bytes for them.
+
+    Attributes:
+        log: as given.
+
+    Raises:
+        OptionError: an option makes no sense.
+        SnapshotError: the store cannot be opened without guessing. Nothing was changed.
+        UnsupportedFormatError: the log or a snapshot was written by a newer walstore.
+        OSError: the system refused access to the snapshots.
+        Errors of the log, as FileWALManager.replay.
+
+    All methods are safe from several threads. What is read is of one moment: all of an operation
+    or transaction, or nothing.
+    """
+
+    def __init__(
+        self,
+        log: FileWALManager,
+        *,
+        checkpoint_bytes: int | None = 64 << 20,
+        clock: Callable[[], int] = time.time_ns,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        if not isinstance(log, FileWALManager):
+            raise OptionError(f"log is an open FileWALManager, not {log!r}")
+        if log.read_only:
+            raise OptionError(f"{log.path} is open for reading only; a store needs to write")
+        if checkpoint_bytes is not None and (
+            type(checkpoint_bytes) is not int or checkpoint_bytes < 1
+        ):
+            raise OptionError(f"checkpoint_bytes is a positive number, not {checkpoint_bytes!r}")
+        self.log = log
+        self._make_id = IdMaker(clock, entropy)
+        self._checkpoint_bytes = checkpoint_bytes
+        self._files = SnapshotFiles(os.path.join(log.path, SNAPSHOTS_NAME))
+        self._checkpointing = threading.Lock()
+        with _collector_paused():
+            position, state = self._files.open(log)
+            self._journal = Journal(log, state, position)
+            self._journal.load()
+        self._due = threading.Event()
+        self._thread: threading.Thread | None = None
+        if checkpoint_bytes is not None:
+            self._journal.on_applied = self._look_at_size
+            self._thread = threading.Thread(
+                target=self._keep_checkpoints, name="walstore-checkpoints", daemon=True
+            )
+            self._thread.start()
+            self._look_at_size()
+
+    # ---- collections ----
+
+    def __getitem__(self, name: str) -> Collection:
+        """A collection by name.
+
+        Raises:
+            QueryError: it cannot be a name.
+        """
+        size = len(name.encode("utf-8", "surrogatepass")) if type(name) is str else 0
+        if not 0 < size <= COLLECTION_NAME_BYTES_MAX or not name.isprintable():
+            raise QueryError(
+                "collection",
+                f"{name!r} cannot be a name",
+                f"printable text of 1 to {COLLECTION_NAME_BYTES_MAX} bytes can",
+            )
+        return Collection(self, name)
+
+    def list_collection_names(self) -> list[str]:
+        """The collections that have a document or an index, sorted."""
+        self._journal.refresh()
+        with self._journal.lock:
+            return self._journal.state.names()
+
+    # ---- transactions ----
+
+    def transaction(self, *, concern: Concern = "durable") -> _Block:
+        """For `with`: what this thread or task does with the store's collections in the block
+        becomes one entry in the log when the block ends, all or nothing. See docs/docstore.md.
+
+        Raises, when the block begins or ends:
+            TransactionError: there is one already.
+            ConflictError: somebody else changed what it had looked at. Nothing was written.
+            What a write raises.
+        """
+        return _Block(self, checked_concern(self.log, concern))
+
+    def _current_transaction(self) -> Transaction | None:
+        """The one that this thread or task is in."""
+        for store, transaction in _current.get():
+            if store is self:
+                return transaction
+        return None
+
+    def _write(
+        self, compute: Callable[[Draft], Result], concern: Concern, *, alone: bool = False
+    ) -> Result:
+        """Does a write of a collection: in the transaction, or as one of its own."""
+        concern = checked_concern(self.log, concern)
+        transaction = self._current_transaction()
+        if transaction is None:
+            return self._journal.write(compute, concern, alone=alone)
+        self._journal.check_open()
+        return transaction.write(compute)
+
+    # ---- checkpoints ----
+
+    @property
+    def applied_lsn(self) -> int:
+        """The entry of the log up to which this store has applied all."""
+        return self._journal.applied_lsn
+
+    def checkpoint(self) -> int:
+        """Writes a snapshot, then cuts what is not needed off the log's beginning; both durable
+        at return. Readers and writers go on. Returns the lsn that the snapshot covers.
+
+        Raises:
+            OSError: it could not be written. What was there is as it was.
+            ClosedStoreError, StoreLostError; and as FileWALManager.read and truncate_before.
+        """
+        with self._checkpointing:
+            self._journal.refresh()
+            journal, log = self._journal, self.log
+            with journal.lock:
+                lsn, state_lsn = journal.applied_lsn, journal.state_lsn
+                copy = snapshot.copy_of_state(journal.state)
+                journal.payload_bytes = 0
+            if lsn == 0 or lsn in self._files.lsns:
+                return lsn
+            # What is read is durable: a snapshot holds nothing that the log could still lose.
+            term = log.read(lsn).term
+            position = Position(log.log_id, lsn, term, state_lsn)
+            self._files.write(position, snapshot.write(position, copy))
+            keep_lsn = self._files.prune()
+            if keep_lsn > log.first_lsn:
+                log.truncate_before(keep_lsn)
+            return lsn
+
+    def _look_at_size(self) -> None:
+        if self._journal.payload_bytes >= (self._checkpoint_bytes or 0):
+            self._due.set()
+
+    def _keep_checkpoints(self) -> None:
+        while True:
+            self._due.wait()
+            self._due.clear()
+            if self._journal.closed:
+                return
+            try:
+                self.checkpoint()
+            except ClosedStoreError:
+                return
+            except (OSError, WALStoreError) as error:
+                _logger.warning("no checkpoint of %s: %s", self.log.path, error)
+
+    # ---- life ----
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._journal.closed
+
+    def close(self) -> None:
+        """Lets go of the log, once the writes that have begun and a checkpoint are done. What was
+        acknowledged is in the log already. Closing twice does nothing."""
+        self._journal.close()
+        self._due.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<DocumentStore on {self.log.path!r}{' closed' if self.closed else ''}>"
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """While very many objects are made that all stay. Otherwise the collector goes through them
+    again and again, which takes more than twice as long as making them."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+class _Block:
+    """The `with` block of a transaction."""
+
+    def __init__(self, store: DocumentStore, concern: Concern) -> None:
+        self._store = store
+        self._concern: Concern = concern
+        self._transaction: Transaction | None = None
+        self._token: Token[Any] | None = None
+
+    def __enter__(self) -> None:
+        if self._transaction is not None or self._store._current_transaction() is not None:
+            raise TransactionError("a transaction is in a block of its own, and used once")
+        self._transaction = self._store._journal.begin()
+        self._token = _current.set((*_current.get(), (self._store, self._transaction)))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        transaction, token = self._transaction, self._token
+        assert transaction is not None
+        assert token is not None
+        _current.reset(token)
+        try:
+            if kind is None:
+                self._store._journal.write(transaction.compute, self._concern)
+        finally:
+            self._store._journal.end(transaction)

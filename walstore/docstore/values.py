@@ -1,0 +1,231 @@
+"""Values: which can be stored, how they compare, and their bytes.
+
+Sans-IO. A value's key is a tuple (rank of its type, something that compares): keys of all values
+together have one order, MongoDB's, and are hashable, so that they serve dictionaries and indexes.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from walstore.docstore.errors import InvalidDocumentError
+from walstore.limits import DOCUMENT_BYTES_MAX, DOCUMENT_DEPTH_MAX
+
+__all__ = [
+    "INT_MAX",
+    "INT_MIN",
+    "MISSING",
+    "NULL_KEY",
+    "Document",
+    "Key",
+    "Missing",
+    "checked_document",
+    "checked_size",
+    "checked_value",
+    "copy_of",
+    "decode",
+    "encode",
+    "key_of",
+]
+
+Document = dict[str, Any]
+Key = tuple[Any, ...]
+
+INT_MIN = -(1 << 63)
+INT_MAX = (1 << 63) - 1
+
+
+class Missing:
+    """The type of MISSING: a field that is not there."""
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING = Missing()
+
+encode = msgspec.msgpack.Encoder().encode
+decode = msgspec.msgpack.Decoder().decode
+
+_ATOMS = frozenset({bool, type(None), bytes})
+"""Types whose every value can be stored."""
+
+NULL, NUMBER, TEXT, OBJECT, ARRAY, BINARY, BOOLEAN, DATE = 1, 2, 3, 4, 5, 6, 7, 8
+NULL_KEY: Key = (NULL,)
+
+
+def key_of(value: Any) -> Key:
+    """Where a value stands among all values. MISSING counts as null."""
+    kind = type(value)
+    if kind is str:
+        return TEXT, value
+    if kind is int or kind is float:
+        return NUMBER, value
+    if value is None or value is MISSING:
+        return NULL_KEY
+    if kind is bool:
+        return BOOLEAN, value
+    if kind is bytes:
+        return BINARY, len(value), value
+    if kind is datetime.datetime:
+        return DATE, value
+    if kind is list:
+        return ARRAY, tuple([key_of(item) for item in value])
+    assert kind is dict, kind
+    fields = []
+    for name, item in value.items():
+        key = key_of(item)
+        fields.append((key[0], name, key))
+    return OBJECT, tuple(fields)
+
+
+def copy_of(value: Any) -> Any:
+    """A copy that shares nothing that can change."""
+    kind = type(value)
+    if kind is dict:
+        return {
+            name: copy_of(item) if type(item) is dict or type(item) is list else item
+            for name, item in value.items()
+        }
+    if kind is list:
+        return [
+            copy_of(item) if type(item) is dict or type(item) is list else item for item in value
+        ]
+    return value
+
+
+def checked_value(value: Any, path: str = "", depth: int = 0) -> Any:
+    """A copy of a value, in the types that are stored.
+
+    Raises:
+        InvalidDocumentError: it cannot be stored; `path` says where.
+    """
+    kind = type(value)
+    if kind is str:
+        return _checked_text(value, path)
+    if kind is int:
+        if INT_MIN <= value <= INT_MAX:
+            return value
+        raise InvalidDocumentError(
+            path, f"{value} does not fit into 64 bits", "store it as a str or as bytes"
+        )
+    if kind is float:
+        if value == value:
+            return value
+        raise InvalidDocumentError(
+            path, "NaN is equal to nothing and could not be found again", "store None instead"
+        )
+    if kind in _ATOMS:
+        return value
+    return _checked_other(value, path, depth)
+
+
+def _checked_text(value: str, path: str) -> str:
+    if value.isascii():
+        return value
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidDocumentError(
+            path, f"{value!r} is not Unicode text: {error.reason}", "store it as bytes"
+        ) from None
+    return value
+
+
+def _checked_other(value: Any, path: str, depth: int) -> Any:
+    if depth >= DOCUMENT_DEPTH_MAX and isinstance(value, Mapping | list | tuple):
+        raise InvalidDocumentError(
+            _shortened(path), f"is nested deeper than {DOCUMENT_DEPTH_MAX} levels", "flatten it"
+        )
+    if isinstance(value, Mapping):
+        return _checked_mapping(value, path, depth)
+    if isinstance(value, list | tuple):
+        return [
+            checked_value(item, f"{path}.{at}" if path else str(at), depth + 1)
+            for at, item in enumerate(value)
+        ]
+    if isinstance(value, datetime.datetime):
+        return _checked_datetime(value, path)
+    if isinstance(value, bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, str):  # of a class of its own, an enum for example
+        return _checked_text(str.__str__(value), path)
+    if isinstance(value, int):
+        return checked_value(int(value), path)
+    if isinstance(value, float):
+        return checked_value(float(value), path)
+    raise InvalidDocumentError(
+        path,
+        f"{type(value).__name__} cannot be stored",
+        "convert it: str, int, float, bool, None, bytes, datetime, list and dict can",
+    )
+
+
+def _checked_mapping(value: Mapping[Any, Any], path: str, depth: int) -> Document:
+    fields: Document = {}
+    for name, item in value.items():
+        if type(name) is not str:
+            raise InvalidDocumentError(
+                path, f"the key {name!r} is of type {type(name).__name__}", "keys are str"
+            )
+        if name[:1] == "$":
+            raise InvalidDocumentError(
+                f"{path}.{name}" if path else name,
+                "a key cannot begin with $: filters would take it for an operator",
+                "rename it",
+            )
+        if not name.isascii():
+            _checked_text(name, path)
+        kind = type(item)
+        if (
+            (kind is str and item.isascii())
+            or (kind is int and INT_MIN <= item <= INT_MAX)
+            or kind in _ATOMS
+        ):
+            fields[name] = item  # the usual, without a path that nobody asks for
+        else:
+            fields[name] = checked_value(item, f"{path}.{name}" if path else name, depth + 1)
+    return fields
+
+
+def _checked_datetime(value: datetime.datetime, path: str) -> datetime.datetime:
+    if value.tzinfo is None or value.utcoffset() is None:
+        raise InvalidDocumentError(
+            path, "a datetime without a time zone", "say which: datetime.now(timezone.utc)"
+        )
+    try:
+        return value.astimezone(datetime.UTC).replace(fold=0)  # which is not kept
+    except OverflowError:
+        raise InvalidDocumentError(path, f"{value} is out of range in UTC") from None
+
+
+def _shortened(path: str) -> str:
+    return path if len(path) <= 60 else f"{path[:60]}..."
+
+
+def checked_document(document: Any) -> Document:
+    """A copy of a document, in the types that are stored.
+
+    Raises:
+        InvalidDocumentError: it cannot be stored, and where and why.
+    """
+    if not isinstance(document, Mapping):
+        raise InvalidDocumentError("", f"is a {type(document).__name__}, not a dict")
+    checked = _checked_mapping(document, "", 0)
+    if type(checked.get("_id")) is list:
+        raise InvalidDocumentError("_id", "cannot be a list", "use a str, bytes or a dict")
+    return checked
+
+
+def checked_size(document: Document, size_bytes: int) -> None:
+    """Raises when a document is too large."""
+    if size_bytes > DOCUMENT_BYTES_MAX:
+        raise InvalidDocumentError(
+            f"the document with _id {document['_id']!r}",
+            f"takes {size_bytes} bytes, more than {DOCUMENT_BYTES_MAX}",
+            "store it in parts",
+        )
