@@ -229,7 +229,7 @@ REFUSED: list[tuple[Any, str]] = [
     ({1: 1}, "a field is named by a str"),
     ({"a": 2**64}, "does not fit into 64 bits"),
     ({"a": {"$gt": float("nan")}}, "NaN"),
-    ({"a": object()}, "object cannot be stored"),
+    ({"a": object}, "type cannot be stored"),
 ]
 
 
