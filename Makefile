@@ -44,9 +44,9 @@ seeded-bugs: $(VENV)/.dev
 # Longer runs of the tests that search for failures at random; the figures are printed.
 soak: $(VENV)/.dev
 	WALSTORE_CRASH_SEED=fresh WALSTORE_TEST_SEED=fresh WALSTORE_CRASH_SCALE=$(SOAK_SCALE) \
-	  $(RUN) -m pytest tests/crash tests/docstore -s --timeout 7000 -o faulthandler_timeout=0
+	  $(RUN) -m pytest tests/crash tests/docstore -s --timeout 20000 -o faulthandler_timeout=0
 	WALSTORE_TEST_SEED=fresh WALSTORE_SIM_SCALE=20 \
-	  $(RUN) -m pytest tests/sim -s --timeout 7000 -o faulthandler_timeout=0
+	  $(RUN) -m pytest tests/sim -s --timeout 20000 -o faulthandler_timeout=0
 
 fuzz: $(VENV)/.dev
 	WALSTORE_TEST_SEED=fresh WALSTORE_FUZZ_RUNS=$(FUZZ_RUNS) $(RUN) -m pytest tests/native/test_sanitizers.py -s -o faulthandler_timeout=0

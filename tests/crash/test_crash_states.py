@@ -20,7 +20,7 @@ def test_log_survives_every_crash_state(capsys: pytest.CaptureFixture[str]) -> N
         seed(),
         scaled(STATES_MIN),
         states_each=STATES_PER_WORKLOAD_MIN,
-        seconds=600 + scaled(STATES_MIN) / 400,
+        seconds=600 + scaled(STATES_MIN) / 150,
         second_order=0.008,
     )
     outcome = lab.run_workers(spec, timeout_s=spec.seconds + 300)
