@@ -16,7 +16,8 @@ from tests.native.extension import COUNTERS_VARIABLE
 from tests.seeded.run import build, copy_tree
 
 RC = ROOT / "tests" / "coverage" / "coveragerc"
-TIMEOUT_S = 900
+TIMEOUT_S = 1800
+SIM_SCALE = "0.05"  # enough schedules to come everywhere in the core
 OPTIMISED = '"-O2"'
 # Threads share the counters, and a process that is forked or killed must not tear them.
 COUNTED = '"-O0", "--coverage", "-fprofile-update=atomic"'
@@ -25,6 +26,8 @@ SUITE = (
     "tests/wal",
     "tests/cli",
     "tests/replication",
+    "tests/sim",
+    "tests/docstore",
     "tests/test_demo.py",
     "tests/test_errors.py",
     "tests/test_exports.py",
@@ -80,6 +83,7 @@ def run_tests(tree: Path, tests: Sequence[str]) -> bool:
         **os.environ,
         "PYTHONPATH": str(tree),
         "WALSTORE_COVERAGE_DATA": str(tree / "data" / "coverage"),
+        "WALSTORE_SIM_SCALE": SIM_SCALE,
         COUNTERS_VARIABLE: str(tree / "counters"),
     }
     for name in ("data", "counters"):

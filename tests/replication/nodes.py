@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import threading
 import time
@@ -17,6 +18,8 @@ from walstore.replication import NetworkOptions, ReplicationOptions, Replication
 from walstore.wal.record import DATA
 
 WAIT_S = 30.0
+PORTS = range(20_000, 32_768)  # below those of connections that go out
+PORT_TRIES = 100
 NETWORK = NetworkOptions(
     heartbeat_ms=100, silence_ms=2000, reconnect_min_ms=10, reconnect_max_ms=100
 )
@@ -32,14 +35,21 @@ def until(truth: Callable[[], object], what: str, timeout_s: float = WAIT_S) -> 
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on."""
-    sockets = [socket.socket() for _ in range(count)]
+    """Ports that nothing listens on, and that the kernel gives to no connection meanwhile."""
+    held: list[socket.socket] = []
     try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        for port in random.SystemRandom().sample(PORTS, count + PORT_TRIES):
+            if len(held) == count:
+                break
+            held.append(socket.socket())
+            try:
+                held[-1].bind(("127.0.0.1", port))
+            except OSError:
+                held.pop().close()
+        assert len(held) == count, f"{PORT_TRIES} ports are taken"
+        return [one.getsockname()[1] for one in held]
     finally:
-        for one in sockets:
+        for one in held:
             one.close()
 
 

@@ -23,6 +23,7 @@ from tests.replication.networks import (
     raises_in,
     until,
 )
+from tests.replication.nodes import free_ports
 from tests.replication.proxy import Proxy
 from walstore.errors import OptionError
 from walstore.replication import CloseCode, RefusedError, ReplicationMessage, UnreachableError
@@ -46,14 +47,6 @@ from walstore.replication.options import NetworkOptions
 from walstore.replication.security import Security
 
 SECURE = Security(secret=SECRET)
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def got(net: Net, body: Ack) -> bool:
@@ -98,7 +91,7 @@ async def test_two_nodes_connect_and_list_each_other() -> None:
 async def test_a_port_that_nobody_holds_is_an_error() -> None:
     async with Net("A") as net:
         with raises_in(1.0), pytest.raises(UnreachableError, match="Connect call failed"):
-            await net.manager.connect("B", f"ws://127.0.0.1:{free_port()}")
+            await net.manager.connect("B", f"ws://127.0.0.1:{free_ports(1)[0]}")
         assert net.manager.connected == ()
 
 
@@ -182,7 +175,7 @@ async def test_a_connection_that_was_cut_comes_back() -> None:
 
 @in_loop
 async def test_a_node_that_starts_late_is_found() -> None:
-    port = free_port()
+    (port,) = free_ports(1)
     async with Net("A", {"B": f"ws://127.0.0.1:{port}"}) as a:
         await until(lambda: a.count(NetworkError) >= 2, "it is tried again")
         async with Net("B", listen=f"127.0.0.1:{port}"):
@@ -219,7 +212,7 @@ async def test_all_of_many_messages_arrive_in_order() -> None:
 
 @in_loop
 async def test_of_two_that_dial_each_other_one_connection_remains() -> None:
-    ports = free_port(), free_port()
+    ports = free_ports(2)
     urls = [f"ws://127.0.0.1:{port}" for port in ports]
     for _ in range(5):
         async with (
