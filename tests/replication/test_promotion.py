@@ -317,7 +317,7 @@ def test_a_tail_on_a_follower_sees_one_history(cluster: Make) -> None:
     thread = threading.Thread(target=follow)
     thread.start()
     for number in range(20):
-        leader.append(b"a %d" % number)
+        leader.append(b"a %d" % number, acks="all")  # b is to be elected
     abc["b"].promote()
     for number in range(20):
         abc["b"].append(b"b %d" % number)
