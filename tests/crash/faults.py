@@ -232,16 +232,17 @@ class FaultLoop:
         return status
 
     def _judge(self, workload: Workload, recording: LogRecording, fault: Fault, run: Run) -> None:
-        events = recording.events
         ledger = Ledger.of(recording.marks)
         disk = Disk(self.root, recording.initial)
-        for event in events:
+        syncs = FailedSyncs(disk)
+        for event in recording.events:
             disk.apply(event)
+            syncs.look(event)
             if event.kind is Kind.MARK:
                 ledger.apply_bytes(event.data)
         disk.compare(self.root)
         run.problems += ledger.faults
-        run.problems += failed_sync_problems(events)
+        run.problems += syncs.problems
         run.problems += error_problems(workload, recording.target, fault, run)
         failed_sync = run.hit_kind in SYNCS and fault.error == errno.EIO
         if failed_sync or self.rng.random() < self.spec.explore:
@@ -288,26 +289,29 @@ def shim_hit(shim: Shim) -> tuple[int, Kind, int]:
     return shim.hits, shim.hit_kind, shim.hit_event
 
 
-def failed_sync_problems(events: Sequence[Event]) -> list[str]:
-    """A file whose sync failed is never synced again before it was opened again."""
-    files: dict[int, str] = {}
-    failed: dict[str, int] = {}
-    begun: dict[int, str] = {}
-    found = []
-    for event in events:
+class FailedSyncs:
+    """A file whose sync failed is never synced again before it was opened again. Files are told
+    apart by inode: a segment keeps the name of a spare that it was opened under, and the next spare
+    may get that name."""
+
+    def __init__(self, disk: Disk) -> None:
+        self.problems: list[str] = []
+        self._disk = disk
+        self._failed: set[int] = set()
+        self._begun: dict[int, int] = {}
+
+    def look(self, event: Event) -> None:
+        """Takes in an event that was applied to the disk."""
         if event.kind is Kind.OPEN and not event.failed:
-            files[event.fd] = event.path
-            failed.pop(event.path, None)
-        elif event.kind is Kind.DUP:
-            files[event.result] = files[event.fd]
+            self._failed.discard(self._disk.inode_of(event.fd))
         elif event.is_sync_begin:
-            path = begun[event.index] = files[event.fd]
-            if path in failed:
-                name = os.path.basename(path)
-                found.append(f"{name} was synced again (event {event.index}) after a failed sync")
+            inode = self._begun[event.index] = self._disk.inode_of(event.fd)
+            if inode in self._failed:
+                self.problems.append(
+                    f"fd {event.fd} was synced again (event {event.index}) after a failed sync"
+                )
         elif event.is_sync_end and event.result not in (0, -errno.EINTR):
-            failed[begun[event.offset]] = event.index
-    return found
+            self._failed.add(self._begun[event.offset])
 
 
 def error_problems(workload: Workload, target: Target, fault: Fault, run: Run) -> list[str]:

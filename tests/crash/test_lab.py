@@ -126,6 +126,7 @@ class Script:
 
     def __init__(self, initial: Image | None = None) -> None:
         self.disk = Disk("/p", initial or {})
+        self.syncs = faults.FailedSyncs(self.disk)
         self._count = 0
 
     def event(self, kind: Kind, **values: Any) -> int:
@@ -134,7 +135,9 @@ class Script:
             "path2": "", "data": b"",
         }  # fmt: skip
         self._count += 1
-        self.disk.apply(Event(self._count, kind, **{**blank, **values}))
+        event = Event(self._count, kind, **{**blank, **values})
+        self.disk.apply(event)
+        self.syncs.look(event)
         return self._count
 
     def create(self, name: str, fd: int) -> None:
@@ -190,6 +193,36 @@ def test_failed_sync_loses_its_writes_unless_they_are_made_again() -> None:
     script.write(3, b"b", SECTOR)
     script.sync(3)
     assert script.durable() == {"x": bytes(SECTOR) + b"b" + b"a" * (SECTOR - 1)}
+
+
+def test_file_may_be_synced_after_a_failure_only_when_opened_anew() -> None:
+    script = Script({"x": b"", "y": b""})
+    script.create("x", 3)
+    script.create("y", 4)
+    script.sync(3, result=-errno.EIO)
+    script.sync(4)
+    assert not script.syncs.problems
+    script.create("x", 5)
+    script.sync(5)
+    assert not script.syncs.problems
+    script.sync(5, result=-errno.ENOSPC)
+    script.sync(3)
+    assert len(script.syncs.problems) == 1
+
+
+def test_failed_sync_is_that_of_a_file_not_of_a_name() -> None:
+    script = Script()
+    script.create("spare", 3)
+    script.event(Kind.RENAME, path="/p/spare", path2="/p/segment")
+    script.create("spare", 4)
+    script.sync(3, result=-errno.EIO)
+    script.sync(4)
+    assert not script.syncs.problems
+    script.create("segment", 5)
+    script.sync(4, result=-errno.EIO)
+    script.event(Kind.UNLINK, path="/p/spare")
+    script.sync(3)
+    assert not script.syncs.problems
 
 
 def test_torn_write_spares_the_bytes_around_it() -> None:

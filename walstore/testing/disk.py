@@ -252,6 +252,10 @@ class Disk:
 
     # What happened.
 
+    def inode_of(self, fd: int) -> int:
+        """The number of the file or directory that a descriptor is open on."""
+        return self._fds[fd]
+
     def apply(self, event: Event) -> bool:
         """Replays one event; returns whether the set of possible disk states may have changed."""
         if event.kind is Kind.UNSUPPORTED:
