@@ -57,9 +57,9 @@ SANS_IO += [
 SANS_IO += [
     f"docstore.{name}"
     for name in (
-        *("draft", "errors", "index", "leaves", "operations", "paths", "plan", "prepare"),
-        *("query", "record", "replay", "results", "shape", "snapshot", "state", "transaction"),
-        *("update", "values"),
+        *("changes", "draft", "errors", "history", "index", "leaves", "operations", "paths"),
+        *("plan", "prepare", "query", "reading", "record", "replay", "results", "shape"),
+        *("snapshot", "state", "transaction", "update", "values", "view"),
     )
 ]
 # Of those, the ones that go through the disk seam (wal.files) but never around it.

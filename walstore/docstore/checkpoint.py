@@ -9,21 +9,27 @@ import logging
 import os
 import re
 from collections.abc import Iterable
+from functools import partial
 from typing import NamedTuple
 
 from walstore import FileWALManager
 from walstore.docstore import snapshot
+from walstore.docstore.concern import is_shared, shown_lsn
 from walstore.docstore.errors import SnapshotError
 from walstore.docstore.snapshot import Position, SnapshotDamagedError
 from walstore.docstore.state import State
 
-__all__ = ["SNAPSHOTS_KEPT", "Opened", "SnapshotFiles"]
+__all__ = ["SNAPSHOTS_KEPT", "SNAPSHOTS_NAME", "Opened", "SnapshotFiles"]
+
+SNAPSHOTS_NAME = "documents"
+"""Their directory, inside of the log's."""
 
 SNAPSHOTS_KEPT = 2
 
 _NAME = re.compile(r"snapshot-(\d{20})")
 _NEW = "snapshot.new"
 _WRITE_BYTES = 1 << 20
+_READ_BYTES = 1 << 20
 
 _logger = logging.getLogger("walstore.docstore")
 
@@ -60,12 +66,14 @@ class SnapshotFiles:
 
         Raises:
             UnsupportedFormatError: the newest one was written by a newer walstore.
-        SnapshotError: there is none, and the log does not begin with its first entry.
+            SnapshotError: there is none, and the log does not begin with its first entry.
             OSError: the system refused.
         """
         self._prepare()
         refused: list[tuple[int, str]] = []
         for lsn in sorted(self._found(), reverse=True):
+            if lsn > log.last_lsn and is_shared(log):
+                continue  # a leader's, and a crash came before the log was begun behind it
             try:
                 opened = self._load(lsn)
                 _check_place(opened.position, log)
@@ -85,10 +93,29 @@ class SnapshotFiles:
         self._set_aside(refused, "the log alone")
         return Opened(Position(log.log_id, 0, 0, 0), State())
 
-    def _prepare(self) -> None:
+    def open_before(self, lsn: int, log: FileWALManager) -> Opened | None:
+        """Loads the newest snapshot of the log that covers no entry after `lsn`; changes nothing.
+        None: there is none, or none that is whole.
+
+        Raises:
+            UnsupportedFormatError: it was written by a newer walstore.
+            OSError: the system refused.
+        """
+        for found in sorted(self._found(), reverse=True):
+            if found <= lsn:
+                with contextlib.suppress(SnapshotDamagedError, FileNotFoundError):
+                    opened = self._load(found)
+                    _check_place(opened.position, log)
+                    return opened
+        return None
+
+    def _make_directory(self) -> None:
         if not os.path.isdir(self.path):
             os.mkdir(self.path, 0o755)
             _sync_directory(os.path.dirname(self.path) or ".")
+
+    def _prepare(self) -> None:
+        self._make_directory()
         with contextlib.suppress(FileNotFoundError):  # what a crash left of a checkpoint
             os.unlink(os.path.join(self.path, _NEW))
 
@@ -157,6 +184,44 @@ class SnapshotFiles:
         self.lsns = self.lsns[-SNAPSHOTS_KEPT:]
         return self.lsns[0] if len(self.lsns) == SNAPSHOTS_KEPT else 0
 
+    # ---- on their way to other nodes ----
+
+    def newest(self) -> tuple[int, str] | None:
+        """Lsn and path of the newest one that is whole.
+
+        Raises:
+            OSError: the system refused.
+        """
+        if not os.path.isdir(self.path):
+            return None
+        for lsn in sorted(self._found(), reverse=True):
+            path = self.path_of(lsn)
+            with open(path, "rb") as file:
+                if snapshot.is_whole(iter(partial(file.read, _READ_BYTES), b"")):
+                    return lsn, path
+            _logger.warning("%s is damaged, and is not sent to other nodes", path)
+        return None
+
+    def install(self, lsn: int, path: str) -> None:
+        """Takes over a file that came from another node; durable at return.
+
+        Raises:
+            SnapshotError: it is not whole, or not of this entry. Nothing was changed.
+            UnsupportedFormatError: it was written by a newer walstore.
+            OSError: the system refused.
+        """
+        self._make_directory()
+        with open(path, "rb") as file:
+            data = file.read()
+        try:
+            found = snapshot.read_position(path, memoryview(data)).lsn
+        except SnapshotDamagedError as error:
+            raise SnapshotError(path, f"the leader's snapshot is not whole: {error}") from error
+        if found != lsn:
+            raise SnapshotError(path, f"the leader's snapshot of entry {lsn} is of {found}")
+        os.rename(path, self.path_of(lsn))
+        _sync_directory(self.path)
+
 
 def _check_place(position: Position, log: FileWALManager) -> None:
     """Raises when the log does not go on where the snapshot ends.
@@ -170,7 +235,10 @@ def _check_place(position: Position, log: FileWALManager) -> None:
         raise SnapshotDamagedError(f"the log ends at entry {log.last_lsn}")
     if position.lsn + 1 < log.first_lsn:
         raise SnapshotDamagedError(f"the log begins at entry {log.first_lsn}")
-    if position.lsn >= log.first_lsn and log.read(position.lsn).term != position.term:
+    # What a snapshot covers was committed; a log that was used by several nodes may hear anew how
+    # far that is, and shows nobody what lies behind.
+    shown = log.first_lsn <= position.lsn <= shown_lsn(log)
+    if shown and log.read(position.lsn).term != position.term:
         raise SnapshotDamagedError("the log has another entry in the place of its last one")
 
 
