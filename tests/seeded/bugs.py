@@ -1136,7 +1136,7 @@ BUGS = (
     Bug(
         "store-void-entries-count",
         "an entry counts only if nothing came between",
-        (Edit(f"{DOCSTORE}/replay.py", "if before != state_lsn:", "if before > entry.lsn:"),),
+        (Edit(f"{DOCSTORE}/replay.py", "if before != self._state_lsn:", "if before > entry.lsn:"),),
         (f"{DOCSTORE_TESTS}/test_record.py",),
     ),
     Bug(
@@ -1145,10 +1145,10 @@ BUGS = (
         (
             Edit(
                 f"{DOCSTORE}/journal.py",
-                "        lsns = self._append(payloads, concern)\n",
-                "        for change in draft.changes:\n"
-                "            self.state.apply(change, draft.built)\n"
-                "        lsns = self._append(payloads, concern)\n",
+                "        lsns = self._append(computed.payloads, concern)\n",
+                "        for change in computed.draft.changes:\n"
+                "            self.state.apply(change, computed.draft.built)\n"
+                "        lsns = self._append(computed.payloads, concern)\n",
             ),
         ),
         (f"{DOCSTORE_TESTS}/test_failures.py::test_a_failed_write_leaves_memory_as_it_was",),
@@ -1170,7 +1170,7 @@ BUGS = (
         "a reader sees all of an operation or nothing",
         (
             Edit(
-                f"{DOCSTORE}/journal.py",
+                f"{DOCSTORE}/applied.py",
                 "        with self.lock:\n            try:\n",
                 "        if True:\n            try:\n",
             ),

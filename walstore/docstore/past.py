@@ -130,9 +130,5 @@ class Past:
         return min(self._files.lsns, default=0) if self._log.first_lsn > 1 else 0
 
     def _too_old(self, lsn: int) -> HistoryError:
-        begin_lsn = self._begin_lsn()
-        return HistoryError(
-            lsn,
-            f"the state after entry {lsn} is gone: it can be had from {begin_lsn} on",
-            HistoryError.ANEW,
-        )
+        reason = f"the state after entry {lsn} is gone: it can be had from {self._begin_lsn()} on"
+        return HistoryError(lsn, reason, HistoryError.ANEW)
