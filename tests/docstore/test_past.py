@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.docstore.sites import Contents, Site, contents
-from tests.docstore.test_watch import write_some
+from tests.docstore.streams import write_some
 from tests.helpers import seeded
 from walstore import FileWALManager
 from walstore.docstore import (

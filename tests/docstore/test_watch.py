@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import random
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from typing import Any
 
 import pytest
 
 from tests.docstore.sites import Contents, Site, contents
+from tests.docstore.streams import filled, follow, take, write_some
 from tests.helpers import seeded
 from walstore import FileWALManager
 from walstore.docstore import (
@@ -29,38 +28,6 @@ from walstore.docstore.record import KIND
 
 def told(change: DocumentChange) -> tuple[Any, ...]:
     return change.operation, change.document_id, change.before, change.after
-
-
-def take(changes: ChangeStream, count: int) -> list[DocumentChange]:
-    """So many, which have been made already."""
-    return list(islice(changes, count))
-
-
-def follow(state: Contents, change: DocumentChange) -> None:
-    """Does to a copy what a change says, and holds it to what it says there was before."""
-    name, at = change.collection, repr(change.document_id)
-    if change.operation == "drop":
-        state.pop(name, None)  # it may have had an index alone
-        return
-    documents = state.setdefault(name, {})
-    assert documents.get(at) == change.before
-    if change.after is None:
-        del documents[at]
-    else:
-        documents[at] = change.after
-    assert (
-        change.operation
-        == {
-            (False, True): "insert",
-            (True, True): "update",
-            (True, False): "delete",
-        }[change.before is not None, change.after is not None]
-    )
-
-
-def filled(state: Contents) -> Contents:
-    """Without the collections that have an index alone, or nothing."""
-    return {name: documents for name, documents in state.items() if documents}
 
 
 def test_each_operation_is_told(site: Site) -> None:
@@ -159,40 +126,6 @@ def test_a_transaction_of_several_entries_is_one(
     for lsn in range(begin_lsn, end_lsn):
         assert store.at(lsn).list_collection_names() == []
     assert store.at(end_lsn)["things"].count_documents({}) == 10
-
-
-def write_some(store: DocumentStore, rng: random.Random, checkpoints: bool) -> None:
-    """An operation or transaction, with whatever it meets."""
-    name = rng.choice(("things", "others"))
-
-    def one() -> None:
-        collection = store[name]
-        number = rng.randrange(20)
-        match rng.randrange(6):
-            case 0 | 1:
-                collection.update_one({"_id": number}, {"$inc": {"n": 1}}, upsert=True)
-            case 2:
-                collection.update_many({"_id": {"$lt": number}}, {"$inc": {"n": 1}})
-            case 3:
-                collection.delete_one({"_id": number})
-            case 4:
-                collection.replace_one({"_id": number}, {"pad": "x" * rng.randrange(200)})
-            case _:
-                collection.delete_many({"_id": {"$gt": number}})
-
-    kind = rng.randrange(20)
-    if kind == 0:
-        store[name].drop()
-    elif kind == 1:
-        store[name].create_index("n")
-    elif kind < 8 and checkpoints:
-        store.checkpoint()
-    elif kind < 8:
-        with store.transaction(concern="local"):
-            for _ in range(rng.randrange(1, 5)):
-                one()
-    else:
-        one()
 
 
 def watched(store: DocumentStore, begin: dict[str, Any]) -> ChangeStream | None:

@@ -95,19 +95,22 @@ class Past:
         """
         self.check_here(lsn)
         with self._checkpointing, collector_paused():
-            opened = self._files.open_before(lsn, self._log)
-            if opened is None:
-                if self._log.first_lsn > 1:
-                    raise self._too_old(lsn)
-                opened = Opened(Position(self._log.log_id, 0, 0, 0), State())
-            replayed = Replayed(self._log.path, opened.state, opened.position.state_lsn)
-            if opened.position.lsn < lsn:
-                try:
-                    for entry in self._log.replay(opened.position.lsn + 1, lsn):
-                        replayed.take(entry)
-                except LSNOutOfRangeError as error:
-                    raise self._too_old(lsn) from error
-            return replayed
+            try:
+                return self._replayed(lsn)
+            except LSNOutOfRangeError as error:
+                raise self._too_old(lsn) from error
+
+    def _replayed(self, lsn: int) -> Replayed:
+        opened = self._files.open_before(lsn, self._log)
+        if opened is None:
+            if self._log.first_lsn > 1:
+                raise self._too_old(lsn)
+            opened = Opened(Position(self._log.log_id, 0, 0, 0), State())
+        replayed = Replayed(self._log.path, opened.state, opened.position.state_lsn)
+        if opened.position.lsn < lsn:
+            for entry in self._log.replay(opened.position.lsn + 1, lsn):
+                replayed.take(entry)
+        return replayed
 
     def term_of(self, lsn: int) -> int:
         """The term of an entry.
@@ -127,7 +130,10 @@ class Past:
 
     def _begin_lsn(self) -> int:
         """The first entry after which the state can be made."""
-        return min(self._files.lsns, default=0) if self._log.first_lsn > 1 else 0
+        first_lsn = self._log.first_lsn
+        if first_lsn == 1:
+            return 0
+        return min((lsn for lsn in self._files.lsns if lsn + 1 >= first_lsn), default=first_lsn)
 
     def _too_old(self, lsn: int) -> HistoryError:
         reason = f"the state after entry {lsn} is gone: it can be had from {self._begin_lsn()} on"
