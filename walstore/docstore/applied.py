@@ -59,6 +59,7 @@ class AppliedLog:
         self._reopen = reopen
         self._transactions: set[Transaction] = set()
         self._news = threading.Condition(self.lock)  # something was applied
+        self._waiting = 0
         self._watchers: WeakSet[Watcher] = WeakSet()
         self._history: History | None = None  # while there are watchers
 
@@ -134,7 +135,7 @@ class AppliedLog:
                 transaction.doom("this node's store began anew from a snapshot of its leader")
             if self._history is not None:
                 self._history = History(self.applied_lsn, HISTORY_BYTES_MAX)
-            self._news.notify_all()
+            self._tell(())
 
     def _lose(self, reason: str) -> StoreLostError:
         self.lost = StoreLostError(
@@ -185,7 +186,8 @@ class AppliedLog:
 
     def _tell(self, group: Sequence[Applied]) -> None:
         """With the lock."""
-        self._news.notify_all()
+        if self._waiting:
+            self._news.notify_all()
         if self._history is None:
             return
         if not self._watchers:
@@ -193,6 +195,14 @@ class AppliedLog:
             return
         for applied in group:
             self._history.note(applied)
+
+    def _wait_for_news(self, timeout_s: float) -> None:
+        """With the lock."""
+        self._waiting += 1
+        try:
+            self._news.wait(timeout_s)
+        finally:
+            self._waiting -= 1
 
     # ---- transactions ----
 

@@ -20,6 +20,7 @@ from walstore.docstore.draft import Draft
 from walstore.docstore.errors import ConflictError, OutcomeUnknownError
 from walstore.docstore.history import Applied
 from walstore.docstore.record import CHAINED, KIND, encode_records
+from walstore.docstore.state import Change
 from walstore.docstore.transaction import Transaction
 
 __all__ = ["Journal"]
@@ -66,13 +67,13 @@ class _Computed(NamedTuple):
     Attributes:
         draft: with all their changes.
         payloads: the entries.
-        written: each request that changes something; in place of the lsn, how many payloads there
-            are up to its last one.
+        written: of each request that changes something: how many payloads there are up to its last
+            one, its changes, and the bytes of its payloads.
     """
 
     draft: Draft
     payloads: list[bytes]
-    written: list[Applied]
+    written: list[tuple[int, list[Change], int]]
 
 
 class Journal(AppliedLog):
@@ -228,7 +229,7 @@ class Journal(AppliedLog):
                 size_bytes += part_bytes
                 computed.payloads.extend(parts)
                 end = len(computed.payloads)
-                computed.written.append(Applied(end, draft.changes[count:], part_bytes))
+                computed.written.append((end, draft.changes[count:], part_bytes))
         return computed
 
     # ---- the log ----
@@ -242,7 +243,7 @@ class Journal(AppliedLog):
             raise self._lose(f"entry {first_lsn} is a new one")
         if first_lsn != self.applied_lsn + 1:
             return first_lsn in self._catch_up_to(last_lsn)
-        group = [one._replace(lsn=lsns[one.lsn - 1]) for one in computed.written]
+        group = [Applied(lsns[end - 1], changes, size) for end, changes, size in computed.written]
         self._apply(group, computed.draft.built, last_lsn)
         return True
 
@@ -287,7 +288,7 @@ class Journal(AppliedLog):
                 if self.applied_lsn < lsn:
                     if left_s <= 0:
                         return False
-                    self._news.wait(left_s)
+                    self._wait_for_news(left_s)
         return True
 
     def _take_in(self) -> None:
