@@ -450,6 +450,19 @@ def test_an_undone_entry_is_not_gone_on_from(file_site: Site) -> None:
         assert next(changes).document_id == "another"
 
 
+def test_checkpoints_leave_what_is_kept_for_streams(file_site: Site) -> None:
+    store = file_site.open(checkpoint_bytes=None, log_options={"segment_bytes": 4096})
+    with store.watch() as changes:
+        for number in range(60):
+            store["things"].insert_one({"_id": number, "pad": "x" * 300})
+            if number % 10 == 9:
+                store.checkpoint()
+        assert [change.document_id for change in take(changes, 60)] == list(range(60))
+    store["things"].insert_one({"_id": "last"})
+    store.checkpoint()
+    assert store.log.first_lsn > 50, "nobody watches any more"
+
+
 def test_a_stream_that_is_overtaken_by_checkpoints_says_so(
     file_site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
