@@ -7,7 +7,8 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tests.docstore.streams import filled, follow, write_some
 from tests.helpers import seeded
 from tests.replication.conftest import cluster
 from tests.replication.nodes import WAIT_S, Cluster, until
-from walstore import FileWALManager
+from walstore import FileWALManager, WALEntry
 from walstore.docstore import (
     ConflictError,
     DocumentChange,
@@ -31,7 +32,11 @@ from walstore.docstore import (
     WaitTimeoutError,
 )
 from walstore.docstore.values import encode
-from walstore.replication import FatalReplicationError, ReplicationOptions
+from walstore.replication import (
+    FatalReplicationError,
+    ReplicationOptions,
+    ReplicationWALManager,
+)
 from walstore.wal import files
 from walstore.wal.meta import META_NAME, clear_commit_mark
 
@@ -294,6 +299,40 @@ def test_an_open_store_goes_on_from_a_snapshot(cluster: Make) -> None:
         assert next(changes).document_id == "last"
     assert store.checkpoint() == store.applied_lsn
     slow.close()
+    close_all(stores)
+
+
+def test_a_log_that_begins_anew_under_a_reader(cluster: Make) -> None:
+    """It has begun to read entries that are gone then."""
+    nodes = cluster("abc", proxied=True, segment_bytes=1 << 14, options=FAST)
+    stores = {"a": starting(nodes, "a", role="leader")}
+    stores |= {name: starting(nodes, name) for name in "bc"}
+    nodes.joined("a", "b", "c")
+    stores["a"]["things"].insert_one({"_id": 1, "n": 0})
+    stores["b"].wait_for(stores["a"].applied_lsn, WAIT_S)
+    stores["a"]["things"].insert_one({"_id": 2})
+    lsn = stores["a"].applied_lsn
+    node = nodes["b"]
+    node.wait_committed(lsn, timeout_s=WAIT_S)
+    reading = threading.Event()
+
+    class Slow(ReplicationWALManager):
+        def replay(self, *args: Any) -> Iterator[WALEntry]:
+            reading.set()
+            until(lambda: self.first_lsn > lsn + 1, "the log begins anew")
+            return super().replay(*args)
+
+    with ThreadPoolExecutor(1) as pool:
+        node.__class__ = Slow
+        found = pool.submit(stores["b"]["things"].find_one, {"_id": 2})
+        assert reading.wait(60)
+        nodes.split("b")
+        left_behind(nodes, stores, "b")
+        nodes.heal()
+        document = found.result(timeout=60)
+        node.__class__ = ReplicationWALManager
+    assert document is not None
+    assert document["n"] > 0, "as the snapshot has it"
     close_all(stores)
 
 

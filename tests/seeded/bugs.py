@@ -1468,4 +1468,16 @@ BUGS = (
         ),
         (f"{DOCSTORE_TESTS}/test_nodes.py::test_a_node_that_has_to_hear_anew_what_is_committed",),
     ),
+    Bug(
+        "log-begins-anew-under-a-reader",
+        "a follower's readers do not mind that it got a snapshot",
+        (
+            Edit(
+                f"{DOCSTORE}/journal.py",
+                "            if self.applied_lsn + 1 >= self.log.first_lsn:\n                raise\n",
+                "            raise\n",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_nodes.py::test_a_log_that_begins_anew_under_a_reader",),
+    ),
 )

@@ -72,7 +72,7 @@ class SnapshotFiles:
         self._prepare()
         refused: list[tuple[int, str]] = []
         for lsn in sorted(self._found(), reverse=True):
-            if lsn > log.last_lsn and is_shared(log):
+            if lsn > _end_lsn(log) and is_shared(log):
                 continue  # a leader's, and a crash came before the log was begun behind it
             try:
                 opened = self._load(lsn)
@@ -231,8 +231,8 @@ def _check_place(position: Position, log: FileWALManager) -> None:
     """
     if position.log_id != log.log_id:
         raise SnapshotDamagedError(f"it is of another log, {position.log_id}")
-    if position.lsn > log.last_lsn:
-        raise SnapshotDamagedError(f"the log ends at entry {log.last_lsn}")
+    if position.lsn > (end_lsn := _end_lsn(log)):
+        raise SnapshotDamagedError(f"the log ends at entry {end_lsn}")
     if position.lsn + 1 < log.first_lsn:
         raise SnapshotDamagedError(f"the log begins at entry {log.first_lsn}")
     # What a snapshot covers was committed; a log that was used by several nodes may hear anew how
@@ -240,6 +240,11 @@ def _check_place(position: Position, log: FileWALManager) -> None:
     shown = log.first_lsn <= position.lsn <= shown_lsn(log)
     if shown and log.read(position.lsn).term != position.term:
         raise SnapshotDamagedError("the log has another entry in the place of its last one")
+
+
+def _end_lsn(log: FileWALManager) -> int:
+    """The last entry; of a log that begins anew just now, the one before its first."""
+    return max(log.last_lsn, log.first_lsn - 1)
 
 
 def _write_all(fd: int, pieces: Iterable[bytes]) -> None:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from walstore import FileWALManager
+from walstore import FileWALManager, LSNOutOfRangeError
 from walstore.docstore.applied import AppliedLog
 from walstore.docstore.checkpoint import Opened
 from walstore.docstore.concern import Concern, is_shared, shown_lsn
@@ -301,6 +301,10 @@ class Journal(AppliedLog):
             self._leading = True
         try:
             self._catch_up_to(self.log.committed_lsn)
+        except LSNOutOfRangeError:
+            if self.applied_lsn + 1 >= self.log.first_lsn:
+                raise
+            self._restore()  # the log began anew while it was read
         finally:
             with self._mutex:
                 self._name_leader()
