@@ -1474,7 +1474,8 @@ BUGS = (
         (
             Edit(
                 f"{DOCSTORE}/journal.py",
-                "            if self.applied_lsn + 1 >= self.log.first_lsn:\n                raise\n",
+                "            if self.applied_lsn + 1 >= self.log.first_lsn:\n"
+                "                raise\n",
                 "            raise\n",
             ),
         ),
