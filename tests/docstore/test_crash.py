@@ -12,6 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.crash.settings import scaled
 from walstore import FileWALManager
 from walstore.docstore import ChangeStream, DocumentSnapshots, DocumentStore, record
@@ -20,6 +22,8 @@ from walstore.testing import CrashLab, Mark
 from walstore.wal.manager import SyncPolicy
 
 IS_SOAK = scaled(10) > 10
+
+pytestmark = pytest.mark.timeout(7200 if IS_SOAK else 90)
 
 
 @contextmanager
