@@ -36,6 +36,7 @@ SECURITY_PY = "walstore/replication/security.py"
 SENDING_PY = "walstore/replication/sending.py"
 STREAMING_PY = "walstore/replication/streaming.py"
 
+DURABLE_PY = "walstore/durable.py"
 DOCSTORE = "walstore/docstore"
 DOCSTORE_TESTS = "tests/docstore"
 
@@ -1274,13 +1275,7 @@ BUGS = (
     Bug(
         "snapshot-unsynced",
         "a snapshot is whole after a power loss",
-        (
-            Edit(
-                f"{DOCSTORE}/checkpoint.py",
-                "                os.fsync(fd)\n            finally",
-                "                pass\n            finally",
-            ),
-        ),
+        (Edit(DURABLE_PY, "            files.sync_data(fd, new)\n", ""),),
         (f"{DOCSTORE_TESTS}/test_crash.py::test_a_store_survives_power_cuts",),
     ),
     Bug(
@@ -1288,9 +1283,9 @@ BUGS = (
         "the log is cut when a snapshot's name is on the disk",
         (
             Edit(
-                f"{DOCSTORE}/checkpoint.py",
-                "            raise\n        _sync_directory(self.path)\n",
-                "            raise\n",
+                DURABLE_PY,
+                '        raise\n    files.sync_directory(os.path.dirname(path) or ".")\n',
+                "        raise\n",
             ),
         ),
         (f"{DOCSTORE_TESTS}/test_crash.py::test_a_store_survives_power_cuts",),
@@ -1299,16 +1294,11 @@ BUGS = (
         "snapshot-renamed-before-sync",
         "a snapshot's name stands for a whole one",
         (
+            Edit(DURABLE_PY, "        files.rename(new, path)\n", ""),
             Edit(
-                f"{DOCSTORE}/checkpoint.py",
-                "            os.rename(new, self.path_of(position.lsn))\n",
-                "",
-            ),
-            Edit(
-                f"{DOCSTORE}/checkpoint.py",
-                "                os.fsync(fd)\n",
-                "                os.rename(new, self.path_of(position.lsn))\n"
-                "                os.fsync(fd)\n",
+                DURABLE_PY,
+                "            files.sync_data(fd, new)\n",
+                "            files.rename(new, path)\n            files.sync_data(fd, new)\n",
             ),
         ),
         (f"{DOCSTORE_TESTS}/test_crash.py::test_a_store_survives_power_cuts",),
@@ -1330,9 +1320,10 @@ BUGS = (
         "a log begins anew when the snapshot before it is on the disk",
         (
             Edit(
-                f"{DOCSTORE}/checkpoint.py",
-                "        os.rename(path, self.path_of(lsn))\n        _sync_directory(self.path)\n",
-                "        os.rename(path, self.path_of(lsn))\n",
+                DURABLE_PY,
+                "    files.rename(source, path)\n"
+                '    files.sync_directory(os.path.dirname(path) or ".")\n',
+                "    files.rename(source, path)\n",
             ),
         ),
         (

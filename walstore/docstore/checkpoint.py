@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import NamedTuple
 
-from walstore import FileWALManager
+from walstore import FileWALManager, durable
 from walstore.docstore import snapshot
 from walstore.docstore.concern import is_shared, shown_lsn
 from walstore.docstore.errors import SnapshotError
@@ -28,7 +28,6 @@ SNAPSHOTS_KEPT = 2
 
 _NAME = re.compile(r"snapshot-(\d{20})")
 _NEW = "snapshot.new"
-_WRITE_BYTES = 1 << 20
 _READ_BYTES = 1 << 20
 
 _logger = logging.getLogger("walstore.docstore")
@@ -109,13 +108,8 @@ class SnapshotFiles:
                     return opened
         return None
 
-    def _make_directory(self) -> None:
-        if not os.path.isdir(self.path):
-            os.mkdir(self.path, 0o755)
-            _sync_directory(os.path.dirname(self.path) or ".")
-
     def _prepare(self) -> None:
-        self._make_directory()
+        durable.make_directory(self.path)
         with contextlib.suppress(FileNotFoundError):  # what a crash left of a checkpoint
             os.unlink(os.path.join(self.path, _NEW))
 
@@ -139,7 +133,7 @@ class SnapshotFiles:
         """Keeps what could not be used for a person to look at, out of the way."""
         for lsn, reason in refused:
             path = self.path_of(lsn)
-            os.rename(path, path.replace("snapshot-", "refused-snapshot-"))
+            durable.take_over(path, path.replace("snapshot-", "refused-snapshot-"))
             _logger.warning(
                 "%s cannot be used: %s; opened from %s and the entries after it; the file is kept "
                 "as refused-snapshot-%020d",
@@ -148,8 +142,6 @@ class SnapshotFiles:
                 instead,
                 lsn,
             )
-        if refused:
-            _sync_directory(self.path)
 
     # ---- writing ----
 
@@ -160,19 +152,7 @@ class SnapshotFiles:
             OSError: it could not be written. What was there is as it was.
         """
         new = os.path.join(self.path, _NEW)
-        try:
-            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-            try:
-                _write_all(fd, pieces)
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            os.rename(new, self.path_of(position.lsn))
-        except OSError:
-            with contextlib.suppress(OSError):  # it takes space, and is nobody's data
-                os.unlink(new)
-            raise
-        _sync_directory(self.path)
+        durable.write_whole(self.path_of(position.lsn), pieces, new=new)
         self.lsns = sorted({*self.lsns, position.lsn})
 
     def prune(self) -> int:
@@ -210,7 +190,7 @@ class SnapshotFiles:
             UnsupportedFormatError: it was written by a newer walstore.
             OSError: the system refused.
         """
-        self._make_directory()
+        durable.make_directory(self.path)
         with open(path, "rb") as file:
             data = file.read()
         try:
@@ -219,8 +199,7 @@ class SnapshotFiles:
             raise SnapshotError(path, f"the leader's snapshot is not whole: {error}") from error
         if found != lsn:
             raise SnapshotError(path, f"the leader's snapshot of entry {lsn} is of {found}")
-        os.rename(path, self.path_of(lsn))
-        _sync_directory(self.path)
+        durable.take_over(path, self.path_of(lsn))
 
 
 def _check_place(position: Position, log: FileWALManager) -> None:
@@ -245,29 +224,3 @@ def _check_place(position: Position, log: FileWALManager) -> None:
 def _end_lsn(log: FileWALManager) -> int:
     """The last entry; of a log that begins anew just now, the one before its first."""
     return max(log.last_lsn, log.first_lsn - 1)
-
-
-def _write_all(fd: int, pieces: Iterable[bytes]) -> None:
-    waiting: list[bytes] = []
-    size_bytes = 0
-    for piece in pieces:
-        waiting.append(piece)
-        size_bytes += len(piece)
-        if size_bytes >= _WRITE_BYTES:
-            _write(fd, b"".join(waiting))
-            waiting, size_bytes = [], 0
-    _write(fd, b"".join(waiting))
-
-
-def _write(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
-def _sync_directory(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
