@@ -22,8 +22,9 @@ def make_directory(path: str) -> None:
         OSError: the system refused.
     """
     if not os.path.isdir(path):
-        files.make_directory(path)
-        files.sync_directory(os.path.dirname(path) or ".")
+        with contextlib.suppress(FileExistsError):  # another thread was faster
+            files.make_directory(path)
+    files.sync_directory(os.path.dirname(path) or ".")
 
 
 def write_whole(path: str, pieces: Iterable[bytes], *, new: str) -> None:

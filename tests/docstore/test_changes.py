@@ -123,3 +123,13 @@ def test_the_history_holds_the_last_and_says_where_it_begins() -> None:
     assert history.ended_at(11) == applied(11, 1000)
     history.note(applied(12))
     assert (history.begin_lsn, history.ended_at(12)) == (11, applied(12))
+
+
+def test_what_documents_were_counts() -> None:
+    """A deletion is a small entry, and keeps a whole document."""
+    history = History(0, bytes_max=5000)
+    for lsn in range(1, 20):
+        old = {"_id": lsn, "pad": "x" * 1000}
+        history.note(Applied(lsn, [Change("d", "things", key_of(lsn), old)], 10))
+    assert history.begin_lsn == 15
+    assert [lsn for lsn in range(16, 20) if history.ended_at(lsn)] == [16, 17, 18, 19]

@@ -21,7 +21,7 @@ from walstore.docstore.transaction import Transaction
 __all__ = ["AppliedLog"]
 
 HISTORY_BYTES_MAX = 16 << 20
-"""How much of the entries that were applied last is kept for those who watch."""
+"""How much of what was applied last is kept for those who watch."""
 
 
 class Watcher(Protocol):
@@ -107,11 +107,12 @@ class AppliedLog:
                     for transaction in self._transactions:
                         transaction.notice(applied.changes)
                     self.payload_bytes += applied.payload_bytes
+                self._note(group)
                 self.applied_lsn, self.state_lsn = group[-1].lsn, state_lsn
             except BaseException:  # an interrupt in the middle leaves half of it
                 self._lose(f"applying entry {group[-1].lsn} was interrupted")
                 raise
-            self._tell(group)
+            self._tell()
         self.on_applied()
 
     def _restore(self) -> None:
@@ -135,7 +136,7 @@ class AppliedLog:
                 transaction.doom("this node's store began anew from a snapshot of its leader")
             if self._history is not None:
                 self._history = History(self.applied_lsn, HISTORY_BYTES_MAX)
-            self._tell(())
+            self._tell()
 
     def _lose(self, reason: str) -> StoreLostError:
         self.lost = StoreLostError(
@@ -184,10 +185,8 @@ class AppliedLog:
                 return False, None
             return True, self._history.ended_at(lsn)
 
-    def _tell(self, group: Sequence[Applied]) -> None:
-        """With the lock."""
-        if self._waiting:
-            self._news.notify_all()
+    def _note(self, group: Sequence[Applied]) -> None:
+        """With the lock, and before `applied_lsn` says that it was applied."""
         if self._history is None:
             return
         if not self._watchers:
@@ -195,6 +194,11 @@ class AppliedLog:
             return
         for applied in group:
             self._history.note(applied)
+
+    def _tell(self) -> None:
+        """With the lock."""
+        if self._waiting:
+            self._news.notify_all()
 
     def _wait_for_news(self, timeout_s: float) -> None:
         """With the lock."""

@@ -69,25 +69,28 @@ class SnapshotFiles:
             OSError: the system refused.
         """
         self._prepare()
+        first_lsn = (
+            log.first_lsn
+        )  # before: it may begin anew behind a snapshot that comes meanwhile
         refused: list[tuple[int, str]] = []
         for lsn in sorted(self._found(), reverse=True):
             if lsn > _end_lsn(log) and is_shared(log):
                 continue  # a leader's, and a crash came before the log was begun behind it
             try:
                 opened = self._load(lsn)
-                _check_place(opened.position, log)
+                _check_place(opened.position, log, first_lsn)
             except SnapshotDamagedError as error:
                 refused.append((lsn, str(error)))
                 continue
             self.lsns = sorted({lsn, *self._older(lsn)})
             self._set_aside(refused, f"snapshot {lsn}")
             return opened
-        if log.first_lsn > 1:
+        if first_lsn > 1:
             reason = "; ".join(f"snapshot {lsn}: {why}" for lsn, why in refused)
             raise SnapshotError(
                 self.path,
                 f"no snapshot can be used ({reason or 'there is none'}), "
-                f"and the log begins at entry {log.first_lsn}",
+                f"and the log begins at entry {first_lsn}",
             )
         self._set_aside(refused, "the log alone")
         return Opened(Position(log.log_id, 0, 0, 0), State())
@@ -104,7 +107,7 @@ class SnapshotFiles:
             if found <= lsn:
                 with contextlib.suppress(SnapshotDamagedError, FileNotFoundError):
                     opened = self._load(found)
-                    _check_place(opened.position, log)
+                    _check_place(opened.position, log, log.first_lsn)
                     return opened
         return None
 
@@ -202,8 +205,8 @@ class SnapshotFiles:
         durable.take_over(path, self.path_of(lsn))
 
 
-def _check_place(position: Position, log: FileWALManager) -> None:
-    """Raises when the log does not go on where the snapshot ends.
+def _check_place(position: Position, log: FileWALManager, first_lsn: int) -> None:
+    """Raises when the log, which begins with this entry, does not go on where the snapshot ends.
 
     Raises:
         SnapshotDamagedError
@@ -212,8 +215,8 @@ def _check_place(position: Position, log: FileWALManager) -> None:
         raise SnapshotDamagedError(f"it is of another log, {position.log_id}")
     if position.lsn > (end_lsn := _end_lsn(log)):
         raise SnapshotDamagedError(f"the log ends at entry {end_lsn}")
-    if position.lsn + 1 < log.first_lsn:
-        raise SnapshotDamagedError(f"the log begins at entry {log.first_lsn}")
+    if position.lsn + 1 < first_lsn:
+        raise SnapshotDamagedError(f"the log begins at entry {first_lsn}")
     # What a snapshot covers was committed; a log that was used by several nodes may hear anew how
     # far that is, and shows nobody what lies behind.
     shown = log.first_lsn <= position.lsn <= shown_lsn(log)
