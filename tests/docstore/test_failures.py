@@ -19,6 +19,7 @@ from walstore import FileWALManager, LogPoisonedError, UnsupportedFormatError
 from walstore.docstore import (
     ClosedStoreError,
     DocumentStore,
+    HistoryError,
     OutcomeUnknownError,
     StoreLostError,
 )
@@ -201,6 +202,7 @@ class Interrupting:
 def test_an_interrupt_while_applying_ends_the_store(file_site: Site) -> None:
     """Half of an entry may be in memory: nobody is shown it."""
     store = file_site.open(checkpoint_bytes=None)
+    changes = store.watch()
     store._journal._transactions.add(Interrupting())  # type: ignore[arg-type]
     with pytest.raises(KeyboardInterrupt):
         store["things"].insert_one({"_id": 1})
@@ -208,6 +210,10 @@ def test_an_interrupt_while_applying_ends_the_store(file_site: Site) -> None:
         lambda: store["things"].find_one(),
         lambda: store["things"].insert_one({}),
         store.checkpoint,
+        lambda: next(changes),
+        store.watch,
+        lambda: store.at(0),
+        lambda: store.wait_for(1, 60),
     ):
         with pytest.raises(StoreLostError, match="applying entry 1 was interrupted"):
             call()
@@ -220,14 +226,45 @@ def test_entries_cut_off_behind_its_back_are_noticed(file_site: Site) -> None:
     for number in range(3):
         things.insert_one({"_id": number})
     assert file_site.log is not None
+    changes, shown = store.watch(from_lsn=2), store.watch(from_lsn=2)
+    assert next(shown).document_id == 1
     file_site.log.truncate_after(1)
     with pytest.raises(StoreLostError):
         things.insert_one({"_id": 9})
+    for stream in (changes, shown):
+        with pytest.raises(StoreLostError):
+            next(stream)
+        assert list(stream) == []
     with pytest.raises(StoreLostError):
         things.find_one()
     assert contents(file_site.reopen()) == {"things": {"0": {"_id": 0}}}, (
         "computed from what is gone"
     )
+
+
+def test_a_stream_that_waits_is_told_that_the_store_is_lost(file_site: Site) -> None:
+    store = file_site.open(checkpoint_bytes=None)
+    with ThreadPoolExecutor(1) as pool, store.watch() as changes:
+        waiting = pool.submit(next, changes)
+        store._journal._transactions.add(Interrupting())  # type: ignore[arg-type]
+        with pytest.raises(KeyboardInterrupt):
+            store["things"].insert_one({"_id": 1})
+        with pytest.raises(StoreLostError):
+            waiting.result(timeout=60)
+
+
+def test_entries_cut_off_under_a_stream_are_noticed(file_site: Site) -> None:
+    """Before the store notices: nothing is shown that did not stay."""
+    store = file_site.open(checkpoint_bytes=None)
+    with store.watch() as changes:
+        for number in range(3):
+            store["things"].insert_one({"_id": number})
+            assert next(changes).document_id == number
+        assert file_site.log is not None
+        file_site.log.truncate_after(1)
+        with pytest.raises(HistoryError, match="entry 3 was truncated away"):
+            next(changes)
+        assert list(changes) == []
 
 
 def test_entries_of_others_are_passed_over(file_site: Site) -> None:

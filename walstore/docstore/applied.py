@@ -27,8 +27,8 @@ HISTORY_BYTES_MAX = 16 << 20
 class Watcher(Protocol):
     """Who is told what was applied."""
 
-    def close(self) -> None:
-        """There is nothing more to come."""
+    def stop(self) -> None:
+        """There is nothing more to come: the store is closed, or lost. Must not block."""
 
 
 class AppliedLog:
@@ -60,7 +60,7 @@ class AppliedLog:
         self._transactions: set[Transaction] = set()
         self._news = threading.Condition(self.lock)  # something was applied
         self._waiting = 0
-        self._watchers: WeakSet[Watcher] = WeakSet()
+        self._watchers: WeakSet[Watcher] = WeakSet()  # replaced when one comes or goes
         self._history: History | None = None  # while there are watchers
 
     def check_open(self) -> None:
@@ -142,15 +142,21 @@ class AppliedLog:
         self.lost = StoreLostError(
             f"the store on {self.log.path} is not its log any more: {reason}"
         )
+        self.stop_watchers()
         return self.lost
 
     # ---- for who watches ----
 
     def watch(self, watcher: Watcher) -> int:
         """Keeps what is applied from now on, while the watcher is there. Returns the last entry
-        that was applied before."""
+        that was applied before.
+
+        Raises:
+            ClosedStoreError, StoreLostError
+        """
         with self.lock:
-            self._watchers.add(watcher)
+            self.check_open()
+            self._watchers = WeakSet([*self._watchers, watcher])
             if self._history is None:
                 self._history = History(self.applied_lsn, HISTORY_BYTES_MAX)
             return self.applied_lsn
@@ -158,14 +164,12 @@ class AppliedLog:
     def unwatch(self, watcher: Watcher) -> None:
         """It needs nothing any more."""
         with self.lock:
-            self._watchers.discard(watcher)
+            self._watchers = WeakSet(other for other in self._watchers if other is not watcher)
 
-    def close_watchers(self) -> None:
-        """Nothing is applied any more."""
-        with self.lock:
-            watchers = list(self._watchers)
-        for watcher in watchers:
-            watcher.close()
+    def stop_watchers(self) -> None:
+        """Nothing is applied any more. With the lock, or without."""
+        for watcher in self._watchers:
+            watcher.stop()
 
     def keep_from(self, lsn: int) -> int:
         """The entry from which the log is needed: this one, or an earlier one that those who watch

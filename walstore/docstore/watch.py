@@ -92,17 +92,14 @@ class ChangeStream:
         self._ready: Iterator[DocumentChange] = iter(())
         self._work: asyncio.Future[None] | None = None  # survives who waits for it
         self._closed = False
+        begin_lsn = begin.lsn if begin else journal.applied_lsn + 1
+        try:
+            # What is applied, and not yet shown by the log, comes again, and is passed over.
+            self._tail = journal.log.tail(min(begin_lsn, journal.log.committed_lsn + 1))
+        except LSNOutOfRangeError as error:
+            raise _gone(error) from error
         applied_lsn = journal.watch(self)
         self._begin = begin or Begin(applied_lsn + 1, 0)
-        try:
-            # What is applied, and not yet shown by the log, comes again.
-            self._tail = journal.log.tail(min(self._begin.lsn, journal.log.committed_lsn + 1))
-        except LSNOutOfRangeError as error:
-            journal.unwatch(self)
-            raise _gone(error) from error
-        except BaseException:
-            journal.unwatch(self)
-            raise
 
     def close(self) -> None:
         """Ends the iteration; a waiting `for` notices within 200 ms."""
@@ -110,6 +107,10 @@ class ChangeStream:
         self._tail.close()
         self._journal.unwatch(self)
         self._own = None
+
+    def stop(self) -> None:
+        """The store is closed, or lost, which the next one who waits is told."""
+        self._tail.close()
 
     def __enter__(self) -> Self:
         return self
@@ -136,7 +137,7 @@ class ChangeStream:
             try:
                 self._take(next(self._tail))
             except StopIteration:
-                self.close()
+                self._finish()
             except BaseException as error:
                 self._end(error)
         raise StopIteration
@@ -151,12 +152,18 @@ class ChangeStream:
             try:
                 await self._take_next()
             except StopAsyncIteration:
-                self.close()
+                self._finish()
             except asyncio.CancelledError:  # the next call goes on
                 raise
             except BaseException as error:
                 self._end(error)
         raise StopAsyncIteration
+
+    def _finish(self) -> None:
+        """The tail has ended."""
+        self.close()
+        if self._journal.lost is not None:
+            raise self._journal.lost
 
     def _end(self, error: BaseException) -> None:
         """Raises what ended it, unless that was a call of `close`."""
