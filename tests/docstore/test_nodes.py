@@ -13,8 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import xxhash
 
+from tests.docstore.nodes import (
+    FAST,
+    close_all,
+    digest_of,
+    live_digest_of,
+    starting,
+    stores_of,
+)
 from tests.docstore.sites import Contents, contents
 from tests.docstore.streams import filled, follow, write_some
 from tests.helpers import seeded
@@ -31,10 +38,8 @@ from walstore.docstore import (
     StoreLostError,
     WaitTimeoutError,
 )
-from walstore.docstore.values import encode
 from walstore.replication import (
     FatalReplicationError,
-    ReplicationOptions,
     ReplicationWALManager,
 )
 from walstore.wal import files
@@ -43,34 +48,6 @@ from walstore.wal.meta import META_NAME, clear_commit_mark
 __all__ = ["cluster"]  # the fixture
 
 Make = Callable[..., Cluster]
-
-
-def stores_of(nodes: Cluster) -> dict[str, DocumentStore]:
-    return {name: DocumentStore(nodes[name], checkpoint_bytes=None) for name in nodes.names}
-
-
-def close_all(stores: dict[str, DocumentStore]) -> None:
-    for store in stores.values():
-        store.close()
-
-
-def digest_of(store: DocumentStore, lsn: int) -> str:
-    """Of every document and index after an entry: equal states have equal ones."""
-    view = store.at(lsn)
-    collections = [
-        [name, view[name].list_indexes(), view[name].find(sort="_id").to_list()]
-        for name in view.list_collection_names()
-    ]
-    return xxhash.xxh3_128_hexdigest(encode(collections))
-
-
-def live_digest_of(store: DocumentStore) -> str:
-    """The same, of what the store has now."""
-    collections = [
-        [name, store[name].list_indexes(), store[name].find(sort="_id").to_list()]
-        for name in store.list_collection_names()
-    ]
-    return xxhash.xxh3_128_hexdigest(encode(collections))
 
 
 def test_a_follower_waits_for_what_the_leader_wrote(cluster: Make) -> None:
@@ -199,16 +176,6 @@ def test_a_change_that_did_not_survive_is_not_gone_on_from(cluster: Make) -> Non
 
 
 # ---- snapshots on their way ----
-
-
-FAST = ReplicationOptions(probe_ms=100, heartbeat_ms=50, retention_s=0.05)
-
-
-def starting(nodes: Cluster, name: str, **options: Any) -> DocumentStore:
-    """A node that takes and gives snapshots, and its store."""
-    snapshots = DocumentSnapshots(nodes.path(name))
-    node = nodes.start(name, snapshots=snapshots, **options)
-    return DocumentStore(node, checkpoint_bytes=None)
 
 
 def left_behind(nodes: Cluster, stores: dict[str, DocumentStore], *names: str) -> None:

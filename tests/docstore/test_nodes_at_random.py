@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.docstore.nodes import FAST, close_all, live_digest_of, starting
 from tests.docstore.sites import Contents, contents
 from tests.docstore.streams import filled, follow, write_some
-from tests.docstore.test_nodes import FAST, close_all, live_digest_of, starting
 from tests.helpers import seeded
 from tests.replication.conftest import cluster
 from tests.replication.nodes import WAIT_S, Cluster
