@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -251,6 +252,47 @@ def test_a_stream_that_waits_is_told_that_the_store_is_lost(file_site: Site) -> 
             store["things"].insert_one({"_id": 1})
         with pytest.raises(StoreLostError):
             waiting.result(timeout=60)
+
+
+def test_a_task_that_waits_is_told_that_the_store_is_lost(file_site: Site) -> None:
+    store = file_site.open(checkpoint_bytes=None)
+
+    def interrupted() -> None:
+        store._journal._transactions.add(Interrupting())  # type: ignore[arg-type]
+        with pytest.raises(KeyboardInterrupt):
+            store["things"].insert_one({"_id": 1})
+
+    async def consume() -> None:
+        with store.watch() as changes:
+            waiting = asyncio.ensure_future(anext(changes))
+            await asyncio.to_thread(interrupted)
+            with pytest.raises(StoreLostError):
+                await asyncio.wait_for(waiting, 60)
+            assert [change async for change in changes] == []
+
+    asyncio.run(consume())
+
+
+def test_a_stream_on_a_log_that_is_shut_says_so(file_site: Site) -> None:
+    """It shows what was durable, and does not wait for what cannot come."""
+    store = file_site.open(checkpoint_bytes=None)
+    log = file_site.log
+    assert log is not None
+
+    async def consume() -> list[Any]:
+        return [(await anext(later)).document_id for _ in range(4)]
+
+    with store.watch() as changes, store.watch() as later:
+        for number in range(3):
+            store["things"].insert_one({"_id": number})
+        break_disk(log)
+        with pytest.raises(LogPoisonedError):
+            store["things"].insert_one({"_id": 3})
+        assert [next(changes).document_id for _ in range(3)] == [0, 1, 2]
+        with pytest.raises(LogPoisonedError):
+            next(changes)
+        with pytest.raises(LogPoisonedError):
+            asyncio.run(consume())
 
 
 def test_entries_cut_off_under_a_stream_are_noticed(file_site: Site) -> None:

@@ -38,6 +38,7 @@ from walstore.docstore import (
     StoreLostError,
     WaitTimeoutError,
 )
+from walstore.docstore.changes import ResumeToken
 from walstore.replication import (
     FatalReplicationError,
     ReplicationWALManager,
@@ -259,8 +260,14 @@ def test_an_open_store_goes_on_from_a_snapshot(cluster: Make) -> None:
     for begin in ({"resume_after": last.token}, {"from_lsn": lsn}, {"from_lsn": lsn + 1}):
         with pytest.raises(HistoryError, match=f"can be had from {nodes['b'].first_lsn - 1} on"):
             store.watch(**begin)
-    with store.watch(from_lsn=nodes["b"].first_lsn) as changes:
-        assert next(changes).before is not None, "from the snapshot on"
+    first_lsn = nodes["b"].first_lsn
+    term = nodes["a"].read(first_lsn - 1).term  # of the entry that the snapshot ends with
+    token = ResumeToken(nodes["b"].log_id, first_lsn - 1, term, 0, 1)
+    for begin in ({"from_lsn": first_lsn}, {"resume_after": str(token)}):
+        with store.watch(**begin) as changes:
+            assert next(changes).before is not None, "from the snapshot on"
+    with pytest.raises(HistoryError, match="did not survive"):
+        store.watch(resume_after=str(token._replace(term=term - 1)))
     with store.watch() as changes:
         stores["a"]["things"].insert_one({"_id": "last"})
         assert next(changes).document_id == "last"

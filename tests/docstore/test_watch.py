@@ -463,12 +463,32 @@ def test_checkpoints_leave_what_is_kept_for_streams(file_site: Site) -> None:
     assert store.log.first_lsn > 50, "nobody watches any more"
 
 
+async def _first(changes: ChangeStream) -> DocumentChange:
+    return await anext(changes)
+
+
+def test_what_somebody_else_cut_off_is_gone(file_site: Site) -> None:
+    """The log is the store's to truncate; where it was not, nothing is made up."""
+    store = file_site.open(checkpoint_bytes=None)
+    with store.watch() as changes:
+        for number in range(5):
+            store["things"].insert_one({"_id": number})
+        store.log.truncate_before(4)
+        with pytest.raises(HistoryError, match="too far behind"):
+            next(changes)
+        for lsn in (2, 3):
+            with store.watch(), pytest.raises(HistoryError):
+                store.watch(from_lsn=lsn)
+        with pytest.raises(HistoryError, match="is gone"):
+            store.at(3)
+
+
 def test_a_stream_that_is_overtaken_by_checkpoints_says_so(
     file_site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(applied, "HISTORY_BYTES_MAX", 100)
     store = file_site.open(checkpoint_bytes=None, log_options={"segment_bytes": 4096})
-    changes = store.watch()
+    changes, later = store.watch(), store.watch()
     for number in range(60):
         store["things"].insert_one({"_id": number, "pad": "x" * 300})
         if number % 10 == 9:
@@ -477,6 +497,8 @@ def test_a_stream_that_is_overtaken_by_checkpoints_says_so(
         next(changes)
     assert "watch from there" in caught.value.hint
     assert list(changes) == [], "it has ended"
+    with pytest.raises(HistoryError):
+        asyncio.run(_first(later))
     lsn = store.applied_lsn
     state = {"things": {repr(one["_id"]): one for one in store.at(lsn)["things"].find()}}
     with store.watch(from_lsn=lsn + 1) as changes:
