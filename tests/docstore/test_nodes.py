@@ -41,6 +41,7 @@ from walstore.docstore import (
 from walstore.docstore.changes import ResumeToken
 from walstore.replication import (
     FatalReplicationError,
+    ReplicationTimeoutError,
     ReplicationWALManager,
 )
 from walstore.wal import files
@@ -145,6 +146,31 @@ def test_a_follower_shows_changes_by_itself(cluster: Make) -> None:
         stores["a"]["things"].insert_one({"_id": number})
     consumer.join(60)
     assert [change.document_id for change in found] == list(range(10))
+    close_all(stores)
+
+
+def test_what_is_not_committed_is_not_shown(cluster: Make) -> None:
+    """A cut-off leader's entries, until they are: and then without what was computed beside them."""
+    nodes = cluster(proxied=True)
+    leader = nodes.lead()
+    stores = stores_of(nodes)
+    things = stores["a"]["things"]
+    with ThreadPoolExecutor(1) as pool, stores["a"].watch() as changes:
+        things.insert_one({"_id": 1})
+        assert next(changes).document_id == 1
+        nodes.split("a")
+        leader.timeout_s = 0.3
+        waiting = pool.submit(next, changes)
+        with pytest.raises(ReplicationTimeoutError):
+            things.insert_one({"_id": 2})
+        with pytest.raises(ReplicationTimeoutError):
+            things.insert_one({"_id": 3})  # computed without the one before: void
+        assert not waiting.done()
+        leader.timeout_s = WAIT_S
+        nodes.heal()
+        assert waiting.result(timeout=60).document_id == 2, "though nobody has applied it"
+        things.insert_one({"_id": 4})
+        assert next(changes).document_id == 4
     close_all(stores)
 
 
