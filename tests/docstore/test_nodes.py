@@ -150,7 +150,7 @@ def test_a_follower_shows_changes_by_itself(cluster: Make) -> None:
 
 
 def test_what_is_not_committed_is_not_shown(cluster: Make) -> None:
-    """A cut-off leader's entries, until they are: and then without what was computed beside them."""
+    """What a cut-off leader writes, until it is: then without what was computed beside it."""
     nodes = cluster(proxied=True)
     leader = nodes.lead()
     stores = stores_of(nodes)

@@ -104,6 +104,12 @@ def test_what_is_no_lsn(file_site: Site, lsn: Any) -> None:
         store.wait_for(lsn, 1)
 
 
+@pytest.mark.parametrize("timeout_s", [-1, None, "1", True, float("nan")])
+def test_what_is_no_timeout(file_site: Site, timeout_s: Any) -> None:
+    with pytest.raises(QueryError, match="wait_for: timeout_s is a number from 0 on"):
+        file_site.open().wait_for(0, timeout_s)
+
+
 def test_what_is_not_here_yet(site: Site) -> None:
     store = site.open()
     store["things"].insert_one({})

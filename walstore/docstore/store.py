@@ -202,11 +202,13 @@ class DocumentStore:
         on the leader. See `applied_lsn`.
 
         Raises:
-            QueryError: it is no lsn.
+            QueryError: an argument makes no sense.
             WaitTimeoutError: it has not, in time.
             ClosedStoreError, StoreLostError, ClosedLogError
         """
         _check_lsn("wait_for", lsn)
+        if type(timeout_s) not in (int, float) or not timeout_s >= 0:
+            raise QueryError("wait_for", f"timeout_s is a number from 0 on, not {timeout_s!r}")
         deadline_s = time.monotonic() + timeout_s
         log: Any = self.log
         try:
