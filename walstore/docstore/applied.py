@@ -129,13 +129,13 @@ class AppliedLog:
             raise self._lose(
                 f"the entries after {after_lsn} are not there any more, and {error}"
             ) from error
-        with self.lock:
-            self.state = opened.state
-            self.applied_lsn, self.state_lsn = opened.position.lsn, opened.position.state_lsn
+        with self.lock:  # where it is interrupted, it is done again
             for transaction in self._transactions:
                 transaction.doom("this node's store began anew from a snapshot of its leader")
             if self._history is not None:
-                self._history = History(self.applied_lsn, HISTORY_BYTES_MAX)
+                self._history = History(opened.position.lsn, HISTORY_BYTES_MAX)
+            self.state = opened.state
+            self.applied_lsn, self.state_lsn = opened.position.lsn, opened.position.state_lsn
             self._tell()
 
     def _lose(self, reason: str) -> StoreLostError:
