@@ -1364,13 +1364,13 @@ BUGS = (
         (f"{DOCSTORE_TESTS}/test_watch.py::test_an_undone_entry_is_not_gone_on_from",),
     ),
     Bug(
-        "token-forgets-the-rest",
+        "token-shows-its-change-again",
         "a stream goes on right after the change of its token",
         (
             Edit(
-                f"{DOCSTORE}/changes.py",
-                "return self.position + 1 == self.total",
-                "return self.position < self.total",
+                f"{DOCSTORE}/watch.py",
+                "Begin(token.lsn, token.position + 1)",
+                "Begin(token.lsn, token.position)",
             ),
         ),
         (f"{DOCSTORE_TESTS}/test_watch.py::test_a_transaction_of_several_entries_is_one",),
