@@ -1424,18 +1424,6 @@ BUGS = (
         (f"{DOCSTORE_TESTS}/test_watch.py::test_a_stream_in_an_event_loop",),
     ),
     Bug(
-        "stream-leaves-an-interrupted-write",
-        "a stream shows all that is in the log",
-        (
-            Edit(
-                f"{DOCSTORE}/watch.py",
-                "            journal.reach(entry.lsn)\n",
-                "",
-            ),
-        ),
-        (f"{DOCSTORE_TESTS}/test_watch.py::test_what_an_interrupted_writer_left_is_shown",),
-    ),
-    Bug(
         "past-goes-too-far",
         "a view is of the entry that it says",
         (
