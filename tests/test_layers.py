@@ -17,6 +17,7 @@ LAYERS = [
     {"errors", "limits"},
     {"_native"},
     {"wal"},
+    {"durable"},
     {"replication"},
     {"raft"},
     {"cluster"},
@@ -57,9 +58,9 @@ SANS_IO += [
 SANS_IO += [
     f"docstore.{name}"
     for name in (
-        *("draft", "errors", "index", "leaves", "operations", "paths", "plan", "prepare"),
-        *("query", "record", "replay", "results", "shape", "snapshot", "state", "transaction"),
-        *("update", "values"),
+        *("changes", "draft", "errors", "history", "index", "leaves", "operations", "paths"),
+        *("plan", "prepare", "query", "reading", "record", "replay", "results", "shape"),
+        *("snapshot", "state", "transaction", "update", "values", "view"),
     )
 ]
 # Of those, the ones that go through the disk seam (wal.files) but never around it.
@@ -137,7 +138,7 @@ def test_what_thinks_does_no_io(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in modules() if name.startswith("docstore")])
 def test_the_document_store_knows_only_a_log(name: str) -> None:
-    """Any log will do, so it uses what every user of one sees."""
+    """Any log will do, so it uses what every user of one sees; and durable, for its files."""
     inside = {"wal", "replication", "raft", "cluster", "_native"}
     for imported in imports(modules()[name]):
         head, _, rest = imported.partition(".")

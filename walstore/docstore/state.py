@@ -156,21 +156,23 @@ class State:
         known = list(self.collections.items())
         return sorted(name for name, one in known if one.documents or one.indexes)
 
-    def change_of(self, operation: Sequence[Any]) -> Change:
-        """The change that an operation of the log makes to this state."""
-        code, name, *rest = operation
-        documents: Mapping[Key, Document] = self.collection(name).documents
-        if code == "p":
-            id_key = key_of(rest[0]["_id"])
-            return Change(code, name, id_key, documents.get(id_key), rest[0])
-        if code == "d":
-            id_key = key_of(rest[0])
-            return Change(code, name, id_key, documents.get(id_key))
-        if code == "i":
-            index, keys, unique = rest
-            spec = IndexSpec(index, tuple((path, way) for path, way in keys), unique)
-            return Change(code, name, definition=spec)
-        return Change(code, name, definition=rest[0] if code == "x" else None)
+    def changes_of(self, operations: Iterable[Sequence[Any]]) -> list[Change]:
+        """The changes that the operations of one transaction make to this state, each of them
+        after those before it."""
+        made: dict[tuple[str, Key | None], Document | None] = {}
+        changes = []
+        for code, name, *rest in operations:
+            if code in "pd":
+                new = rest[0] if code == "p" else None
+                id_key = key_of(rest[0] if new is None else new["_id"])
+                before: Mapping[Key, Document] = self.collection(name).documents
+                place = (name, id_key)
+                old = made[place] if place in made else before.get(id_key)
+                made[place] = new
+                changes.append(Change(code, name, id_key, old, new))
+            else:
+                changes.append(Change(code, name, definition=_definition(code, rest)))
+        return changes
 
     def apply(self, change: Change, built: Mapping[str, Index] | None = None) -> None:
         """Makes a change. `built`: the indexes that were built for it before, by name."""
@@ -198,6 +200,13 @@ class State:
         else:
             assert code == "x", code
             collection.indexes.pop(str(change.definition), None)
+
+
+def _definition(code: str, fields: Sequence[Any]) -> IndexSpec | str | None:
+    if code == "i":
+        index, keys, unique = fields
+        return IndexSpec(index, tuple((path, way) for path, way in keys), unique)
+    return fields[0] if code == "x" else None
 
 
 def found_by(spec: IndexSpec, document: Document) -> dict[str, Any]:
