@@ -21,6 +21,7 @@ LAYERS = [
     {"raft"},
     {"cluster"},
     {"docstore"},
+    {"tinydb"},
     {"cli", "dashboard", "demo", "__main__"},
     {"testing"},
 ]
@@ -62,6 +63,7 @@ SANS_IO += [
         *("update", "values"),
     )
 ]
+SANS_IO += ["tinydb.edits", "tinydb.lazy"]
 # Of those, the ones that go through the disk seam (wal.files) but never around it.
 THROUGH_THE_SEAM = {"wal.meta", "wal.recovery", "wal.scan"}
 WHY = {
@@ -135,7 +137,9 @@ def test_what_thinks_does_no_io(name: str) -> None:
     assert uses_seam == (name in THROUGH_THE_SEAM)
 
 
-@pytest.mark.parametrize("name", [name for name in modules() if name.startswith("docstore")])
+@pytest.mark.parametrize(
+    "name", [name for name in modules() if name.startswith(("docstore", "tinydb"))]
+)
 def test_the_document_store_knows_only_a_log(name: str) -> None:
     """Any log will do, so it uses what every user of one sees."""
     inside = {"wal", "replication", "raft", "cluster", "_native"}
