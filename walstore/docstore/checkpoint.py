@@ -40,13 +40,15 @@ class SnapshotFiles:
 
     Args:
         path: their directory; made when it is not there.
+        read_only: nothing is changed there.
 
     Attributes:
         lsns: of those that are known to be whole, the oldest first.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, read_only: bool = False) -> None:
         self.path = path
+        self._read_only = read_only
         self.lsns: list[int] = []
 
     def path_of(self, lsn: int) -> str:
@@ -60,7 +62,7 @@ class SnapshotFiles:
 
         Raises:
             UnsupportedFormatError: the newest one was written by a newer walstore.
-        SnapshotError: there is none, and the log does not begin with its first entry.
+            SnapshotError: there is none, and the log does not begin with its first entry.
             OSError: the system refused.
         """
         self._prepare()
@@ -86,6 +88,8 @@ class SnapshotFiles:
         return Opened(Position(log.log_id, 0, 0, 0), State())
 
     def _prepare(self) -> None:
+        if self._read_only:
+            return
         if not os.path.isdir(self.path):
             os.mkdir(self.path, 0o755)
             _sync_directory(os.path.dirname(self.path) or ".")
@@ -93,7 +97,11 @@ class SnapshotFiles:
             os.unlink(os.path.join(self.path, _NEW))
 
     def _found(self) -> list[int]:
-        matches = map(_NAME.fullmatch, os.listdir(self.path))
+        try:
+            names = os.listdir(self.path)
+        except FileNotFoundError:  # a reader makes no directory
+            names = []
+        matches = map(_NAME.fullmatch, names)
         return [int(match[1]) for match in matches if match]
 
     def _older(self, lsn: int) -> list[int]:
@@ -110,6 +118,8 @@ class SnapshotFiles:
 
     def _set_aside(self, refused: list[tuple[int, str]], instead: str) -> None:
         """Keeps what could not be used for a person to look at, out of the way."""
+        if self._read_only:
+            return  # the writer's next opening says it
         for lsn, reason in refused:
             path = self.path_of(lsn)
             os.rename(path, path.replace("snapshot-", "refused-snapshot-"))

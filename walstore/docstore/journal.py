@@ -106,7 +106,7 @@ class Journal:
         self.on_applied: Callable[[], None] = lambda: None
         self.closed = False
         self.lost: StoreLostError | None = None
-        self._shared = is_shared(log)
+        self._shared = is_shared(log) or log.read_only  # others write, too
         self._transactions: set[Transaction] = set()
         self._mutex = threading.Lock()  # of the queue and of who leads
         self._idle = threading.Condition(self._mutex)  # nobody leads
@@ -119,7 +119,7 @@ class Journal:
         Raises:
             UnsupportedFormatError: an entry of a newer version; and as FileWALManager.replay.
         """
-        last_lsn = self.log.committed_lsn if self._shared else self.log.last_lsn
+        last_lsn = self._shared_lsn() if self._shared else self.log.last_lsn
         if last_lsn > self.applied_lsn:
             self._catch_up_to(last_lsn)
 
@@ -299,7 +299,7 @@ class Journal:
             StoreLostError, ClosedStoreError; and as FileWALManager.replay.
         """
         self.check_open()
-        if not self._shared or self.log.closed or self.log.committed_lsn <= self.applied_lsn:
+        if not self._shared or self.log.closed or self._shared_lsn() <= self.applied_lsn:
             return
         with self._mutex:
             if self._leading:
@@ -313,8 +313,14 @@ class Journal:
 
     def catch_up(self) -> None:
         """Applies what other nodes wrote; by the thread that leads."""
-        if self._shared and (committed_lsn := self.log.committed_lsn) > self.applied_lsn:
+        if self._shared and (committed_lsn := self._shared_lsn()) > self.applied_lsn:
             self._catch_up_to(committed_lsn)
+
+    def _shared_lsn(self) -> int:
+        """The last entry that readers of the log are shown, whoever wrote it."""
+        if self.log.read_only:
+            self.log.replay()  # looks anew at what the writer has done
+        return self.log.committed_lsn
 
     def _catch_up_to(self, lsn: int) -> set[int]:
         """Applies the entries up to `lsn`. Returns the first lsn of each that counted."""
