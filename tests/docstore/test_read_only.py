@@ -128,7 +128,7 @@ def test_checkpoints_between_the_steps_of_opening(
     things.insert_one({"_id": 0})
     things._store.checkpoint()
     found = SnapshotFiles._found
-    steps = []
+    steps: list[list[int]] = []
 
     def found_and_overtaken(self: SnapshotFiles) -> list[int]:
         names = found(self)
