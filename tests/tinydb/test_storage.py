@@ -16,8 +16,14 @@ from tinydb.storages import JSONStorage
 from tinydb.table import Document
 
 from tests.helpers import contents, run_child, seeded
-from walstore import FileWALManager, LogLockedError, NotALogError
-from walstore.docstore import ClosedStoreError, QueryError, SnapshotError, StoreLostError
+from walstore import FileWALManager, LogLockedError, NotALogError, ReadOnlyLogError
+from walstore.docstore import (
+    ClosedStoreError,
+    DocumentStore,
+    QueryError,
+    SnapshotError,
+    StoreLostError,
+)
 from walstore.docstore.record import KIND, decode_record
 from walstore.tinydb import UnstorableDocumentError, WALStorage, WALTable, WALTinyDB
 
@@ -188,6 +194,25 @@ def test_an_operation_of_ones_own(opener: Open) -> None:
     assert [(d.doc_id, d["n"]) for d in opener()] == [(3, 33)]
 
 
+def test_what_is_no_table_is_kept_too(tmp_path: Path) -> None:
+    states: list[dict[str, Any]] = [
+        {"a": [1, [None]], "b": 7, "c": {"hp": 13}, "d": {"1": {"x": 1}}},
+        {"a": {"1": {"x": 1}}, "b": 7.0, "c": {"hp": 14}, "d": {"1": {"x": 1}, "2": 3}},
+        {"a": {}, "b": {"1": {"x": 1}}, "c": {"1": {}}, "e": None},
+        {},
+        {"a": "x"},
+    ]
+    for state in states:
+        with TinyDB(tmp_path / "db", storage=WALStorage) as db:
+            for _twice in range(2):
+                db.storage.write(state)
+                assert repr(db.storage.read()) == (repr(state) if state else "None")
+        with TinyDB(tmp_path / "db", storage=WALStorage) as db:
+            found = db.storage.read() or {}
+            assert sorted(map(repr, found.items())) == sorted(map(repr, state.items()))
+    assert len(operations(tmp_path / "db")) == len(states)
+
+
 def test_order_stays(opener: Open) -> None:
     db = opener()
     db.insert_multiple({"n": n} for n in range(12))
@@ -266,6 +291,10 @@ def test_ids_are_text_or_numbers(tmp_path: Path) -> None:
             db.storage.write({"t": {1.5: {}}})
         db.storage.write({"t": {1: {"a": 4}, "1": {"a": 5}}})
         assert db.storage.read() == {"t": {"1": {"a": 5}}}
+        db.storage.write({"t": {"1": {"a": 5}, "2": {"a": 6}}})
+        data: Any = db.storage.read()
+        db.storage.write({"t": {"1": data["t"]["1"], 1: {"a": 7}}})  # as many as before
+        assert db.storage.read() == {"t": {"1": {"a": 7}}}
 
 
 def test_ids_of_another_class(tmp_path: Path) -> None:
@@ -304,6 +333,30 @@ def test_options_pass_through(tmp_path: Path) -> None:
         assert db.all() == [{"a": 1}]
         with pytest.raises(LogLockedError):
             TinyDB(tmp_path / "db", storage=WALStorage)
+
+
+def test_reading_beside_a_writer(opener: Open, tmp_path: Path) -> None:
+    db = opener()
+    db.insert({"a": 1})
+    with TinyDB(tmp_path / "db", storage=WALStorage, read_only=True) as view:
+        assert view.all() == [{"a": 1}]
+        with pytest.raises(ReadOnlyLogError):
+            view.insert({"a": 2})
+        assert view.all() == [{"a": 1}]
+        db.insert({"a": 3})
+    with WALTinyDB(tmp_path / "db", read_only=True) as view:
+        assert view.all() == [{"a": 1}, {"a": 3}]
+
+
+def test_it_is_a_document_store(opener: Open, tmp_path: Path) -> None:
+    """docs/tinydb.md says where in it the documents are."""
+    opener().insert_multiple([{"n": 1, "_id": "own"}, {"n": 2}])
+    with FileWALManager(tmp_path / "db", read_only=True) as log, DocumentStore(log) as store:
+        assert store.list_collection_names() == ["_default", "tinydb"]
+        assert store["_default"].find({"doc.n": 1}).to_list() == [
+            {"_id": "1", "at": 2, "doc": {"n": 1, "_id": "own"}}
+        ]
+        assert store["tinydb"].find().to_list() == [{"_id": "_default", "at": 1}]
 
 
 def test_what_cannot_be_opened_is_not_kept_locked(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from tests.crash.methods import unavailable
 from tests.tinydb.walstorage_plugin import LEFT_OUT
 
-PASSED_MIN = 211
+PASSED_MIN = 213
 TIMEOUT_S = 120
 
 

@@ -35,7 +35,7 @@ class JSONStorage(WALStorage):
 
     def __init__(self, path: str, **options: Any) -> None:
         options.pop("ensure_ascii", None)
-        super().__init__(path, sync="os", **options)
+        super().__init__(path, sync="os", segment_bytes=1 << 16, **options)
         opened.append(self)
 
 

@@ -5,7 +5,7 @@ Sans-IO. A document is compared by its bytes: 1, 1.0 and True are equal in Pytho
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from walstore.docstore.errors import InvalidDocumentError
 from walstore.docstore.values import Document, checked_value, decode, encode
 from walstore.tinydb.lazy import LazyDocument
 
-__all__ = ["Edit", "Rows", "UnstorableDocumentError", "is_table", "table_edit", "value_edit"]
+__all__ = ["Edit", "Rows", "UnstorableDocumentError", "table_edit", "value_edit"]
 
 Rows = dict[str, bytes]
 """A table: the bytes of each document by its id, in the order in which they were inserted."""
@@ -43,14 +43,6 @@ class Edit:
     gone: list[str] = field(default_factory=list)
     value: bytes | None = None
     drop: bool = False
-
-
-def is_table(value: object) -> bool:
-    """Whether this is documents by id, as TinyDB's tables are."""
-    return isinstance(value, Mapping) and all(
-        type(document) is LazyDocument or isinstance(document, Mapping)
-        for document in value.values()
-    )
 
 
 def table_edit(name: str, rows: Rows, documents: Iterable[tuple[Any, Any]]) -> Edit:

@@ -23,7 +23,6 @@ from walstore.tinydb.edits import (
     Edit,
     Rows,
     UnstorableDocumentError,
-    is_table,
     table_edit,
     value_edit,
 )
@@ -40,7 +39,8 @@ class WALStorage(Storage):
 
     Args:
         path: the log's directory; made, in a directory that exists, when it is not there.
-        segment_bytes, and further options: as of FileWALManager; sync="always" by default.
+        segment_bytes, and further options: as of FileWALManager; sync="always" by default. With
+            read_only=True it is the database as it was when it was opened.
         checkpoint_bytes: a snapshot is written, and the log cut, after so many bytes of entries;
             None: only `checkpoint()` does.
 
@@ -157,17 +157,23 @@ class WALStorage(Storage):
 
     def _edit(self, name: str, value: Any) -> Edit:
         """What has to be done so that the name stands for this."""
-        rows = self._rows(name)
-        if not is_table(value):
+        if not isinstance(value, Mapping):
             return value_edit(name, value)
+        rows = self._rows(name)
         missing = object()
         changed = [
             (doc_id, document)
             for doc_id, document in value.items()
             if type(document) is not LazyDocument or document.raw is not rows.get(doc_id, missing)
         ]
+        if not all(isinstance(document, Mapping) for _doc_id, document in changed):
+            return value_edit(name, value)
         edit = table_edit(name, rows, changed)
-        edit.gone = [key for key in rows if key not in value and key not in edit.seen]
+        new = sum(key not in rows for key in edit.seen)
+        only_text = all(type(doc_id) is str for doc_id, _document in changed)
+        if not only_text or len(value) != len(rows) + new:
+            kept = {str(doc_id) for doc_id in value}
+            edit.gone = [key for key in rows if key not in kept]
         return edit
 
     def _matters(self, edit: Edit) -> bool:
