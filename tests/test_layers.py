@@ -22,6 +22,7 @@ LAYERS = [
     {"raft"},
     {"cluster"},
     {"docstore"},
+    {"tinydb"},
     {"cli", "dashboard", "demo", "__main__"},
     {"testing"},
 ]
@@ -63,6 +64,7 @@ SANS_IO += [
         *("snapshot", "state", "transaction", "update", "values", "view"),
     )
 ]
+SANS_IO += ["tinydb.edits", "tinydb.lazy"]
 # Of those, the ones that go through the disk seam (wal.files) but never around it.
 THROUGH_THE_SEAM = {"wal.meta", "wal.recovery", "wal.scan"}
 WHY = {
@@ -136,7 +138,9 @@ def test_what_thinks_does_no_io(name: str) -> None:
     assert uses_seam == (name in THROUGH_THE_SEAM)
 
 
-@pytest.mark.parametrize("name", [name for name in modules() if name.startswith("docstore")])
+@pytest.mark.parametrize(
+    "name", [name for name in modules() if name.startswith(("docstore", "tinydb"))]
+)
 def test_the_document_store_knows_only_a_log(name: str) -> None:
     """Any log will do, so it uses what every user of one sees; and durable, for its files."""
     inside = {"wal", "replication", "raft", "cluster", "_native"}

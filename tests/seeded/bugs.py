@@ -39,6 +39,7 @@ STREAMING_PY = "walstore/replication/streaming.py"
 DURABLE_PY = "walstore/durable.py"
 DOCSTORE = "walstore/docstore"
 DOCSTORE_TESTS = "tests/docstore"
+TINYDB_TESTS = "tests/tinydb/test_storage.py"
 
 CRASH = "tests/crash/test_crash_states.py"
 FAULTS = "tests/crash/test_fault_loops.py"
@@ -1459,5 +1460,65 @@ BUGS = (
             ),
         ),
         (f"{DOCSTORE_TESTS}/test_nodes.py::test_a_log_that_begins_anew_under_a_reader",),
+    ),
+    Bug(
+        "reader-not-looking-again",
+        "a store that is opened to read takes in what the writer did since",
+        (
+            Edit(
+                f"{DOCSTORE}/concern.py",
+                "        log.replay()  # looks anew at what the writer has done\n",
+                "        pass\n",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_read_only.py",),
+    ),
+    Bug(
+        "reader-gives-up",
+        "a checkpoint in the middle of opening does not keep a reader out",
+        (Edit(f"{DOCSTORE}/store.py", "OPEN_ATTEMPTS_MAX = 10", "OPEN_ATTEMPTS_MAX = 1"),),
+        (f"{DOCSTORE_TESTS}/test_read_only.py",),
+    ),
+    Bug(
+        "tinydb-in-place",
+        "a change in place is noticed",
+        (Edit("walstore/tinydb/lazy.py", "            self.raw = None\n", ""),),
+        (f"{TINYDB_TESTS}::test_changes_in_place_are_noticed",),
+    ),
+    Bug(
+        "tinydb-equal-is-same",
+        "1, 1.0 and True are different documents",
+        (
+            Edit(
+                "walstore/tinydb/edits.py",
+                "encode(fields) == raw and fields == decode(raw)",
+                "fields == decode(raw)",
+            ),
+        ),
+        (f"{TINYDB_TESTS}::test_a_change_that_python_calls_equal_is_written",),
+    ),
+    Bug(
+        "tinydb-two-entries",
+        "a write of several tables is one entry",
+        (
+            Edit(
+                "walstore/tinydb/storage.py",
+                "        self.apply(edits)\n",
+                "        for edit in edits:\n            self.apply([edit])\n",
+            ),
+        ),
+        (f"{TINYDB_TESTS}::test_a_write_of_several_tables_is_one_entry",),
+    ),
+    Bug(
+        "import-wrong-line",
+        "a bad line is named by its number",
+        (Edit("walstore/cli/importing.py", "batch[error.at][0]", "batch[0][0]"),),
+        ("tests/cli/test_documents.py::test_a_bad_line_is_named_with_what_was_imported",),
+    ),
+    Bug(
+        "bar-takes-the-output",
+        "what is printed while a progress bar is shown goes to standard output",
+        (Edit("walstore/cli/progress.py", "redirect_stdout=False", "redirect_stdout=True"),),
+        ("tests/cli/test_progress.py",),
     ),
 )

@@ -45,13 +45,15 @@ class SnapshotFiles:
 
     Args:
         path: their directory; made when it is not there.
+        read_only: nothing is changed there.
 
     Attributes:
         lsns: of those that are known to be whole, the oldest first.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, read_only: bool = False) -> None:
         self.path = path
+        self._read_only = read_only
         self.lsns: list[int] = []
 
     def path_of(self, lsn: int) -> str:
@@ -112,12 +114,18 @@ class SnapshotFiles:
         return None
 
     def _prepare(self) -> None:
+        if self._read_only:
+            return
         durable.make_directory(self.path)
         with contextlib.suppress(FileNotFoundError):  # what a crash left of a checkpoint
             os.unlink(os.path.join(self.path, _NEW))
 
     def _found(self) -> list[int]:
-        matches = map(_NAME.fullmatch, os.listdir(self.path))
+        try:
+            names = os.listdir(self.path)
+        except FileNotFoundError:  # a reader makes no directory
+            names = []
+        matches = map(_NAME.fullmatch, names)
         return [int(match[1]) for match in matches if match]
 
     def _older(self, lsn: int) -> list[int]:
@@ -134,6 +142,8 @@ class SnapshotFiles:
 
     def _set_aside(self, refused: list[tuple[int, str]], instead: str) -> None:
         """Keeps what could not be used for a person to look at, out of the way."""
+        if self._read_only:
+            return  # the writer's next opening says it
         for lsn, reason in refused:
             path = self.path_of(lsn)
             durable.take_over(path, path.replace("snapshot-", "refused-snapshot-"))

@@ -7,7 +7,7 @@ from typing import Literal
 from walstore import FileWALManager
 from walstore.errors import OptionError
 
-__all__ = ["CONCERNS", "Concern", "checked_concern", "is_shared", "shown_lsn"]
+__all__ = ["CONCERNS", "Concern", "checked_concern", "has_other_writers", "is_shared", "shown_lsn"]
 
 Concern = Literal["local", "durable", "quorum"]
 CONCERNS = ("local", "durable", "quorum")
@@ -31,6 +31,13 @@ def is_shared(log: FileWALManager) -> bool:
     return hasattr(log, "acks")
 
 
+def has_other_writers(log: FileWALManager) -> bool:
+    """Whether entries come that this process did not append."""
+    return is_shared(log) or log.read_only
+
+
 def shown_lsn(log: FileWALManager) -> int:
-    """The last entry that can be read: of several nodes' log, what is committed."""
-    return log.committed_lsn if is_shared(log) else log.last_lsn
+    """The last entry that can be read now: where there are other writers, what is committed."""
+    if log.read_only:
+        log.replay()  # looks anew at what the writer has done
+    return log.committed_lsn if has_other_writers(log) else log.last_lsn

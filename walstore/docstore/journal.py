@@ -15,7 +15,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from walstore import FileWALManager, LSNOutOfRangeError
 from walstore.docstore.applied import AppliedLog
 from walstore.docstore.checkpoint import Opened
-from walstore.docstore.concern import Concern, is_shared, shown_lsn
+from walstore.docstore.concern import Concern, has_other_writers, shown_lsn
 from walstore.docstore.draft import Draft
 from walstore.docstore.errors import ConflictError, OutcomeUnknownError
 from walstore.docstore.history import Applied
@@ -85,7 +85,7 @@ class Journal(AppliedLog):
 
     def __init__(self, log: FileWALManager, opened: Opened, reopen: Callable[[], Opened]) -> None:
         super().__init__(log, opened, reopen)
-        self._shared = is_shared(log)
+        self._shared = has_other_writers(log)
         self._mutex = threading.Lock()  # of the queue and of who leads
         self._idle = threading.Condition(self._mutex)  # nobody leads
         self._queue: deque[_Request[Any]] = deque()
@@ -293,14 +293,14 @@ class Journal(AppliedLog):
 
     def _take_in(self) -> None:
         """Applies what is committed, unless a writer leads, who will."""
-        if self.log.committed_lsn <= self.applied_lsn:
+        if shown_lsn(self.log) <= self.applied_lsn:
             return
         with self._mutex:
             if self._leading:
                 return
             self._leading = True
         try:
-            self._catch_up_to(self.log.committed_lsn)
+            self._catch_up_to(shown_lsn(self.log))
         except LSNOutOfRangeError:
             if self.applied_lsn + 1 >= self.log.first_lsn:
                 raise
@@ -311,7 +311,7 @@ class Journal(AppliedLog):
 
     def catch_up(self) -> None:
         """Applies what other nodes wrote; by the thread that leads."""
-        if self._shared and (committed_lsn := self.log.committed_lsn) > self.applied_lsn:
+        if self._shared and (committed_lsn := shown_lsn(self.log)) > self.applied_lsn:
             self._catch_up_to(committed_lsn)
 
     def begin(self) -> Transaction:

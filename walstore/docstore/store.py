@@ -20,6 +20,8 @@ from walstore.docstore.draft import Draft
 from walstore.docstore.errors import (
     ClosedStoreError,
     QueryError,
+    SnapshotError,
+    StoreLostError,
     TransactionError,
     WaitTimeoutError,
 )
@@ -30,10 +32,13 @@ from walstore.docstore.snapshot import Position
 from walstore.docstore.transaction import Transaction
 from walstore.docstore.view import StoreView
 from walstore.docstore.watch import ChangeStream, begin_of
-from walstore.errors import OptionError, WALStoreError
+from walstore.errors import LSNOutOfRangeError, OptionError, ReadOnlyLogError, WALStoreError
 from walstore.limits import COLLECTION_NAME_BYTES_MAX
 
 __all__ = ["DocumentStore"]
+
+OPEN_ATTEMPTS_MAX = 10
+"""How often a reader begins anew because the writer's checkpoints came between."""
 
 Result = TypeVar("Result")
 
@@ -51,6 +56,8 @@ class DocumentStore:
     Args:
         log: an open log, of one node or of several. It stays the caller's to close, after the
             store; entries of other kinds are passed over, and cut away with the store's own.
+            Opened with read_only=True: the store can be read while another process writes it, and
+            each read takes in what came since; writes raise ReadOnlyLogError.
         checkpoint_bytes: a checkpoint is made by itself after so many bytes of entries; None:
             only `checkpoint()` makes them.
         clock: wall clock for the _ids that are made, in ns since 1970.
@@ -80,8 +87,6 @@ class DocumentStore:
     ) -> None:
         if not isinstance(log, FileWALManager):
             raise OptionError(f"log is an open FileWALManager, not {log!r}")
-        if log.read_only:
-            raise OptionError(f"{log.path} is open for reading only; a store needs to write")
         if checkpoint_bytes is not None and (
             type(checkpoint_bytes) is not int or checkpoint_bytes < 1
         ):
@@ -89,21 +94,33 @@ class DocumentStore:
         self.log = log
         self._make_id = IdMaker(clock, entropy)
         self._checkpoint_bytes = checkpoint_bytes
-        self._files = SnapshotFiles(os.path.join(log.path, SNAPSHOTS_NAME))
+        self._files = SnapshotFiles(os.path.join(log.path, SNAPSHOTS_NAME), log.read_only)
         self._checkpointing = threading.RLock()
         self._past = Past(log, self._files, self._checkpointing)
         with collector_paused():
-            self._journal = Journal(log, self._open_files(), self._open_files)
-            self._journal.load()
+            self._journal = self._opened()
         self._due = threading.Event()
         self._thread: threading.Thread | None = None
-        if checkpoint_bytes is not None:
+        if checkpoint_bytes is not None and not log.read_only:
             self._journal.on_applied = self._look_at_size
             self._thread = threading.Thread(
                 target=self._keep_checkpoints, name="walstore-checkpoints", daemon=True
             )
             self._thread.start()
             self._look_at_size()
+
+    def _opened(self) -> Journal:
+        """The state, from a snapshot and the log. Somebody else's checkpoint may take both away
+        from a reader, who then finds newer ones."""
+        for attempt in range(OPEN_ATTEMPTS_MAX):
+            try:
+                journal = Journal(self.log, self._open_files(), self._open_files)
+                journal.load()
+                return journal
+            except (FileNotFoundError, LSNOutOfRangeError, SnapshotError, StoreLostError):
+                if not self.log.read_only or attempt == OPEN_ATTEMPTS_MAX - 1:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
 
     # ---- collections ----
 
@@ -153,6 +170,7 @@ class DocumentStore:
     ) -> Result:
         """Does a write of a collection: in the transaction, or as one of its own."""
         concern = checked_concern(self.log, concern)
+        self._check_writable()
         transaction = self._current_transaction()
         if transaction is None:
             return self._journal.write(compute, concern, alone=alone)
@@ -220,6 +238,11 @@ class DocumentStore:
         if not there:
             raise WaitTimeoutError(lsn, self.applied_lsn, timeout_s)
 
+    def _check_writable(self) -> None:
+        self._journal.check_open()
+        if self.log.read_only:
+            raise ReadOnlyLogError(self.log.path)
+
     # ---- checkpoints ----
 
     def _open_files(self) -> Opened:
@@ -239,6 +262,7 @@ class DocumentStore:
             OSError: it could not be written. What was there is as it was.
             ClosedStoreError, StoreLostError; and as FileWALManager.read and truncate_before.
         """
+        self._check_writable()
         with self._checkpointing:
             self._journal.refresh()
             journal, log = self._journal, self.log
