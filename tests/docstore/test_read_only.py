@@ -12,7 +12,7 @@ import pytest
 from tests.docstore.sites import Site
 from tests.helpers import child, end, expect_line
 from walstore import FileWALManager, ReadOnlyLogError
-from walstore.docstore import DocumentStore, SnapshotError
+from walstore.docstore import DocumentStore, SnapshotError, StoreLostError
 from walstore.docstore.checkpoint import SnapshotFiles
 
 

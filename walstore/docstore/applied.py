@@ -124,7 +124,7 @@ class AppliedLog:
         after_lsn = self.applied_lsn
         try:
             opened = self._reopen()
-        except SnapshotError as error:
+        except (SnapshotError, FileNotFoundError) as error:  # a writer's next checkpoint came
             raise self._lose(
                 f"the entries after {after_lsn} are not there any more, and {error}"
             ) from error

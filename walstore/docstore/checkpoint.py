@@ -71,11 +71,14 @@ class SnapshotFiles:
             OSError: the system refused.
         """
         self._prepare()
-        first_lsn = (
-            log.first_lsn
-        )  # before: it may begin anew behind a snapshot that comes meanwhile
+        # Before: it may begin anew behind a snapshot that comes meanwhile.
+        first_lsn = log.first_lsn
+        names = self._found()
+        if self._read_only:  # after: the log that is looked at anew reaches as far as they do
+            shown_lsn(log)
+            first_lsn = log.first_lsn
         refused: list[tuple[int, str]] = []
-        for lsn in sorted(self._found(), reverse=True):
+        for lsn in sorted(names, reverse=True):
             if lsn > _end_lsn(log) and is_shared(log):
                 continue  # a leader's, and a crash came before the log was begun behind it
             try:
