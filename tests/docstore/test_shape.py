@@ -37,7 +37,7 @@ DOCUMENT = {"_id": 1, "a": {"b": 2, "c": [3, {"d": 4, "e": 5}, [{"d": 6}]]}, "f"
     ids=str,
 )
 def test_projection(projection: Any, shown: Any) -> None:
-    assert compile_projection(projection)(DOCUMENT) == shown
+    assert compile_projection(projection)([DOCUMENT, DOCUMENT]) == [shown, shown]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_projection_that_makes_no_sense(projection: Any, reason: str) -> None:
 
 def test_what_is_shown_is_a_copy() -> None:
     for projection in (None, {"f": 1, "a": 1}, {"x": 0}, {"a.b": 0}):
-        shown = compile_projection(projection)(DOCUMENT)
+        [shown] = compile_projection(projection)([DOCUMENT])
         shown["f"].append(9) if "f" in shown else None
         if "a" in shown:
             shown["a"]["c"][1]["d"] = 9

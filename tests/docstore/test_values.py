@@ -108,6 +108,7 @@ def test_what_is_like_a_stored_type_becomes_it() -> None:
         "bytearray": bytearray(b"x"),
         "view": memoryview(b"y"),
         "local": MOMENT.astimezone(zone),
+        "moment": Moment.combine(MOMENT.date(), MOMENT.time(), UTC),
     }
     checked = checked_document(given_)
     assert checked == {
@@ -117,9 +118,11 @@ def test_what_is_like_a_stored_type_becomes_it() -> None:
         "bytearray": b"x",
         "view": b"y",
         "local": MOMENT,
+        "moment": MOMENT,
     }
-    kinds = [str, int, bytes, bytes]
-    assert [type(checked[name]) for name in ("enum", "level", "bytearray", "view")] == kinds
+    kinds = [str, int, bytes, bytes, datetime.datetime]
+    names = ["enum", "level", "bytearray", "view", "moment"]
+    assert [type(checked[name]) for name in names] == kinds
     assert checked["local"].tzinfo is UTC
 
 
@@ -149,6 +152,10 @@ def test_what_cannot_be_stored_is_named(document: Any, path: str, reason: str) -
         checked_document(document)
     assert caught.value.path == path
     assert reason in str(caught.value)
+
+
+class Moment(datetime.datetime):
+    """A time of a class of its own."""
 
 
 ODD: list[Any] = [
@@ -261,6 +268,8 @@ def test_keys_with_dots_are_kept() -> None:
 
 def test_copies_share_nothing_that_changes() -> None:
     original = {"a": [1, {"b": [2]}], "c": {"d": "e"}}
+    kept = [None, True, 1, 2**63 - 1, 1.5, math.inf, "x", b"x", MOMENT, nested(99)]
+    assert [repr(value) for value in copy_of(kept)] == [repr(value) for value in kept]
     copy = copy_of(original)
     copy["a"][1]["b"].append(3)
     copy["c"]["d"] = "f"

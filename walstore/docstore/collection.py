@@ -166,7 +166,7 @@ class Collection(ReadOnlyCollection):
         )
         changed = self._write(compute, concern)
         document = changed.after if return_document else changed.before
-        return None if document is None else show(document)
+        return None if document is None else show([document])[0]
 
     def bulk_write(
         self, requests: Iterable[WriteOperation], *, concern: Concern = "durable"

@@ -8,10 +8,13 @@ from typing import Any, Self
 from walstore.docstore.errors import QueryError
 from walstore.docstore.plan import Found
 from walstore.docstore.results import Explanation
-from walstore.docstore.shape import Sort, checked_sort
+from walstore.docstore.shape import Show, Sort, checked_sort
 from walstore.docstore.values import Document
 
 __all__ = ["Cursor"]
+
+SHOWN_TOGETHER = 100
+"""How many documents are copied at a time, whoever asks for one."""
 
 Run = Callable[[Sort, int, int, str | None], Found]
 
@@ -25,7 +28,7 @@ class Cursor:
     def __init__(
         self,
         run: Run,
-        show: Callable[[Document], Document],
+        show: Show,
         sort: Any,
         skip: int,
         limit: int,
@@ -85,7 +88,7 @@ class Cursor:
             NoSuchIndexError: there is no index as hinted.
             ClosedStoreError, StoreLostError; in a transaction ConflictError.
         """
-        return list(self)
+        return list(self._begun())
 
     def _check_new(self, name: str) -> None:
         if self._documents is not None:
@@ -95,10 +98,17 @@ class Cursor:
         return self
 
     def __next__(self) -> Document:
+        return next(self._documents or self._begun())
+
+    def _begun(self) -> Iterator[Document]:
         if self._documents is None:
             found = self._run(self._sort, self._skip, self._limit, self._hint)
-            self._documents = iter(found.documents)
-        return self._show(next(self._documents))
+            self._documents = self._shown(found.documents)
+        return self._documents
+
+    def _shown(self, documents: list[Document]) -> Iterator[Document]:
+        for at in range(0, len(documents), SHOWN_TOGETHER):
+            yield from self._show(documents[at : at + SHOWN_TOGETHER])
 
 
 def _checked_count(name: str, count: Any) -> int:

@@ -56,13 +56,11 @@ class DraftCollection:
         shown = [doc for id_key, doc in dict.items(documents) if id_key not in hidden]
         return [*shown, *self._own.values()]
 
-    def search(
-        self, name: str, ranges: Sequence[KeyRange], reverse: bool
-    ) -> Iterator[tuple[Key, Document]]:
-        hidden = self._hidden
-        for item in self._base.search(name, ranges, reverse):
-            if item[0] not in hidden:
-                yield item
+    def search(self, name: str, ranges: Sequence[KeyRange], reverse: bool) -> Iterator[Document]:
+        hidden, documents = self._hidden, self._base.documents
+        for id_key in self._base.ids_in(name, ranges, reverse):
+            if id_key not in hidden:
+                yield documents[id_key]
         if self._own:
             yield from self._own_ones().search(name, ranges, reverse)
 

@@ -48,7 +48,7 @@ class IndexSpec(NamedTuple):
 
 
 class KeyRange(NamedTuple):
-    """Keys from `low` to `high`, both included; None: no bound."""
+    """Keys from `low` on, below `high`; or one key, when they are the same; None: no bound."""
 
     low: Key | None
     high: Key | None
@@ -250,8 +250,8 @@ class Index:
             yield from self.ids_of(keys.low)
             return
         entries = self._entries
-        for key in entries.irange(keys.low, keys.high, reverse=reverse):
-            held = entries[key]
+        found = entries.irange(keys.low, keys.high, (True, False), reverse)
+        for held in map(entries.__getitem__, found):
             if type(held) is dict:
                 yield from held
             else:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from walstore.docstore.errors import NoSuchIndexError, QueryError
 from walstore.docstore.index import DESCENDING, TOP, IndexSpec, KeyRange, Reversed
+from walstore.docstore.paths import Match
 from walstore.docstore.query import Filter, Predicate
 from walstore.docstore.shape import Sort, in_order
 from walstore.docstore.state import ID_INDEX
@@ -36,7 +37,7 @@ class View(Protocol):
     def all(self) -> list[Document]: ...
     def search(
         self, name: str, ranges: Sequence[KeyRange], reverse: bool
-    ) -> Iterator[tuple[Key, Document]]: ...
+    ) -> Iterator[Document]: ...
 
 
 class Plan(NamedTuple):
@@ -47,6 +48,8 @@ class Plan(NamedTuple):
         ranges: where in it.
         reverse: from its end.
         ordered: whether the documents come in the order that is asked for.
+        covered: how many of the filter's predicates hold for all that is there, and for nothing
+            else.
         score: compares plans; the greatest is taken.
     """
 
@@ -54,6 +57,7 @@ class Plan(NamedTuple):
     ranges: tuple[KeyRange, ...] = ()
     reverse: bool = False
     ordered: bool = False
+    covered: int = 0
     score: tuple[int, ...] = ()
 
 
@@ -80,34 +84,39 @@ def find(
     Raises:
         NoSuchIndexError: there is no index as hinted.
     """
-    match = query.match
     stop = skip + limit if limit else None
     with lock:
         plan = plan_for(view, query.predicates, sort, hint)
+        decided = query.is_whole and plan.covered == len(query.predicates)
+        match = None if decided else query.match
         if plan.name is None:
             candidates = view.all()
         else:
             found = view.search(plan.name, plan.ranges, plan.reverse)
             if stop is not None and (plan.ordered or not sort):
-                return _first(found, query, plan, skip, stop)
-            candidates = [document for _id_key, document in found]
+                return _first(found, match, plan, skip, stop)
+            candidates = list(found)
     examined = len(candidates)
     if sort and not plan.ordered:
-        matching = in_order(list(filter(match, candidates)), sort)
+        matching = in_order(_matching(match, candidates), sort)
         return Found(matching[skip:stop], plan, examined)
     if stop is None:
-        return Found(list(filter(match, candidates))[skip:], plan, examined)
-    return _first(((None, document) for document in candidates), query, plan, skip, stop)
+        return Found(_matching(match, candidates)[skip:], plan, examined)
+    return _first(iter(candidates), match, plan, skip, stop)
+
+
+def _matching(match: Match | None, documents: list[Document]) -> list[Document]:
+    return documents if match is None else list(filter(match, documents))
 
 
 def _first(
-    found: Iterator[tuple[Any, Document]], query: Filter, plan: Plan, skip: int, stop: int
+    found: Iterator[Document], match: Match | None, plan: Plan, skip: int, stop: int
 ) -> Found:
     taken: list[Document] = []
     examined = 0
-    for _id_key, document in found:
+    for document in found:
         examined += 1
-        if query.match(document):
+        if match is None or match(document):
             taken.append(document)
             if len(taken) == stop:
                 break
@@ -161,7 +170,7 @@ def _plan(view: View, spec: IndexSpec, by_path: dict[str, list[Predicate]], sort
     compound = len(spec.keys) > 1
     prefixes: list[Key] = [()]
     equal = 0  # fields with one value each
-    fields = 0
+    fields = covered = 0
     bounds: tuple[Any, Any] | None = None
     for path, direction in spec.keys:
         predicates = by_path.get(path, ())
@@ -169,28 +178,34 @@ def _plan(view: View, spec: IndexSpec, by_path: dict[str, list[Predicate]], sort
         values = min((p.keys for p in predicates if p.op == "="), key=len, default=None)
         if values is None:
             bounds = _bounds(predicates, has_lists, reversed_)
+            if len({predicate.keys[0][0] for predicate in predicates}) == 1:
+                covered += len(predicates)
             break
         if len(prefixes) * len(values) > POINTS_MAX:
             break
         parts = [Reversed(key) if reversed_ else key for key in values]
         prefixes = [(*prefix, part) for prefix, part in itertools.product(prefixes, parts)]
         fields += 1
+        covered += 1
         equal += equal == fields - 1 and len(values) == 1
+    if bounds is not None and bounds[0] == bounds[1]:  # from a value on, and below the same
+        prefixes = []
     ranges = tuple(_range(prefix, bounds, fields == len(spec.keys)) for prefix in prefixes)
     ordered, reverse = False, False
     if sort and view.in_order and not has_lists and len(ranges) == 1:
         ordered, reverse = _order(spec, sort, equal)
     whole = spec.unique and fields == len(spec.keys) and len(ranges) == 1
     score = (int(whole), fields, int(bounds is not None), int(ordered))
-    return Plan(spec.name, ranges, reverse, ordered, score)
+    return Plan(spec.name, ranges, reverse, ordered, 0 if has_lists else covered, score)
 
 
 def _range(prefix: Key, bounds: tuple[Any, Any] | None, whole: bool) -> KeyRange:
     if bounds is not None:
         low, high = bounds
-        # The other way round the bound itself is the last part that is wanted, with all behind it.
+        # The other way round `low` is what is not wanted any more, and `high` what still is, each
+        # with all behind it.
         behind = (TOP,) if isinstance(high, Reversed) else ()
-        return KeyRange((*prefix, low), (*prefix, high, *behind))
+        return KeyRange((*prefix, low, *behind), (*prefix, high, *behind))
     if whole:
         return KeyRange(prefix, prefix)
     if prefix:

@@ -47,15 +47,18 @@ class Filter:
 
     Attributes:
         match: says of a document whether it matches.
-        predicates: necessary conditions, for the planner; the match decides.
+        predicates: necessary conditions, for the planner.
+        is_whole: whether these are all, as long as there is no list at their paths; otherwise the
+            match decides.
         id_key: when it asks for one _id and for nothing else.
     """
 
-    __slots__ = ("id_key", "match", "predicates")
+    __slots__ = ("id_key", "is_whole", "match", "predicates")
 
-    def __init__(self, match: Match, predicates: list[Predicate]) -> None:
+    def __init__(self, match: Match, predicates: list[Predicate], is_whole: bool) -> None:
         self.match = match
         self.predicates = predicates
+        self.is_whole = is_whole
         self.id_key: Key | None = None
 
 
@@ -70,7 +73,7 @@ def compile_filter(query: object) -> Filter:
         matches = _matches(query, predicates, "filter")
     except RecursionError:
         raise QueryError("filter", "is nested too deeply") from None
-    compiled = Filter(_all_of(matches), predicates)
+    compiled = Filter(_all_of(matches), predicates, len(matches) == len(predicates))
     if len(matches) == 1 and len(predicates) == 1:
         path, op, keys = predicates[0]
         if path == "_id" and op == "=" and len(keys) == 1:
@@ -109,7 +112,7 @@ def _matches(query: object, predicates: list[Predicate], what: str) -> list[Matc
     matches: list[Match] = []
     for name, operand in query.items():
         if type(name) is str and name[:1] == "$":
-            matches.append(_logical(name, operand, predicates, what))
+            matches += _logical(name, operand, predicates, what)
         else:
             path = checked_path(name, what)
             matches += _at(path, operand, predicates, f"{what} {path!r}")
@@ -126,20 +129,19 @@ def _all_of(matches: list[Match]) -> Match:
     return lambda document: all(match(document) for match in fixed)
 
 
-def _logical(name: str, operand: object, predicates: list[Predicate], what: str) -> Match:
+def _logical(name: str, operand: object, predicates: list[Predicate], what: str) -> list[Match]:
     if name not in ("$and", "$or", "$nor"):
         raise _unknown(name, what, _LOGICAL)
     if not isinstance(operand, list | tuple) or not operand:
         raise QueryError(f"{what} {name}", f"takes a list of filters, not {operand!r}")
     what = f"{what} {name}"
-    # What one branch of an $or needs, not every match does.
-    inner = predicates if name == "$and" else []
-    branches = tuple(_all_of(_matches(branch, inner, what)) for branch in operand)
     if name == "$and":
-        return _all_of(list(branches))
+        return [match for branch in operand for match in _matches(branch, predicates, what)]
+    # What one branch of an $or needs, not every match does.
+    branches = tuple(_all_of(_matches(branch, [], what)) for branch in operand)
     if name == "$or":
-        return lambda document: any(match(document) for match in branches)
-    return lambda document: not any(match(document) for match in branches)
+        return [lambda document: any(match(document) for match in branches)]
+    return [lambda document: not any(match(document) for match in branches)]
 
 
 def _at(path: str, operand: object, predicates: list[Predicate], what: str) -> list[Match]:

@@ -69,10 +69,10 @@ class ReadOnlyCollection(ABC):
         if simple is not None:
             first = self._first_equal(*simple)
             if not isinstance(first, Missing):
-                return None if first is None else show(first)
+                return None if first is None else show([first])[0]
         query = compile_filter({} if filter is None else filter)
         found = self._find(query, checked_sort(sort) if sort else (), skip, 1, hint)
-        return show(found.documents[0]) if found.documents else None
+        return show(found.documents)[0] if found.documents else None
 
     def count_documents(
         self,

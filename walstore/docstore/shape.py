@@ -12,7 +12,7 @@ from walstore.docstore.errors import QueryError
 from walstore.docstore.paths import checked_path, values_at
 from walstore.docstore.values import MISSING, Document, Key, copy_of, key_of
 
-__all__ = ["Sort", "checked_sort", "compile_projection", "in_order"]
+__all__ = ["Show", "Sort", "checked_sort", "compile_projection", "in_order"]
 
 Sort = tuple[tuple[str, int], ...]
 _EMPTY_LIST: Key = (0,)  # sorts before null
@@ -62,8 +62,12 @@ def _sort_key(parts: tuple[str, ...], direction: int) -> Callable[[Document], Ke
     return key
 
 
-def compile_projection(projection: Any) -> Callable[[Document], Document]:
-    """A function that makes the copy of a document which is handed out.
+Show = Callable[[list[Document]], list[Document]]
+"""Makes the copies of documents that are handed out."""
+
+
+def compile_projection(projection: Any) -> Show:
+    """How documents are shown.
 
     Args:
         projection: None, all of it; a list of fields to show; a dict of fields to show (1) or of
@@ -90,7 +94,7 @@ def compile_projection(projection: Any) -> Callable[[Document], Document]:
     names_id = with_id is not False if including else with_id is False
     tree = _tree([*shown, *(["_id"] if names_id else [])])
     show_of = _only if including else _without
-    return lambda document: show_of(document, tree)
+    return lambda documents: [show_of(document, tree) for document in documents]
 
 
 Tree = dict[str, Any]

@@ -66,10 +66,10 @@ class CollectionState:
     def put(self, id_key: Key, document: Document) -> None:
         """Puts a document in the place of the one that has its _id, or as a new one."""
         old = self.documents.get(id_key)
-        if old is not None:
-            self.delete(id_key, old)
         self.documents[id_key] = document
         for index in self.indexes.values():
+            if old is not None:
+                index.remove(id_key, old)
             index.add(id_key, document)
 
     def delete(self, id_key: Key, document: Document) -> None:
@@ -114,32 +114,27 @@ class CollectionState:
         documents: Any = self.documents  # a dict, whose own order is the fastest
         return list(dict.values(documents))
 
-    def search(
-        self, name: str, ranges: Sequence[KeyRange], reverse: bool
-    ) -> Iterator[tuple[Key, Document]]:
+    def search(self, name: str, ranges: Sequence[KeyRange], reverse: bool) -> Iterator[Document]:
         """The documents in these ranges of an index, each of them once."""
-        if name == ID_INDEX.name:
-            return self._by_id(ranges, reverse)
-        index = self.indexes[name]
-        documents = self.documents
-        ids = (id_key for keys in ranges for id_key in index.walk(keys, reverse))
-        if index.lists:
-            return ((id_key, documents[id_key]) for id_key in list(dict.fromkeys(ids)))
-        return ((id_key, documents[id_key]) for id_key in ids)
+        return map(self.documents.__getitem__, self.ids_in(name, ranges, reverse))
 
-    def _by_id(self, ranges: Sequence[KeyRange], reverse: bool) -> Iterator[tuple[Key, Document]]:
+    def ids_in(self, name: str, ranges: Sequence[KeyRange], reverse: bool) -> Iterator[Key]:
+        """The same, by the keys of their _ids; asked by a DraftCollection."""
+        if name == ID_INDEX.name:
+            return self._own_ids_in(ranges, reverse)
+        index = self.indexes[name]
+        ids = itertools.chain.from_iterable(index.walk(keys, reverse) for keys in ranges)
+        return iter(list(dict.fromkeys(ids))) if index.lists else ids
+
+    def _own_ids_in(self, ranges: Sequence[KeyRange], reverse: bool) -> Iterator[Key]:
         documents = self.documents
         for keys in ranges:
-            if keys.is_point:
-                assert keys.low is not None
-                document = documents.get(keys.low[0])
-                if document is not None:
-                    yield keys.low[0], document
-                continue
-            low = keys.low[0] if keys.low else None
+            low: Any = keys.low[0] if keys.low else None
             high = keys.high[0] if keys.high else None
-            for id_key in documents.irange(low, high, reverse=reverse):
-                yield id_key, documents[id_key]
+            if not keys.is_point:
+                yield from documents.irange(low, high, (True, False), reverse)
+            elif low in documents:
+                yield low
 
 
 class State:

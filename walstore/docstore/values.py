@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
+from msgspec import to_builtins
 
 from walstore.docstore.errors import InvalidDocumentError
 from walstore.limits import DOCUMENT_BYTES_MAX, DOCUMENT_DEPTH_MAX
@@ -52,6 +53,9 @@ MISSING = Missing()
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder().decode
 
+_KEPT = (bytes, datetime.datetime)
+"""Types of which msgspec's copies would otherwise be text."""
+
 _ATOMS = frozenset({bool, type(None), bytes})
 """Types whose every value can be stored."""
 
@@ -85,18 +89,9 @@ def key_of(value: Any) -> Key:
 
 
 def copy_of(value: Any) -> Any:
-    """A copy that shares nothing that can change."""
-    kind = type(value)
-    if kind is dict:
-        return {
-            name: copy_of(item) if type(item) is dict or type(item) is list else item
-            for name, item in value.items()
-        }
-    if kind is list:
-        return [
-            copy_of(item) if type(item) is dict or type(item) is list else item for item in value
-        ]
-    return value
+    """A copy that shares nothing that can change. One call for many documents in a list takes less
+    time than one for each."""
+    return to_builtins(value, builtin_types=_KEPT)
 
 
 def checked_value(value: Any, path: str = "", depth: int = 0) -> Any:
@@ -167,6 +162,8 @@ def _checked_other(value: Any, path: str, depth: int) -> Any:
 
 
 def _checked_mapping(value: Mapping[Any, Any], path: str, depth: int) -> Document:
+    if depth == 0 and (again := _same_again(value)) is not None:
+        return again
     fields: Document = {}
     for name, item in value.items():
         if type(name) is not str:
@@ -199,9 +196,11 @@ def _checked_datetime(value: datetime.datetime, path: str) -> datetime.datetime:
             path, "a datetime without a time zone", "say which: datetime.now(timezone.utc)"
         )
     try:
-        return value.astimezone(datetime.UTC).replace(fold=0)  # which is not kept
+        utc = value.astimezone(datetime.UTC)
     except OverflowError:
         raise InvalidDocumentError(path, f"{value} is out of range in UTC") from None
+    # Neither a class of its own nor the fold is kept.
+    return datetime.datetime.combine(utc.date(), utc.time().replace(fold=0), datetime.UTC)
 
 
 def _shortened(path: str) -> str:
@@ -214,11 +213,9 @@ def checked_document(document: Any) -> Document:
     Raises:
         InvalidDocumentError: it cannot be stored, and where and why.
     """
-    checked = _same_again(document)
-    if checked is None:
-        if not isinstance(document, Mapping):
-            raise InvalidDocumentError("", f"is a {type(document).__name__}, not a dict")
-        checked = _checked_mapping(document, "", 0)
+    if not isinstance(document, Mapping):
+        raise InvalidDocumentError("", f"is a {type(document).__name__}, not a dict")
+    checked = _checked_mapping(document, "", 0)
     if type(checked.get("_id")) is list:
         raise InvalidDocumentError("_id", "cannot be a list", "use a str, bytes or a dict")
     return checked
