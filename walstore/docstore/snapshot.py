@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import xxhash
 
 from walstore.docstore.index import Index, IndexSpec
 from walstore.docstore.state import CollectionState, State
-from walstore.docstore.values import Document, Key, decode, encode, key_of
+from walstore.docstore.values import Document, decode, encode, key_of
 from walstore.errors import UnsupportedFormatError
 
 __all__ = [
@@ -41,7 +42,7 @@ DIGEST_BYTES = 16
 
 _LENGTH = struct.Struct("<I")
 
-Copy = list[tuple[str, list[IndexSpec], dict[Key, Document]]]
+Copy = list[tuple[str, list[IndexSpec], list[Document]]]
 """Name, indexes and documents of each collection, at one moment."""
 
 
@@ -69,8 +70,7 @@ def copy_of_state(state: State) -> Copy:
     copy: Copy = []
     for name in state.names():
         collection = state.collections[name]
-        documents: Any = collection.documents
-        copy.append((name, list(collection.specs), dict.copy(documents)))
+        copy.append((name, list(collection.specs), collection.all()))
     return copy
 
 
@@ -88,14 +88,8 @@ def _pieces(position: Position, copy: Copy) -> Iterator[bytes]:
     collections = [(name, specs, len(documents)) for name, specs, documents in copy]
     yield _frame(encode((VERSION, *position, collections)))
     for _name, _specs, documents in copy:
-        batch: list[Document] = []
-        for document in documents.values():
-            batch.append(document)
-            if len(batch) == BATCH_DOCUMENTS:
-                yield _frame(encode(batch))
-                batch = []
-        if batch:
-            yield _frame(encode(batch))
+        for at in range(0, len(documents), BATCH_DOCUMENTS):
+            yield _frame(encode(documents[at : at + BATCH_DOCUMENTS]))
 
 
 def _frame(data: bytes) -> bytes:
@@ -133,7 +127,9 @@ def read(path: str, data: memoryview) -> tuple[Position, State]:
     state = State()
     for name, specs, count in collections:
         collection = state.collections[name] = CollectionState(name)
-        collection.documents.update(_documents(frames, count))
+        documents = _documents(frames, count)
+        ids = map(key_of, map(itemgetter("_id"), documents))
+        collection.documents.update(zip(ids, documents, strict=True))
         for index, keys, unique in specs:
             spec = IndexSpec(index, tuple((path, way) for path, way in keys), unique)
             collection.indexes[index] = Index(spec)
@@ -164,9 +160,8 @@ def _frames(data: memoryview) -> Iterator[memoryview]:
         at += length
 
 
-def _documents(frames: Iterator[memoryview], count: int) -> Iterable[tuple[Key, Document]]:
-    while count > 0:
-        batch = decode(next(frames))
-        count -= len(batch)
-        for document in batch:
-            yield key_of(document["_id"]), document
+def _documents(frames: Iterator[memoryview], count: int) -> list[Document]:
+    documents: list[Document] = []
+    while len(documents) < count:
+        documents += decode(next(frames))
+    return documents
