@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from walstore.docstore.errors import InvalidDocumentError
-from walstore.docstore.values import Document, checked_value, decode, encode
+from walstore.docstore.values import Document, checked_value, encode
 from walstore.tinydb.lazy import LazyDocument
 
 __all__ = ["Edit", "Rows", "UnstorableDocumentError", "table_edit", "value_edit"]
@@ -56,12 +56,9 @@ def table_edit(name: str, rows: Rows, documents: Iterable[tuple[Any, Any]]) -> E
         key = _key_of(name, doc_id)
         edit.seen.add(key)
         fields = document.fields if type(document) is LazyDocument else document
-        before = rows.get(key)
-        if before is not None and _is_still(before, fields):
-            continue
         checked = _checked(fields, f"{name}.{key}")
         raw = encode(checked)
-        if raw != before:
+        if raw != rows.get(key):
             edit.puts[key] = checked, raw
     return edit
 
@@ -73,18 +70,6 @@ def value_edit(name: str, value: Any) -> Edit:
         UnstorableDocumentError
     """
     return Edit(name, value=encode(_checked(value, name)))
-
-
-def _is_still(raw: bytes, fields: Any) -> bool:
-    """Whether a document is surely what it was; quicker than checking it.
-
-    What has the same bytes may be something that cannot be stored, a set in the place of a list; it
-    is not equal then.
-    """
-    try:
-        return bool(encode(fields) == raw and fields == decode(raw))
-    except (TypeError, ValueError, OverflowError, RecursionError):
-        return False
 
 
 def _key_of(name: str, doc_id: object) -> str:
