@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
@@ -34,6 +35,25 @@ def fill(site: Site, rounds: int = 3) -> Any:
         store["empty"].delete_one({"_id": 1})
         assert store.checkpoint() == store.applied_lsn
     return contents(store)
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["", "while something is frozen"])
+def test_opening_leaves_the_collector_as_it_was(file_site: Site, frozen: bool) -> None:
+    fill(file_site)
+    file_site.close()
+    assert gc.isenabled()
+    gc.freeze() if frozen else None
+    try:
+        store = file_site.open(checkpoint_bytes=None)
+        old = gc.get_objects(generation=2)
+        assert gc.isenabled()
+        assert (gc.get_freeze_count() > 0) == frozen
+    finally:
+        gc.unfreeze()
+    documents = store._journal.state.collection("others").documents.values()
+    assert len(documents) == 3
+    if not frozen:
+        assert {id(document) for document in documents} <= {id(one) for one in old}
 
 
 def test_opening_from_a_snapshot(site: Site) -> None:

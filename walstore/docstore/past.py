@@ -16,7 +16,7 @@ from walstore.docstore.replay import Steps
 from walstore.docstore.snapshot import Position
 from walstore.docstore.state import State
 
-__all__ = ["Past", "Replayed", "collector_paused"]
+__all__ = ["Past", "Replayed", "collector_paused", "made_to_stay"]
 
 
 @contextmanager
@@ -30,6 +30,17 @@ def collector_paused() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+@contextmanager
+def made_to_stay() -> Iterator[None]:
+    """The same, and at the end what was made counts as old: otherwise the collector, when it is on
+    again, goes through all of it twice before it leaves it alone."""
+    with collector_paused():
+        yield
+        if gc.get_freeze_count() == 0:  # otherwise the application has frozen what must stay so
+            gc.freeze()
+            gc.unfreeze()
 
 
 class Replayed:
@@ -93,7 +104,7 @@ class Past:
             UnsupportedFormatError, CorruptLogError, LogAccessError, OSError
         """
         self.check_here(lsn)
-        with self._checkpointing, collector_paused():
+        with self._checkpointing, made_to_stay():
             try:
                 return self._replayed(lsn)
             except LSNOutOfRangeError as error:

@@ -27,7 +27,7 @@ from walstore.docstore.errors import (
 )
 from walstore.docstore.ids import IdMaker
 from walstore.docstore.journal import Journal
-from walstore.docstore.past import Past, collector_paused
+from walstore.docstore.past import Past, made_to_stay
 from walstore.docstore.snapshot import Position
 from walstore.docstore.transaction import Transaction
 from walstore.docstore.view import StoreView
@@ -97,7 +97,7 @@ class DocumentStore:
         self._files = SnapshotFiles(os.path.join(log.path, SNAPSHOTS_NAME), log.read_only)
         self._checkpointing = threading.RLock()
         self._past = Past(log, self._files, self._checkpointing)
-        with collector_paused():
+        with made_to_stay():
             self._journal = self._opened()
         self._due = threading.Event()
         self._thread: threading.Thread | None = None
