@@ -55,6 +55,13 @@ SANS_IO += [
     )
 ]
 SANS_IO += [
+    f"raft.{name}"
+    for name in (
+        *("clock", "errors", "history", "leadership", "membership", "node", "options", "quorum"),
+        "reads",
+    )
+]
+SANS_IO += [
     f"docstore.{name}"
     for name in (
         *("draft", "errors", "index", "leaves", "operations", "paths", "plan", "prepare"),
