@@ -27,6 +27,7 @@ from walstore.replication.shared import Shared
 __all__ = ["Leadership"]
 
 _ENDED = "the node leads no longer"
+_TOO_EARLY = "no entry of this leadership is committed yet"
 
 
 class _Transfer(NamedTuple):
@@ -140,7 +141,7 @@ class Leadership:
         """Answers with an lsn, when the node has made sure that it leads."""
         committed_lsn = self._shared.committed_lsn
         if committed_lsn < self._leader.began_lsn:
-            return [ReadRefused(read_id, "no entry of this leadership is committed yet")]
+            return [ReadRefused(read_id, _TOO_EARLY)]
         if len(self._rounds) >= READS_MAX:
             return [ReadRefused(read_id, f"{READS_MAX} reads wait already")]
         self._rounds.read(read_id, committed_lsn)
@@ -226,8 +227,10 @@ class Leadership:
 
     def change(self, voters: Set[str], learners: Set[str]) -> list[Effect]:
         """Begins to make these nodes the members."""
+        if self._shared.committed_lsn < self._leader.began_lsn:
+            return [ChangeRefused(_TOO_EARLY)]
         if self._appending or not self._is_settled():
-            return [ChangeRefused("what this leadership begins with is not committed yet")]
+            return [ChangeRefused("an earlier change is not committed yet")]
         try:
             changed = self._configuration.change(voters, learners)
         except ConfigurationError as error:

@@ -253,20 +253,19 @@ class RaftNode(Core):
         if isinstance(body, VoteRequest):
             if not body.transfer and self._hears_leader(now_ms):
                 return []
-        elif not isinstance(body, Batch | SnapshotPart | Confirm):
-            if source not in self._shared.nodes:
-                return []  # of a node that was removed meanwhile
+        leads = isinstance(body, Batch | SnapshotPart | Confirm)
+        known = leads or isinstance(body, VoteRequest) or source == self.leader_id
+        if not known and source not in self._shared.nodes:
+            return []  # of a node that was removed meanwhile
         effects = super().received(source, term, body, now_ms)
-        if term == self.term:
-            self._heard(source, now_ms)
-        return effects
-
-    def _heard(self, source: str, now_ms: float) -> None:
+        if term != self.term:
+            return effects
         if self._leadership:
             self._leadership.heard(source, now_ms)
-        elif source == self.leader_id:
+        elif leads and source == self.leader_id:
             self._clock.heard(now_ms)
             self._question = None
+        return effects
 
     def _why_not(self, source: str, body: CoreBody) -> str:
         """Strangers lead and ask for votes, too: they may have been added meanwhile."""
