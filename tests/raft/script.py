@@ -334,8 +334,7 @@ class Script(RaftWorld):
         node = self.raft_nodes[name]
         node.disk.full = False
         node.sync_ms = 5.0
-        node._syncing = False
-        node._sync()
+        node.free()
 
     def do_compact(self, name: str) -> None:
         disk = self.raft_nodes[name].disk

@@ -351,8 +351,8 @@ class Node:
             return self._send_entries(core, send)
 
         def later() -> None:
-            if self.core is core and core.awaits(send):
-                self.step(lambda core: self._send_entries(core, send))
+            if self.core is core:
+                self.step(lambda core: self._send_entries(core, send) if core.awaits(send) else [])
 
         self.world.after(rng.uniform(0.1, 5), later)
         return []

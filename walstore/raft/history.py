@@ -31,10 +31,6 @@ class History:
         """Its entry."""
         return self._known[-1][0]
 
-    def at(self, lsn: int) -> Configuration:
-        """The one in force as of an entry that is not before the last committed one."""
-        return next(item for at, item in reversed(self._known) if at <= lsn)
-
     def note(self, lsn: int, configuration: Configuration) -> None:
         """The log has a new configuration entry, behind the others."""
         assert lsn > self.lsn

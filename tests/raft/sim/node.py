@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,7 @@ class RaftSimNode(Node):
         self._first = first
         self.held = False
         self._led_term = 0
+        self.paused_ms = 0.0  # until when
         self._to_transfer = False
         super().__init__(world, name)
 
@@ -77,10 +79,28 @@ class RaftSimNode(Node):
             world.raft_options,
         )
 
+    def step(self, call: Callable[[Core], list[Effect]]) -> None:
+        """What comes while the process is stopped waits, in order, until it goes on."""
+        core, world = self.core, self.world
+
+        def later() -> None:
+            if self.core is core:
+                self.step(call)
+
+        if world.now_ms < self.paused_ms:
+            world.after(self.paused_ms - world.now_ms, later)
+        else:
+            super().step(call)
+
+    def free(self) -> None:
+        """Its disk works again, also on what it was asked to sync long ago."""
+        self._syncing = False
+        self._sync()
+
     # ---- what users do ----
 
     def append(self, acks: Acks) -> None:
-        if not self.held:
+        if not self.held and self.world.now_ms >= self.paused_ms:
             super().append(acks)
 
     def read(self) -> None:

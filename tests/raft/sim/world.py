@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from tests.sim.node import Node
-from tests.sim.world import CONVERGE_MS, FAULTY_MS, World
+from tests.sim.world import FAULTY_MS, World
 from walstore.raft.membership import Configuration
 from walstore.raft.options import RaftOptions
 from walstore.replication.acks import Acks
@@ -17,7 +17,9 @@ from .node import RaftSimNode
 __all__ = ["RaftWorld"]
 
 ELECTION_MS = 150
-ELECTED_MS = 20 * ELECTION_MS
+TIMEOUT_MS = 2 * ELECTION_MS
+ELECTED_MS = 5 * TIMEOUT_MS
+CONVERGE_MS = 10 * TIMEOUT_MS
 NAMES = "abcdefghij"
 
 
@@ -114,6 +116,12 @@ class RaftWorld(World):
         self.counts["stalls"] += 1
         node.sync_ms = self.rng.uniform(300, 2_000)
 
+    def pause(self) -> None:
+        """A process is stopped, and goes on as if nothing had been."""
+        node = self.rng.choice(self.leads() or [*self.raft_nodes.values()])
+        self.counts["pauses"] += 1
+        node.paused_ms = self.now_ms + self.rng.uniform(50, 600)
+
     # ---- a schedule ----
 
     def run(self) -> Counter[str]:
@@ -128,6 +136,7 @@ class RaftWorld(World):
         self.every(rng.choice((150, 400, 1500)), lambda: self.any().crash())
         self.every(rng.choice((100, 300)), self.hurt_disk)
         self.every(rng.choice((300, 1000)), self.stall)
+        self.every(rng.choice((300, 1000)), self.pause)
         self.every(rng.choice((200, 600, 2000)), self.transfer)
         self.every(rng.choice((100, 300, 1000)), self.change)
         self.every(rng.choice((100, 400, 2000)), lambda: self.any().truncate())
@@ -140,6 +149,11 @@ class RaftWorld(World):
         assert self._is_one(last_lsn), "the cluster does not become one"
         self.checks.finished(self._leader())
         return self.counts
+
+    def heal(self) -> None:
+        super().heal()
+        for node in self.raft_nodes.values():
+            node.free()
 
     def _is_one(self, lsn: int) -> bool:
         leaders = self.leads()
