@@ -162,7 +162,7 @@ class World:
         names = sorted(self.nodes)
         side = set(self.rng.sample(names, self.rng.randint(0, len(names) // 2)))
         both = self.rng.random() < 0.5
-        cut = [(a, b) for a in side for b in names if b not in side]
+        cut = [(a, b) for a in sorted(side) for b in names if b not in side]
         cut += [(b, a) for a, b in cut] if both else []
         for a, b in cut:
             self.network.block(a, b)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -52,6 +53,7 @@ class RaftSimNode(Node):
         self.held = False
         self._led_term = 0
         self.paused_ms = 0.0  # until when
+        self._waiting: deque[tuple[Core | None, Callable[[Core], list[Effect]]]] = deque()
         self._to_transfer = False
         super().__init__(world, name)
 
@@ -81,16 +83,23 @@ class RaftSimNode(Node):
 
     def step(self, call: Callable[[Core], list[Effect]]) -> None:
         """What comes while the process is stopped waits, in order, until it goes on."""
-        core, world = self.core, self.world
-
-        def later() -> None:
-            if self.core is core:
-                self.step(call)
-
-        if world.now_ms < self.paused_ms:
-            world.after(self.paused_ms - world.now_ms, later)
-        else:
+        world = self.world
+        if world.now_ms >= self.paused_ms and not self._waiting:
             super().step(call)
+            return
+        if not self._waiting:
+            world.after(max(0.0, self.paused_ms - world.now_ms), self._resume)
+        self._waiting.append((self.core, call))
+
+    def _resume(self) -> None:
+        """It goes on, unless it has been stopped once more."""
+        if self.world.now_ms < self.paused_ms:
+            self.world.after(self.paused_ms - self.world.now_ms + 0.001, self._resume)
+            return
+        while self._waiting:
+            core, call = self._waiting.popleft()
+            if self.core is core:
+                super().step(call)
 
     def free(self) -> None:
         """Its disk works again, also on what it was asked to sync long ago."""
