@@ -22,6 +22,8 @@ from walstore.replication.effects import (
     Refuse,
     RoleChanged,
     Send,
+    TransferFailed,
+    VoteFailed,
 )
 from walstore.replication.entries import Batch
 from walstore.replication.message import (
@@ -163,6 +165,22 @@ def test_a_question_that_is_refused_is_over() -> None:
         node.received(name, 0, VoteResponse(False, 5, 0, pre=True), 1_500)
     assert not node.asking
     assert node.term == 0
+
+
+def test_votes_that_are_refused_elect_nobody() -> None:
+    node = node_of()
+    node.campaign(1_500)
+    effects = [
+        e for name in "bc" for e in node.received(name, node.term, VoteResponse(False, 5, 0), 1_500)
+    ]
+    (failed,) = effects
+    assert isinstance(failed, VoteFailed)
+    assert set(failed.reasons) == {"b", "c"}
+    assert (node.campaigning, node.role, node.term) == (False, "follower", A1)
+
+
+def test_a_node_that_does_not_lead_has_nothing_to_resign() -> None:
+    assert node_of().resign(0) == []
 
 
 def test_who_connects_later_is_asked_too() -> None:
@@ -369,6 +387,23 @@ def test_a_change_that_the_disk_refused_can_be_asked_for_again() -> None:
     assert isinstance(node.change(set("ac"), set(), 1_600)[0], ChangeRefused)
     assert node.configured(0, 1_600) == []
     assert isinstance(node.change(set("ac"), set(), 1_600)[0], AppendConfiguration)
+
+
+def test_what_there_is_no_such_membership_for_is_refused() -> None:
+    node = leading(RaftLog())
+    assert node.change(set(), set(), 1_600) == [ChangeRefused("a cluster needs a voter")]
+    assert node.transfer("d", 1_600) == [TransferFailed("d", "d is no other voter")]
+
+
+def test_an_unknown_leader_is_asked_again_on_a_new_connection() -> None:
+    """A leader that the log does not know yet is one all the same."""
+    log = RaftLog()
+    node = node_of(log, first=Configuration(), name="d")
+    far = batch((5, A1), [])
+    (_, _, asked) = node.received("a", A1, far, 0)
+    assert node.received("a", A1, batch((6, A1), []), 0) == []
+    node.connected("a", 10)
+    assert node.received("a", A1, far, 10) == [asked]
 
 
 def test_a_removed_node_is_fed_no_more_and_not_listened_to() -> None:

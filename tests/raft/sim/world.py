@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tests.sim.node import Node
 from tests.sim.world import FAULTY_MS, World
 from walstore.raft.membership import Configuration
 from walstore.raft.options import RaftOptions
@@ -167,19 +166,16 @@ class RaftWorld(World):
 
     def _elected(self) -> RaftSimNode:
         """Nobody helps: the nodes find a leader that can commit."""
+        self.run_until(self.now_ms + ELECTED_MS, lambda: bool(self._good_leaders()))
+        assert self._good_leaders(), "nobody is elected"
+        return self._good_leaders()[0]
 
-        def found() -> bool:
-            leaders = self.leads()
-            newest = max(node.disk.term for node in self._voters())
-            return any(node.disk.term == newest and self._commits(node) for node in leaders)
+    def _good_leaders(self) -> list[RaftSimNode]:
+        return [node for node in self.leads() if self._leads_well(node)]
 
-        self.run_until(self.now_ms + ELECTED_MS, found)
-        assert found(), "nobody is elected"
-        return max(self.leads(), key=lambda node: node.disk.term)
-
-    def _voters(self) -> list[Node]:
-        return [n for n in self.nodes.values() if n.disk.last_lsn]
-
-    def _commits(self, node: RaftSimNode) -> bool:
+    def _leads_well(self, node: RaftSimNode) -> bool:
+        """Whether it has committed an entry of its term, and no member knows a later one."""
         core = node.raft
-        return core.committed_lsn > 0 and node.disk.term_of(core.committed_lsn) == core.term
+        members = [self.raft_nodes[name] for name in core.configuration.members]
+        committed = node.disk.term_of(core.committed_lsn) if core.committed_lsn else 0
+        return committed == core.term and all(n.disk.term <= core.term for n in members)
