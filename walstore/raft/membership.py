@@ -17,10 +17,7 @@ from walstore.raft.quorum import Quorum
 from walstore.replication.message import NODE_ID_BYTES_MAX, is_node_id
 from walstore.replication.terms import term_bits
 
-__all__ = ["CONFIGURATION", "MEMBERS_MAX", "Configuration", "decode_configuration"]
-
-CONFIGURATION = 65534
-"""The kind of a configuration entry."""
+__all__ = ["MEMBERS_MAX", "Configuration", "decode_configuration"]
 
 MEMBERS_MAX = 63
 """Most nodes of one cluster."""
