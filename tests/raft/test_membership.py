@@ -164,6 +164,13 @@ def test_the_last_configuration_of_the_log_is_in_force() -> None:
     history.note(3, two)
     history.committed(3)
     assert (history.current, history.lsn) == (two, 3)
+    assert history.voters() == {"a", "b"}
+    history.note(5, one)
+    assert history.voters() == {"a", "b"}, "what was before the last may be in force again"
+    history.committed(4)
+    assert history.voters() == {"a", "b"}
+    history.committed(5)
+    assert history.voters() == {"a"}
     history.restart(9, three)
     assert (history.current, history.lsn) == (three, 9)
 

@@ -34,6 +34,7 @@ from walstore.replication.message import (
     TimeoutNow,
     VoteRequest,
     VoteResponse,
+    WalEntry,
 )
 from walstore.replication.terms import next_term
 
@@ -406,8 +407,8 @@ def test_an_unknown_leader_is_asked_again_on_a_new_connection() -> None:
     assert node.received("a", A1, far, 10) == [asked]
 
 
-def test_a_removed_node_is_fed_no_more_and_not_listened_to() -> None:
-    log = RaftLog()
+def removing(log: RaftLog) -> RaftNode:
+    """A leader that has written the entry that removes c, which has the one before."""
     node = leading(log)
     node.change(set("ab"), set(), 1_600)
     log.terms.append(node.term)
@@ -422,7 +423,36 @@ def test_a_removed_node_is_fed_no_more_and_not_listened_to() -> None:
     assert leave.payload == Configuration(frozenset("ab")).encode()
     log.terms.append(node.term)
     node.configured(3, 1_600)
+    return node
+
+
+def test_a_removed_node_is_fed_until_it_knows_that_it_is() -> None:
+    log = RaftLog()
+    node = removing(log)
+    log.durable_lsn = 3
+    node.durable(1_600)
+    assert node.progress("c") is not None
+    node.received("c", node.term, Ack(3, 3, 0), 1_610)
+    assert node.committed_lsn == 2, "and not counted"
+    assert not sends(node.tick(1_700), Confirm)[1:]
+    node.received("b", node.term, Ack(3, 3, 0), 1_700)
+    assert node.committed_lsn == 3
+    assert node.progress("c") is not None
+    told = node.tick(1_800)
+    assert "c" in {name for name, body in sends(told, WalEntry)}
     assert node.progress("c") is None
+    assert not [e for e in node.tick(2_000) if isinstance(e, Send) and e.node == "c"]
+
+
+def test_a_removed_node_that_is_not_there_is_not_fed() -> None:
+    node = removing(RaftLog())
+    node.disconnected("c")
+    assert node.progress("c") is None
+    node.connected("c", 1_700)
+    assert node.progress("c") is None
+
+
+def test_a_removed_node_is_not_listened_to() -> None:
+    node = removing(RaftLog())
     assert node.received("c", next_term(node.term, "c"), Ack(0, 0, 0), 1_700) == []
-    assert node.received("c", node.term, Ack(3, 3, 0), 1_700) == []
     assert node.role == "leader"

@@ -1699,7 +1699,7 @@ BUGS = (
         (
             Edit(
                 f"{RAFT}/node.py",
-                "return self._shared.node_id in self.configuration.quorum.nodes",
+                "return self._shared.node_id in self._history.voters()",
                 "return self._shared.node_id in self.configuration.members",
             ),
         ),
@@ -1716,6 +1716,42 @@ BUGS = (
             ),
         ),
         (RAFT_TRACES,),
+    ),
+    Bug(
+        "raft-last-entry-removes-it",
+        "a node whose vote may still be needed campaigns, whatever its last configuration says",
+        (
+            Edit(
+                f"{RAFT}/node.py",
+                "return self._shared.node_id in self._history.voters()",
+                "return self._shared.node_id in self.configuration.quorum.nodes",
+            ),
+        ),
+        (RAFT_TRACES,),
+    ),
+    Bug(
+        "raft-removed-node-forgotten",
+        "a removed node learns that it is, and is not left waiting when it is added again",
+        (
+            Edit(
+                f"{RAFT}/node.py",
+                "if progress.matched_lsn >= lsn and progress.committed_sent >= lsn:",
+                "if lsn:",
+            ),
+        ),
+        (f"{RAFT_TRACES}::test_trace[added_again]",),
+    ),
+    Bug(
+        "raft-removed-node-deposes",
+        "a removed node disturbs nobody",
+        (
+            Edit(
+                f"{RAFT}/node.py",
+                "if source not in self._leaving or term > self.term:",
+                "if source not in self._leaving:",
+            ),
+        ),
+        ("tests/raft/test_node.py::test_a_removed_node_is_not_listened_to",),
     ),
     Bug(
         "raft-empty-node-votes",

@@ -34,10 +34,7 @@ class ElectionClock:
         self._heard_ms = now_ms
         self.restart(now_ms)
 
-    def forget(self) -> None:
-        """A new term has begun, whose leader has not been heard."""
-        self._heard_ms = -math.inf
-
     def hears(self, now_ms: float) -> bool:
-        """Whether the leader was heard within the shortest time after which it may be replaced."""
+        """Whether a leader was heard within the shortest time after which it may be replaced. Of
+        no meaning where the leader of the current term is not known."""
         return now_ms - self._heard_ms < self._election_ms

@@ -31,6 +31,11 @@ class History:
         """Its entry."""
         return self._known[-1][0]
 
+    def voters(self) -> frozenset[str]:
+        """Every node whose vote may still be needed: what follows the last committed one may be
+        cut, and until then it is not the only one that counts."""
+        return frozenset[str]().union(*(item.quorum.nodes for _, item in self._known))
+
     def note(self, lsn: int, configuration: Configuration) -> None:
         """The log has a new configuration entry, behind the others."""
         assert lsn > self.lsn

@@ -83,6 +83,7 @@ class RaftNode(Core):
         self._question: Campaign | None = None
         self._leadership: Leadership | None = None
         self._transfer_term = 0
+        self._leaving: dict[str, int] = {}
         self._reconfigure(now_ms)
 
     # ---- what it knows ----
@@ -113,7 +114,7 @@ class RaftNode(Core):
 
     @property
     def _may_lead(self) -> bool:
-        return self._shared.node_id in self.configuration.quorum.nodes
+        return self._shared.node_id in self._history.voters()
 
     # ---- connections, time, the own log ----
 
@@ -127,6 +128,12 @@ class RaftNode(Core):
         if self._question and self._question.is_open(node):
             effects.append(self._ask(node))
         return effects
+
+    def disconnected(self, node: str) -> list[Effect]:
+        """There is no connection to the node any more."""
+        if self._leaving.pop(node, 0) and self._leader:
+            self._leader.drop(node)
+        return super().disconnected(node)
 
     def tick(self, now_ms: float) -> list[Effect]:
         """Time has passed."""
@@ -167,6 +174,7 @@ class RaftNode(Core):
         """What a leader does when more is durable or committed, or when it is over."""
         if self._leadership is None:
             return []
+        self._let_go()
         effects = [] if self._leadership.over else self._leadership.progressed(now_ms)
         return effects + self.resign(now_ms) if self._leadership.over else effects
 
@@ -203,12 +211,11 @@ class RaftNode(Core):
         return super().campaign(now_ms, force)
 
     def _adopt(self, term: int, leader_id: str | None) -> list[Effect]:
-        effects = super()._adopt(term, leader_id)
-        self._clock.forget()
-        return effects + self._stop_leading()
+        return super()._adopt(term, leader_id) + self._stop_leading()
 
     def _stop_leading(self) -> list[Effect]:
         self._question = None
+        self._leaving.clear()
         leadership, self._leadership = self._leadership, None
         return leadership.ended() if leadership else []
 
@@ -256,7 +263,8 @@ class RaftNode(Core):
         leads = isinstance(body, Batch | SnapshotPart | Confirm)
         known = leads or isinstance(body, VoteRequest) or source == self.leader_id
         if not known and source not in self._shared.nodes:
-            return []  # of a node that was removed meanwhile
+            if source not in self._leaving or term > self.term:
+                return []  # of a node that was removed meanwhile
         effects = super().received(source, term, body, now_ms)
         if term != self.term:
             return effects
@@ -349,6 +357,15 @@ class RaftNode(Core):
                     pass
         return self._reconfigure(now_ms) if self.configuration != before else []
 
+    def _let_go(self) -> None:
+        """Removed nodes are fed until they know that they were removed."""
+        assert self._leader is not None
+        for node, lsn in list(self._leaving.items()):
+            progress = self._leader.progress[node]
+            if progress.matched_lsn >= lsn and progress.committed_sent >= lsn:
+                del self._leaving[node]
+                self._leader.drop(node)
+
     def _reconfigure(self, now_ms: float) -> list[Effect]:
         """Another configuration is in force."""
         current = self._history.current
@@ -358,6 +375,13 @@ class RaftNode(Core):
             return []
         self._leadership.reconfigured(now_ms)
         new = self._leader.feed(self._connected)
+        removed = self._leader.progress.keys() - self._shared.nodes
+        for node in sorted(removed - self._leaving.keys()):
+            self._leaving[node] = self._history.lsn
+            if node not in self._connected:
+                self.disconnected(node)
+        for node in self._leaving.keys() & self._shared.nodes:
+            del self._leaving[node]
         return [
             effect
             for node in new

@@ -30,18 +30,20 @@ class Leader:
         self.feed(connected)
 
     def feed(self, connected: Collection[str]) -> list[str]:
-        """Feeds each other node of the cluster, and no one else; returns those that are new.
+        """Feeds each other node of the cluster from now on, too; returns those that are new.
 
         Messages reach those that are `connected`; the leader probes them at the next `tick`.
         """
         shared = self._shared
-        others = shared.nodes - {shared.node_id}
-        new = sorted(others - self.progress.keys())
-        self.progress = {node: item for node, item in self.progress.items() if node in others}
+        new = sorted(shared.nodes - {shared.node_id} - self.progress.keys())
         for node in new:
             self.progress[node] = Progress(node, shared.log.last_lsn + 1)
             self.progress[node].connected = node in connected
         return new
+
+    def drop(self, node: str) -> None:
+        """Feeds the node no longer."""
+        self.progress = {name: item for name, item in self.progress.items() if name != node}
 
     def lsns(self, stage: Stage) -> dict[str, int]:
         """How far each node is known to have come with the stage, this one among them."""

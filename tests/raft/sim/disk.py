@@ -50,11 +50,6 @@ class RaftDisk(Disk):
         super().reset(first_lsn, prev_term)
         self.configurations = [(first_lsn - 1, decode_configuration(self.incoming))]
 
-    def truncate_before(self, lsn: int) -> None:
-        super().truncate_before(lsn)
-        while len(self.configurations) > 1 and self.configurations[1][0] < self.first_lsn:
-            del self.configurations[0]
-
     def _forget(self) -> None:
         while self.configurations[-1][0] > self.last_lsn:
             del self.configurations[-1]
