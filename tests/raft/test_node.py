@@ -407,6 +407,22 @@ def test_an_unknown_leader_is_asked_again_on_a_new_connection() -> None:
     assert node.received("a", A1, far, 10) == [asked]
 
 
+def test_a_leader_may_be_the_newcomer_itself() -> None:
+    """It was removed, is to vote again, and is elected by the only voter, having all entries."""
+    log = RaftLog([B1, B1], durable_lsn=2)
+    back = Configuration(frozenset("b"), frozenset("a"), target=frozenset("ab"))
+    known = [(0, Configuration(frozenset("ab"))), (1, Configuration(frozenset("b"))), (2, back)]
+    node = RaftNode("a", log, B1, 0, known, lambda low, high: low, 0)
+    node.connected("b", 0)
+    node.tick(ELECTION_MS)
+    node.received("b", B1, VoteResponse(True, 2, B1, pre=True), ELECTION_MS)
+    log.take(node.received("b", node.term, VoteResponse(True, 2, B1), ELECTION_MS))
+    log.durable_lsn = 3
+    effects = node.received("b", node.term, Ack(3, 3, 0), ELECTION_MS)
+    joint = Configuration(frozenset("ab"), outgoing=frozenset("b"))
+    assert effects[-1] == AppendConfiguration(joint.encode())
+
+
 def removing(log: RaftLog) -> RaftNode:
     """A leader that has written the entry that removes c, which has the one before."""
     node = leading(log)

@@ -1687,7 +1687,7 @@ BUGS = (
         (
             Edit(
                 f"{RAFT}/leadership.py",
-                "return all(progress[node].matched_lsn >= committed_lsn for node in nodes)",
+                "return all(lsns[node] >= committed_lsn for node in nodes)",
                 "return True",
             ),
         ),

@@ -11,6 +11,7 @@ from walstore.raft.history import History
 from walstore.raft.membership import Configuration
 from walstore.raft.options import RaftLog, RaftOptions
 from walstore.raft.reads import READS_MAX, Rounds
+from walstore.replication.acks import Stage
 from walstore.replication.effects import (
     AppendConfiguration,
     ChangeRefused,
@@ -255,5 +256,5 @@ class Leadership:
 
     def _have_caught_up(self, nodes: Set[str]) -> bool:
         """Whether they have on their disks all that is committed."""
-        progress, committed_lsn = self._leader.progress, self._shared.committed_lsn
-        return all(progress[node].matched_lsn >= committed_lsn for node in nodes)
+        lsns, committed_lsn = self._leader.lsns(Stage.DURABLE), self._shared.committed_lsn
+        return all(lsns[node] >= committed_lsn for node in nodes)

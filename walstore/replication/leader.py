@@ -36,9 +36,10 @@ class Leader:
         """
         shared = self._shared
         new = sorted(shared.nodes - {shared.node_id} - self.progress.keys())
-        for node in new:
-            self.progress[node] = Progress(node, shared.log.last_lsn + 1)
-            self.progress[node].connected = node in connected
+        fed = {node: Progress(node, shared.log.last_lsn + 1) for node in new}
+        for node, progress in fed.items():
+            progress.connected = node in connected
+        self.progress = self.progress | fed  # another thread may be looking at the old one
         return new
 
     def drop(self, node: str) -> None:
