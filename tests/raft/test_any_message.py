@@ -76,7 +76,7 @@ class Target:
         if (node.asking or node.campaigning) and rng.random() < 0.4:
             return rng.choice("bc"), node.term, VoteResponse(True, 0, 0, pre=node.asking)
         last_lsn = self.log.last_lsn
-        if node.role == "leader" and rng.random() < 0.6:
+        if node.role == "leader" and rng.random() < 0.9:
             held = Ack(last_lsn, last_lsn, 0)
             body: CoreBody = rng.choice((held, held, Confirmed(rng.randint(1, 3))))
             return rng.choice("bcd"), node.term, body
@@ -159,7 +159,10 @@ class Target:
             voters = set(rng.sample("abcd", rng.randint(0, 3)))
             self.take(node.change(voters, set(rng.sample("abcd", 1)), self.now_ms))
         elif choice < 19:
-            self.log.durable_lsn = rng.randint(self.log.durable_lsn, self.log.last_lsn)
+            last_lsn = self.log.last_lsn
+            self.log.durable_lsn = rng.choice(
+                (last_lsn, rng.randint(self.log.durable_lsn, last_lsn))
+            )
             self.take(node.durable(self.now_ms))
         else:
             self.take(node.tick(max(self.now_ms, node.next_deadline_ms or 0)))
@@ -218,5 +221,5 @@ def test_any_messages_in_any_order() -> None:
         seen += target.seen
     print(", ".join(f"{name} {count}" for name, count in sorted(seen.items())))
     common = (PersistTerm, RoleChanged, Send, Refuse, SetCommitted, AppendTermEntry)
-    assert all(seen[kind.__name__] >= 100 for kind in common)
+    assert all(seen[kind.__name__] >= 60 for kind in common)
     assert all(seen[kind.__name__] >= 10 for kind in (AppendConfiguration, Reset, StopFollowing))
