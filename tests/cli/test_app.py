@@ -29,7 +29,7 @@ from walstore.wal import files
 COMMANDS = ["info", "dump", "tail", "verify", "repair", "stats"]
 """Those that take one log."""
 
-ALL_COMMANDS = [*COMMANDS, "diff", "serve", "status", "promote", "demote"]
+ALL_COMMANDS = [*COMMANDS, "diff", "serve", "status", "promote", "demote", "doctor"]
 
 
 def a_sentence(text: str) -> bool:

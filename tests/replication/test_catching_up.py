@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,6 +98,19 @@ def test_a_follower_catches_up_through_many_segments_while_appends_go_on(cluster
         thread.join()
     entries = abc.assert_equal()
     assert b"meanwhile" in data(entries)
+
+
+def test_catch_up_is_no_faster_than_it_may_be(cluster: Make) -> None:
+    """Also where batches fill no message to its end."""
+    abc = cluster(options=ReplicationOptions(catch_up_bytes_per_s=1 << 20))
+    leader = abc.lead()
+    abc.stop("c")
+    for _ in range(10):
+        leader.append_many([bytes(1000)] * 180)
+    end, began_s = leader.last_lsn, time.monotonic()
+    abc.start("c").wait_committed(end, timeout_s=WAIT_S)
+    assert time.monotonic() - began_s > 1.2, "1.8 MB at 1 MiB a second"
+    abc.assert_equal()
 
 
 class Application:

@@ -14,6 +14,7 @@ import click
 import walstore
 from walstore.cli import exits
 from walstore.cli.diff import diff
+from walstore.cli.doctor import doctor
 from walstore.cli.dump import dump
 from walstore.cli.info import info
 from walstore.cli.output import complain
@@ -156,7 +157,7 @@ class Application(click.Group):
     epilog=(
         "Exit codes: 0 all is well; 1 torn tail; 2 corruption; 3 not a log; 4 the system or a node "
         "refused; 5 a writer has the log; 64 wrong usage; 130 interrupted; 141 closed pipe. "
-        "'diff' and 'status' give 1 to 3 other meanings."
+        "'diff', 'status' and 'doctor' give 1 to 3 other meanings."
     ),
 )
 @click.version_option(walstore.__version__, message="walstore %(version)s")
@@ -174,10 +175,11 @@ def app() -> None:
       walstore diff LOG /backup/log             are these two the same?
       walstore serve --config node.toml         run a node of a replicated log
       walstore status URL URL URL               who leads, and who is behind?
+      walstore doctor --config node.toml        are disk, clock and network fit for it?
     """
 
 
 for _command in (
-    info, dump, tail, verify, repair, stats, diff, serve, status, promote, demote,
+    info, dump, tail, verify, repair, stats, diff, serve, status, promote, demote, doctor,
 ):  # fmt: skip
     app.add_command(_command)

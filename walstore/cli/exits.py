@@ -18,6 +18,7 @@ __all__ = [
     "PREFIX",
     "REFUSED",
     "TORN",
+    "UNSAFE",
     "USAGE",
 ]
 
@@ -31,6 +32,8 @@ BUSY: Final = 5
 """A writer has the log open, and the command would change it."""
 DEGRADED: Final = 1
 """`status`: nobody leads, or somebody does not answer or is not connected."""
+UNSAFE: Final = 1
+"""`doctor`: something is not fit for a log, or for a cluster."""
 PREFIX: Final = 1
 DIFFERENT: Final = 2
 INCOMPARABLE: Final = 3

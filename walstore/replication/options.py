@@ -62,8 +62,8 @@ class ReplicationOptions:
         join_timeout_ms: how long a new node looks for a peer that has a log.
         retention_bytes, retention_s: how much log is kept back from `truncate_before` for a
             follower that is behind, and for how long for one that is gone.
-        catch_up_bytes_per_s: bound on what followers that are far behind are sent, together;
-            None: none.
+        catch_up_bytes_per_s: bound on what followers that are behind are sent, together. None: 64
+            MiB/s and twice what is appended, while something is; else none.
 
     Raises:
         OptionError: a value is not a positive number.

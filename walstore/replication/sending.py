@@ -41,6 +41,10 @@ class SentLog(Protocol):
     def written_lsn(self) -> int:
         """The last entry that may travel."""
 
+    @property
+    def bytes_written(self) -> int:
+        """Bytes written since the log was opened."""
+
     def term_of(self, lsn: int) -> int:
         """The term of an entry, or of the one before the first."""
 
@@ -99,9 +103,8 @@ class Sender:
         except WALStoreError as error:
             self._fail(error)
             return
-        size = len(records.data)
-        behind = size >= MESSAGE_BYTES
-        wait_s = self._throttle.take(size, self._now_ms() / 1000) if behind else 0.0
+        behind = records.last_lsn < self._log.written_lsn
+        wait_s = self._take(len(records.data)) if behind else 0.0
         bodies = _messages(effect, records)
         at_once = not wait_s and len(bodies) == 1 and not self._is_busy(effect.node)
         if at_once and self._network.send(effect.node, bodies[0]):
@@ -119,6 +122,9 @@ class Sender:
             if not await self._push(effect.node, body):
                 return
         self._sent(effect, records)
+
+    def _take(self, size: int) -> float:
+        return self._throttle.take(size, self._log.bytes_written, self._now_ms() / 1000)
 
     def _sent(self, effect: SendEntries, records: Records) -> None:
         last_lsn, size = records.last_lsn, len(records.data)
@@ -190,7 +196,7 @@ class Sender:
         if not self._core.awaits(effect):
             return
         part = SnapshotPart(outgoing.lsn, outgoing.term, effect.at, outgoing.total_bytes, data)
-        await asyncio.sleep(self._throttle.take(len(data), self._now_ms() / 1000))
+        await asyncio.sleep(self._take(len(data)))
         if not await self._push(effect.node, part):
             return
         self._give(
