@@ -13,16 +13,12 @@ from tests.replication.nodes import Cluster, until
 from walstore import ClosedLogError, EntryTruncatedError, WALEntry
 from walstore.replication import (
     NotLeaderError,
-    ReplicationOptions,
     ReplicationTimeoutError,
     ReplicationWALManager,
     TooFewNodesError,
 )
 from walstore.testing.partitions import Partitions
 from walstore.wal.record import CONFIGURATION, DATA
-
-ELECTION_MS = 300.0
-TIMES = ReplicationOptions(probe_ms=100, heartbeat_ms=50, election_ms=ELECTION_MS)
 
 
 class Elected(Cluster):
@@ -40,7 +36,7 @@ class Elected(Cluster):
         partitions: Partitions | None = None,
         **options: Any,
     ) -> None:
-        fields: dict[str, Any] = {"election": "raft", "options": TIMES} | options
+        fields: dict[str, Any] = {"election": "raft"} | options
         super().__init__(base, names, **fields)
         self._links: dict[tuple[str, str], str] = {}
         if partitions is not None:

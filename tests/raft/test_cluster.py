@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from tests.raft.elected import Clients, Elected, configurations
 from tests.replication.nodes import OPTIONS, Cluster, data, until
 from walstore import FileWALManager, OptionError
+from walstore.raft import driver
 from walstore.raft.membership import decode_configuration
 from walstore.replication import (
     MembershipError,
@@ -21,6 +24,7 @@ from walstore.replication import (
     ReplicationTimeoutError,
     ReplicationWALManager,
     Stage,
+    TooFewNodesError,
     UnreachableError,
 )
 from walstore.replication.log import CONFIGURATIONS_NAME
@@ -66,6 +70,33 @@ def test_a_new_cluster_acks_nothing_before_its_voters_are_all_there(
     assert decode_configuration(entries[0].payload).target == {"a", "b", "c"}
     assert decode_configuration(entries[joint - 1].payload).voters == {"a", "b", "c"}
     assert joint < next(entry.lsn for entry in entries if entry.kind == DATA)
+
+
+def test_the_first_node_of_a_new_cluster_takes_no_appends_alone(
+    elected: Callable[..., Elected], partitions: Partitions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is cut off as soon as all have met: it leads, being the only voter so far."""
+    abc = elected(partitions=partitions)
+    found_cluster = driver._found_cluster
+
+    def found_alone(*arguments: Any) -> None:
+        partitions.isolate("a")
+        found_cluster(*arguments)
+
+    monkeypatch.setattr(driver, "_found_cluster", found_alone)
+    with ThreadPoolExecutor(3) as pool:
+        starting = [pool.submit(abc.start, name) for name in "abc"]
+        try:
+            first = starting[0].result()
+            assert abc.leader("a") is first
+            with pytest.raises(TooFewNodesError):
+                first.append(b"alone", timeout_s=0.3)
+        finally:
+            partitions.heal()
+        for start in starting:
+            start.result()
+    first.append(b"one")
+    assert data(abc.assert_equal()) == [b"one"]
 
 
 def test_a_cluster_is_not_made_before_all_have_met(elected: Callable[..., Elected]) -> None:
@@ -212,6 +243,8 @@ def test_the_minority_acks_nothing(elected: Callable[..., Elected], partitions: 
     alone, others = leader.node_id, [name for name in "abc" if name != leader.node_id]
     leader.append(b"before")
     partitions.isolate(alone)
+    with pytest.raises((NotLeaderError, ReplicationTimeoutError)):
+        leader.linearizable_lsn(timeout_s=0.1)
     commit = leader.submit(b"of the minority")
     with pytest.raises(ReplicationTimeoutError):
         commit.wait(0.5)
@@ -345,6 +378,8 @@ def test_the_members_are_known_where_the_log_was_truncated(
     for node in four.nodes.values():
         node.wait_committed(lsn)
     until(lambda: _truncated(leader, lsn) == lsn, "it is truncated")
+    text = (four.path(leader.node_id) / CONFIGURATIONS_NAME).read_text()
+    assert json.loads(text.partition("\n")[2])["marks"][-1]["lsn"] >= lsn - 1
     four.start("d")
     leader.add_learner("d")
     four["d"].wait_committed(leader.append(b"two"))

@@ -298,6 +298,8 @@ class Connection(asyncio.Protocol):
         self._after("close", self._options.close_timeout_ms, self.abort)
 
     def _take_handshake(self, data: bytes | bytearray | memoryview) -> None:
+        if self._ws.state is not State.OPEN:
+            return  # it said more, and that it leaves: there is nobody to answer
         shake = self._shake
         view = memoryview(data)
         if isinstance(shake, Dialer):
