@@ -298,17 +298,16 @@ class Connection(asyncio.Protocol):
         self._after("close", self._options.close_timeout_ms, self.abort)
 
     def _take_handshake(self, data: bytes | bytearray | memoryview) -> None:
-        if self._ws.state is not State.OPEN:
-            return  # it said more, and that it leaves: there is nobody to answer
         shake = self._shake
         view = memoryview(data)
         if isinstance(shake, Dialer):
             answer = shake.receive(view, *self._owner.now())
         else:
             answer = shake.receive(view)
-        if answer is not None:
+        leaves = self._ws.state is not State.OPEN  # as it said in the same burst
+        if answer is not None and not leaves:
             self._ws.send_binary(answer)
-        if shake.session is None:
+        if shake.session is None or (leaves and isinstance(shake, Listener)):
             return
         if isinstance(shake, Listener):
             self._check_certificate(shake.session.peer_id)
