@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.replication.nodes import Cluster, until
+from tests.helpers import contents
+from tests.replication.nodes import WAIT_S, Cluster, until
 from walstore import ClosedLogError, EntryTruncatedError, WALEntry
 from walstore.replication import (
     NotLeaderError,
@@ -18,7 +19,7 @@ from walstore.replication import (
     TooFewNodesError,
 )
 from walstore.testing.partitions import Partitions
-from walstore.wal.record import CONFIGURATION, DATA
+from walstore.wal.record import CONFIGURATION, DATA, TERM
 
 
 class Elected(Cluster):
@@ -75,9 +76,36 @@ class Elected(Cluster):
         until(leads, "a node leads")
         return found[0]
 
+    def level(self, *names: str) -> int:
+        """Waits until these nodes show all that their leader has; returns the last lsn."""
+        lsn = self.leader(names).last_lsn
+        for name in names or tuple(self.nodes):
+            self[name].wait_committed(lsn, timeout_s=WAIT_S)
+        return lsn
+
+    def assert_equal(self, *names: str) -> list[WALEntry]:
+        """As Cluster.assert_equal; while nodes are stopped others may still begin to lead, so that
+        behind the last lsn there may be entries of that kind."""
+        names = names or tuple(self.nodes)
+        lsn = self.level(*names)
+        self.close()
+        first, *others = (_parted(contents(self.path(name)), lsn) for name in names)
+        for name, other in zip(names[1:], others, strict=True):
+            common = max(first[0].lsn, other[0].lsn)
+            held = [entry for entry in other if entry.lsn >= common]
+            assert held == [entry for entry in first if entry.lsn >= common], (names[0], name)
+        return first
+
     def others(self, leader: ReplicationWALManager) -> list[ReplicationWALManager]:
         """The nodes that run besides."""
         return [node for node in self.nodes.values() if node is not leader]
+
+
+def _parted(entries: list[WALEntry], lsn: int) -> list[WALEntry]:
+    """Those up to an lsn; only leaderships begin behind it."""
+    assert entries[-1].lsn >= lsn
+    assert all(entry.kind == TERM for entry in entries if entry.lsn > lsn)
+    return [entry for entry in entries if entry.lsn <= lsn]
 
 
 @dataclass

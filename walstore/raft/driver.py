@@ -213,11 +213,12 @@ class RaftReplicationManager(WALReplicationManager):
         self._ledger.cut(effect.after_lsn)
 
     def _take_snapshot_part(self, effect: effects.TakeSnapshotPart) -> None:
-        super()._take_snapshot_part(effect)
+        part = effect.part
+        known = ((part.lsn, bytes(part.configuration)),)
         if effect.last:  # the log is about to begin anew behind it
-            part = effect.part
-            known = ((part.lsn, bytes(part.configuration)),)
             self._ledger.write(self._ledger.mark(), Mark(part.lsn, part.lsn_term, known))
+        super()._take_snapshot_part(effect)
+        if effect.last:
             self._ledger.restart(*known[0])
 
     def _append_configuration(self, effect: effects.AppendConfiguration) -> None:

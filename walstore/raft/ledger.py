@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 
 from xxhash import xxh3_64_hexdigest
 
-from walstore.errors import CorruptLogError
+from walstore.errors import CorruptLogError, LogFullError
 from walstore.raft.errors import ConfigurationError
 from walstore.raft.membership import Configuration, decode_configuration
 from walstore.replication.log import CONFIGURATIONS_NAME
@@ -139,23 +139,31 @@ class Ledger:
         """Durable at return; `marks` in the order in which they come to hold.
 
         Raises:
-            OSError: the disk did not take it; the file before is still there.
+            LogFullError, OSError: the disk did not take it; the file before is still there.
         """
+        body = json.dumps({"assumed": self.assumed, "marks": [_plain(mark) for mark in marks]})
+        data = f"{xxh3_64_hexdigest(body.encode())}\n{body}".encode()
         with self._lock:
-            body = json.dumps({"assumed": self.assumed, "marks": [_plain(mark) for mark in marks]})
-            unfinished = self._path + ".new"
-            if os.path.exists(unfinished):
-                files.remove(unfinished)
-            fd = files.open_file(unfinished, write=True, create=True)
             try:
-                data = f"{xxh3_64_hexdigest(body.encode())}\n{body}".encode()
-                files.write_at(fd, data, 0, unfinished)
-                files.sync_data(fd, unfinished)
-            finally:
-                files.close(fd)
-            files.rename(unfinished, self._path)
-            files.sync_directory(os.path.dirname(self._path))
+                self._replace(data)
+            except OSError as error:
+                if error.errno not in files.NO_SPACE:
+                    raise
+                raise LogFullError(error.errno, self._path) from error
             self.marked_lsn = marks[0].lsn
+
+    def _replace(self, data: bytes) -> None:
+        unfinished = self._path + ".new"
+        if os.path.exists(unfinished):
+            files.remove(unfinished)
+        fd = files.open_file(unfinished, write=True, create=True)
+        try:
+            files.write_at(fd, data, 0, unfinished)
+            files.sync_data(fd, unfinished)
+        finally:
+            files.close(fd)
+        files.rename(unfinished, self._path)
+        files.sync_directory(os.path.dirname(self._path))
 
     def _read(self) -> list[Mark] | None:
         """None: there is no file."""
