@@ -400,11 +400,13 @@ def test_an_unknown_leader_is_asked_again_on_a_new_connection() -> None:
     """A leader that the log does not know yet is one all the same."""
     log = RaftLog()
     node = node_of(log, first=Configuration(), name="d")
-    far = batch((5, A1), [])
-    (_, _, asked) = node.received("a", A1, far, 0)
-    assert node.received("a", A1, batch((6, A1), []), 0) == []
+    (_, _, asked) = node.received("a", A1, batch((5, A1), []), 0)
+    farther = batch((6, A1), [])
+    assert node.received("a", A1, farther, 0) == [], "it has asked"
+    node.connected("x", 10)
+    assert node.received("a", A1, farther, 10) == []
     node.connected("a", 10)
-    assert node.received("a", A1, far, 10) == [asked]
+    assert node.received("a", A1, farther, 10) == [asked], "what it had asked for is lost"
 
 
 def test_a_leader_may_be_the_newcomer_itself() -> None:
