@@ -246,6 +246,19 @@ def test_election_timeouts_are_random() -> None:
     assert (len(drawn), node.next_deadline_ms) == (3, 5_000 + 2 * ELECTION_MS)
     node.tick(5_000 + 2 * ELECTION_MS)
     assert len(drawn) == 4
+    node.campaign(9_000)
+    assert (len(drawn), node.next_deadline_ms) == (5, 9_000 + 2 * ELECTION_MS)
+
+
+def test_a_campaign_that_takes_too_long_is_given_up_and_the_node_asks_again() -> None:
+    node = node_of()
+    node.campaign(1_500)
+    effects = node.tick(3_000)
+    (failed,) = [effect for effect in effects if isinstance(effect, VoteFailed)]
+    assert failed.reasons == {"b": "no answer yet", "c": "no answer yet"}
+    assert (node.campaigning, node.asking, node.term) == (False, True, A1)
+    node.received("b", A1, VoteResponse(True, 0, 0), 3_000)
+    assert node.role == "follower", "too late"
 
 
 # ---- leading ----
