@@ -370,6 +370,16 @@ def test_a_configuration_that_the_disk_refused_is_not_in_force() -> None:
     assert (node.configuration, node.configuration_lsn) == (ABC, 0)
 
 
+def test_a_configuration_that_the_disk_refused_comes_again() -> None:
+    log = RaftLog()
+    node = node_of(log)
+    more = Configuration(frozenset("ab"), outgoing=frozenset("abc"))
+    arriving = with_configuration((0, 0), more)
+    node.received("b", B1, arriving, 0)
+    log.take(node.received("b", B1, arriving, 1))
+    assert (node.configuration, node.configuration_lsn) == (more, 1)
+
+
 def test_one_configuration_may_take_the_place_of_another_at_its_lsn() -> None:
     log = RaftLog()
     node = node_of(log)
