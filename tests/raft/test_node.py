@@ -364,10 +364,12 @@ def test_a_configuration_is_in_force_when_it_is_written() -> None:
 
 def test_a_configuration_that_the_disk_refused_is_not_in_force() -> None:
     node = node_of()
-    more = Configuration(frozenset("a"), outgoing=frozenset("abc"))
-    node.received("b", B1, with_configuration((0, 0), more), 0)  # and nothing is appended
+    alone = Configuration(frozenset("a"))
+    node.received("b", B1, with_configuration((0, 0), alone), 0)  # and nothing is appended
     node.tick(1)
     assert (node.configuration, node.configuration_lsn) == (ABC, 0)
+    node.tick(9_000)
+    assert (node.role, node.asking) == ("follower", True), "it does not elect itself"
 
 
 def test_a_configuration_that_the_disk_refused_comes_again() -> None:
