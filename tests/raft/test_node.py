@@ -450,8 +450,9 @@ def test_a_leader_may_be_the_newcomer_itself() -> None:
     assert effects[-1] == AppendConfiguration(joint.encode())
 
 
-def removing(log: RaftLog) -> RaftNode:
-    """A leader that has written the entry that removes c, which has the one before."""
+def removing(log: RaftLog, there: bool = True) -> RaftNode:
+    """A leader that has written the entry that removes c, which has the one before, and may be there
+    no more."""
     node = leading(log)
     node.change(set("ab"), set(), 1_600)
     log.terms.append(node.term)
@@ -464,6 +465,8 @@ def removing(log: RaftLog) -> RaftNode:
         if isinstance(e, AppendConfiguration)
     ]
     assert leave.payload == Configuration(frozenset("ab")).encode()
+    if not there:
+        node.disconnected("c")
     log.terms.append(node.term)
     node.configured(3, 1_600)
     return node
@@ -487,9 +490,11 @@ def test_a_removed_node_is_fed_until_it_knows_that_it_is() -> None:
     assert not [e for e in node.tick(2_000) if isinstance(e, Send) and e.node == "c"]
 
 
-def test_a_removed_node_that_is_not_there_is_not_fed() -> None:
-    node = removing(RaftLog())
-    node.disconnected("c")
+@pytest.mark.parametrize("before", [False, True])
+def test_a_removed_node_that_is_not_there_is_not_fed(before: bool) -> None:
+    node = removing(RaftLog(), there=not before)
+    if not before:
+        node.disconnected("c")
     assert node.progress("c") is None
     node.connected("c", 1_700)
     assert node.progress("c") is None
