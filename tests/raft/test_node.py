@@ -451,8 +451,8 @@ def test_a_leader_may_be_the_newcomer_itself() -> None:
 
 
 def removing(log: RaftLog, there: bool = True) -> RaftNode:
-    """A leader that has written the entry that removes c, which has the one before, and may be there
-    no more."""
+    """A leader that has written the entry that removes c, which has the one before and may be gone
+    by then."""
     node = leading(log)
     node.change(set("ab"), set(), 1_600)
     log.terms.append(node.term)
