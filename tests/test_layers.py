@@ -57,6 +57,13 @@ SANS_IO += [
     )
 ]
 SANS_IO += [
+    f"raft.{name}"
+    for name in (
+        *("clock", "errors", "history", "leadership", "membership", "node", "options", "quorum"),
+        "reads",
+    )
+]
+SANS_IO += [
     f"docstore.{name}"
     for name in (
         *("changes", "draft", "errors", "history", "index", "leaves", "operations", "paths"),

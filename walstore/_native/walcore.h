@@ -25,8 +25,9 @@ enum {
 /* Flags of a record. */
 enum { WALCORE_FLAG_MORE = 1 };
 
-/* The kind of the entry that a leadership begins with; no user's entry has it. */
-enum { WALCORE_KIND_TERM = 65535 };
+/* The kinds of a replicated log's own entries: one that changes who its nodes are, and the one
+ * that a leadership begins with. No user's entry has them. */
+enum { WALCORE_KIND_CONFIGURATION = 65534, WALCORE_KIND_TERM = 65535 };
 
 /* What a call returns when it does not return a value. Negative, so that an lsn can share the
  * type. */

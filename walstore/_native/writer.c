@@ -580,7 +580,7 @@ static int64_t settle(walcore_writer *w, int64_t lsn, int64_t first_lsn) {
     return rc == WALCORE_OK ? first_lsn : rc;
 }
 
-static int is_users(uint16_t kind) { return kind && kind != WALCORE_KIND_TERM; }
+static int is_users(uint16_t kind) { return kind && kind < WALCORE_KIND_CONFIGURATION; }
 
 /* Appends one entry and returns its lsn once it is where the policy wants it. */
 int64_t walcore_append(walcore_writer *w, const uint8_t *payload, size_t bytes,

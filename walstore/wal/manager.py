@@ -206,7 +206,7 @@ class FileWALManager:
 
         Args:
             payload: up to 64 MiB; may be empty.
-            kind: 1 to 65534; what the payload is to the application.
+            kind: 1 to 65533; what the payload is to the application.
 
         Raises:
             PayloadTypeError, PayloadTooLargeError, OptionError: nothing was appended.
