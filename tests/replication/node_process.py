@@ -29,6 +29,7 @@ def main(name: str, path: str, ports: str, prefix: str) -> None:
         listen=listen,
         peers=urls,
         role="leader" if prefix.startswith("make") else "follower",
+        election="raft" if prefix.startswith("raft") else "manual",
         segment_bytes=64 << 10,
         network=NETWORK,
         options=OPTIONS,

@@ -54,6 +54,8 @@ SIM = "tests/sim/test_sim.py"
 RAFT = "walstore/raft"
 RAFT_SIM = "tests/raft/sim/test_sim.py::test_no_schedule_breaks_a_promise"
 RAFT_TRACES = "tests/raft/test_traces.py"
+RAFT_CLUSTER = "tests/raft/test_cluster.py"
+RAFT_PROMISES = "tests/raft/test_cluster_promises.py"
 CATCHING_UP = "tests/replication/test_catching_up.py"
 CANNOT_READ = (
     "tests/replication/test_failing_disks.py::test_a_leader_that_cannot_read_takes_nothing_more"
@@ -2002,5 +2004,103 @@ BUGS = (
             ),
         ),
         ("tests/raft/test_membership.py",),
+    ),
+    Bug(
+        "raft-driver-speaks-before-the-term",
+        "no message leaves in a term that is not durable",
+        (
+            Edit(
+                STREAMING_PY,
+                "                        self._end_term()\n",
+                "                        self._end_term()\n"
+                "                        self.loop.run_in_executor(None, slow, effect)\n"
+                "                        continue\n",
+            ),
+        ),
+        (f"{RAFT_PROMISES}::test_no_message_leaves_in_a_term_that_is_not_durable",),
+    ),
+    Bug(
+        "raft-driver-acks-alone",
+        "an append of an elected leader is done when a quorum has it",
+        (
+            Edit(
+                "walstore/replication/log.py",
+                "lib.walcore_accept_appends(self._raw, not hold, False)",
+                "lib.walcore_accept_appends(self._raw, not hold, True)",
+            ),
+        ),
+        (f"{RAFT_PROMISES}::test_an_append_is_not_done_before_others_have_it",),
+    ),
+    Bug(
+        "raft-driver-counts-what-is-not-durable",
+        "a leader counts what its own disk has",
+        (
+            Edit(
+                f"{RAFT}/driver.py",
+                "        return self._log.durable_lsn\n",
+                "        return self._log.last_lsn\n",
+            ),
+        ),
+        (f"{RAFT_PROMISES}::test_an_append_is_not_done_before_the_leaders_own_disk_has_it",),
+    ),
+    Bug(
+        "raft-driver-founder-acks-alone",
+        "the first node of a new cluster takes no appends before the others vote",
+        (
+            Edit(
+                f"{RAFT}/driver.py",
+                "        return self._held or self._founding\n",
+                "        return self._held\n",
+            ),
+        ),
+        (f"{RAFT_CLUSTER}::test_the_first_node_of_a_new_cluster_takes_no_appends_alone",),
+    ),
+    Bug(
+        "raft-driver-founds-before-all-have-met",
+        "a cluster is made when all of its nodes have said that they have no log",
+        (
+            Edit(
+                "walstore/replication/joining.py",
+                "                if founds and not missing:\n",
+                "                if founds:\n",
+            ),
+        ),
+        (f"{RAFT_CLUSTER}::test_a_cluster_is_not_made_before_all_have_met",),
+    ),
+    Bug(
+        "raft-driver-reads-what-it-has",
+        "a read waits until a quorum has confirmed that the node leads",
+        (
+            Edit(
+                f"{RAFT}/driver.py",
+                "        self._input(lambda: self.core.read(read_id, _now_ms()))\n",
+                "        self._answer_read(read_id, self.core.committed_lsn)\n",
+            ),
+        ),
+        (f"{RAFT_CLUSTER}::test_the_minority_acks_nothing",),
+    ),
+    Bug(
+        "raft-driver-truncates-the-members",
+        "who the members are is kept before the entries that say so are dropped",
+        (
+            Edit(
+                f"{RAFT}/driver.py",
+                "            self._ledger.write(self.calls.call(self._ledger.mark))\n",
+                "            self._ledger.marked_lsn = lsn\n",
+            ),
+        ),
+        (f"{RAFT_CLUSTER}::test_the_members_are_known_where_the_log_was_truncated",),
+    ),
+    Bug(
+        "raft-driver-believes-a-snapshot-that-is-not-there",
+        "the members as of a snapshot count when the log begins behind it",
+        (
+            Edit(
+                f"{RAFT}/ledger.py",
+                "[mark for mark in marks if self._holds(mark)]",
+                "marks",
+            ),
+        ),
+        (f"{RAFT_PROMISES}::test_a_snapshot_that_was_not_installed_says_nothing",),
     ),
 )

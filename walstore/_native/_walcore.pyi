@@ -156,6 +156,9 @@ class _Lib:
     def walcore_submit_term(
         self, w: _Pointer, generation: int, payload: _Pointer, size: int, timestamp_ns: int
     ) -> int: ...
+    def walcore_submit_configuration(
+        self, w: _Pointer, generation: int, payload: _Pointer, size: int, timestamp_ns: int
+    ) -> int: ...
     def walcore_submit_records(
         self, w: _Pointer, records: _Pointer, size: int, taken: _Pointer, need: _Pointer
     ) -> int: ...

@@ -227,6 +227,11 @@ class RaftNode(Core):
         )
         return self._leadership.tick(now_ms) + effects
 
+    def step_down(self) -> list[Effect]:
+        """Leads no longer, and lets the others try first."""
+        self._clock.restart(self._now_ms)
+        return super().step_down()
+
     def resign(self, now_ms: float) -> list[Effect]:
         """Leads no longer, in the same term: a new one would depose whoever leads by now. Also for
         a leader whose disk has no space for its term entry."""
@@ -321,7 +326,9 @@ class RaftNode(Core):
         return []
 
     def _take_over(self, source: str, now_ms: float) -> list[Effect]:
-        """The leader asks this node to lead."""
+        """The leader asks this node to lead; or a voter asks its leader to let it."""
+        if self._leadership:
+            return self._leadership.transfer(source, now_ms)
         if source != self.leader_id or not self._may_lead:
             return []
         self._transfer_term = next_term(self.term, self._shared.node_id)
