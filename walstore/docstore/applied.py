@@ -102,8 +102,7 @@ class AppliedLog:
         with self.lock:
             try:
                 for applied in group:
-                    for change in applied.changes:
-                        self.state.apply(change, built)
+                    self.state.apply_all(applied.changes, built)
                     for transaction in self._transactions:
                         transaction.notice(applied.changes)
                     self.payload_bytes += applied.payload_bytes

@@ -12,6 +12,7 @@ from walstore.docstore.draft import Draft
 from walstore.docstore.errors import TransactionError
 from walstore.docstore.index import IndexSpec, checked_spec
 from walstore.docstore.operations import Changed
+from walstore.docstore.past import collector_paused
 from walstore.docstore.plan import Found, find
 from walstore.docstore.query import Filter
 from walstore.docstore.reading import ReadOnlyCollection
@@ -72,6 +73,12 @@ class Collection(ReadOnlyCollection):
         self, documents: Iterable[Mapping[str, Any]], *, concern: Concern = "durable"
     ) -> InsertManyResult:
         """Inserts documents: all or none."""
+        with collector_paused():
+            return self._insert_many(documents, concern)
+
+    def _insert_many(
+        self, documents: Iterable[Mapping[str, Any]], concern: Concern
+    ) -> InsertManyResult:
         make_id = self._store._make_id
         pairs = [prepare.new_document(document, make_id) for document in documents]
         self._write(lambda draft: operations.insert(draft, self.name, pairs), concern)

@@ -45,8 +45,7 @@ class Replayed:
         if step is None or step.operations is None:
             return None
         changes = self.state.changes_of(step.operations)
-        for change in changes:
-            self.state.apply(change)
+        self.state.apply_all(changes, {})
         return Applied(step.last_lsn, changes, step.payload_bytes)
 
 

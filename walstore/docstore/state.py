@@ -5,6 +5,7 @@ Sans-IO. Documents are never changed in place: who has a reference to one may ke
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -53,6 +54,14 @@ class CollectionState:
         self.name = name
         self.documents: SortedDict[Key, Document] = SortedDict()
         self.indexes = {spec.name: Index(spec) for spec in specs}
+
+    def add(self, documents: Mapping[Key, Document]) -> None:
+        """Puts documents whose _ids are new; many take less time together than one by one."""
+        count = len(self.documents) + len(documents)
+        self.documents.update(documents)
+        assert len(self.documents) == count
+        for index in self.indexes.values():
+            index.fill(documents.items())
 
     def put(self, id_key: Key, document: Document) -> None:
         """Puts a document in the place of the one that has its _id, or as a new one."""
@@ -174,6 +183,20 @@ class State:
                 changes.append(Change(code, name, definition=_definition(code, rest)))
         return changes
 
+    def apply_all(self, changes: Iterable[Change], built: Mapping[str, Index]) -> None:
+        """Makes changes, one after the other.
+
+        Args:
+            built: the indexes that were built for them before, by name.
+        """
+        for name, group in itertools.groupby(changes, _grows):
+            if name is None:
+                for change in group:
+                    self.apply(change, built)
+            else:
+                new: Any = {change.id_key: change.new for change in group}
+                self.collection(name).add(new)
+
     def apply(self, change: Change, built: Mapping[str, Index] | None = None) -> None:
         """Makes a change. `built`: the indexes that were built for it before, by name."""
         code, name = change.code, change.collection
@@ -200,6 +223,11 @@ class State:
         else:
             assert code == "x", code
             collection.indexes.pop(str(change.definition), None)
+
+
+def _grows(change: Change) -> str | None:
+    """The collection, if a change puts a new document into it."""
+    return change.collection if change.code == "p" and change.old is None else None
 
 
 def _definition(code: str, fields: Sequence[Any]) -> IndexSpec | str | None:
