@@ -1,8 +1,10 @@
-"""The document store beside what it is made of: ``python -m bench.docstore``; a minute.
+"""The document store beside what it is made of, and beside what one would use instead:
+``python -m bench.docstore``; two minutes. ``--big``: snapshots of a million documents, too.
 
 Ratios of one run count, absolute figures do not. Each figure is the median of some rounds; what
 waits for no disk is measured in processor time, which other programs disturb less.
-The filters are compared with mongoquery where it is installed.
+The filters are compared with mongoquery, and the store with montydb, mongita and TinyDB, where they
+are installed.
 """
 
 from __future__ import annotations
@@ -17,6 +19,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sortedcontainers import SortedDict
+
+from bench import docstore_peers
 from bench.peers.machine import require_disk
 from bench.peers.run import REPOSITORY
 from walstore import FileWALManager
@@ -85,7 +90,10 @@ def queries(store: DocumentStore, count: int) -> None:
     by_key("_id", lambda at: f"{at:08}")
     wanted = {"n": {"$gte": 5000, "$lt": 5100}}
     took = median_s(lambda: [things.find(wanted).to_list() for _ in range(100)])
-    print(f"range of 100 by index: {took * 1e4:.0f} us")
+    walk = SortedDict((at, some_document(at)) for at in range(count))
+    plain = median_s(lambda: [list(map(walk.get, walk.irange(5000, 5099))) for _ in range(100)])
+    print(f"range of 100 by index: {took * 1e4:.0f} us; ", end="")
+    print(f"a walk of a SortedDict {plain * 1e4:.0f} us, {took / plain:.1f} times as quick")
 
 
 FILTERS: list[Any] = [
@@ -130,22 +138,49 @@ def snapshots(store: DocumentStore, count: int) -> None:
     print(f"open: {count / took:,.0f} documents a second")
 
 
+def itself(folder: Path, count: int, big: bool) -> None:
+    """The store beside the bare log, and its own parts."""
+    inserts(folder, 3000)
+    with FileWALManager(folder / "log", sync="os") as log:
+        store = DocumentStore(log, checkpoint_bytes=None)
+        queries(store, count)
+        store["things"].drop_index("n_1")
+        filters(store, count)
+        if big:
+            store["things"].insert_many(map(some_document, range(count, 1_000_000)))
+            count = 1_000_000
+        docstore_peers.blocked(store, some_document)
+        snapshots(store, count)
+
+
+def peers(folder: Path, count: int, _big: bool) -> None:
+    docstore_peers.compare(folder, count, some_document)
+
+
+def tinydb(folder: Path, _count: int, _big: bool) -> None:
+    try:
+        part: Any = importlib.import_module("bench.docstore_tinydb")
+    except ImportError:
+        print("TinyDB is not installed")
+    else:
+        part.compare(folder, 10_000)
+
+
+PARTS = {"itself": itself, "peers": peers, "tinydb": tinydb}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=100_000, help="documents")
+    parser.add_argument("--big", action="store_true", help="snapshots of a million documents")
+    parser.add_argument("--only", choices=PARTS, help="one part")
     parser.add_argument("--dir", type=Path, default=REPOSITORY / "build" / "bench")
     options = parser.parse_args()
     options.dir.mkdir(parents=True, exist_ok=True)
     require_disk(options.dir)
-    with tempfile.TemporaryDirectory(dir=options.dir) as name:
-        folder = Path(name)
-        inserts(folder, 3000)
-        with FileWALManager(folder / "log", sync="os") as log:
-            store = DocumentStore(log, checkpoint_bytes=None)
-            queries(store, options.count)
-            store["things"].drop_index("n_1")
-            filters(store, options.count)
-            snapshots(store, options.count)
+    for part in [options.only] if options.only else PARTS:
+        with tempfile.TemporaryDirectory(dir=options.dir) as name:
+            PARTS[part](Path(name), options.count, options.big)
 
 
 if __name__ == "__main__":

@@ -81,6 +81,13 @@ def test_bar_on_a_terminal(log: Path, command: str, what: str) -> None:
     assert "\x1b" not in out
 
 
+def test_output_goes_where_it_belongs_while_a_bar_is_shown(log: Path) -> None:
+    code, out, shown = on_a_terminal(["dump", log])
+    assert code == 0
+    assert len(out.splitlines()) == 40_000
+    assert "entry-40000" not in shown
+
+
 def test_bar_is_taken_away(log: Path) -> None:
     _, _, shown = on_a_terminal(["stats", log])
     assert "\x1b[?25h" in shown  # the cursor is back

@@ -1,7 +1,7 @@
 """The methods that not every machine allows: a test skips them and says why, or fails.
 
-WALSTORE_REQUIRE=ext4,xfs,btrfs,fuse,netns names those that must run here; continuous integration
-sets it.
+WALSTORE_REQUIRE=ext4,xfs,btrfs,fuse,netns,pypi names those that must run here; continuous
+integration sets it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import pytest
 
-METHODS = ("ext4", "xfs", "btrfs", "fuse", "netns")
+METHODS = ("ext4", "xfs", "btrfs", "fuse", "netns", "pypi")
 
 
 def required() -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -19,6 +20,7 @@ from walstore import FileWALManager, LogPoisonedError, UnsupportedFormatError
 from walstore.docstore import (
     ClosedStoreError,
     DocumentStore,
+    HistoryError,
     OutcomeUnknownError,
     StoreLostError,
 )
@@ -201,6 +203,7 @@ class Interrupting:
 def test_an_interrupt_while_applying_ends_the_store(file_site: Site) -> None:
     """Half of an entry may be in memory: nobody is shown it."""
     store = file_site.open(checkpoint_bytes=None)
+    changes = store.watch()
     store._journal._transactions.add(Interrupting())  # type: ignore[arg-type]
     with pytest.raises(KeyboardInterrupt):
         store["things"].insert_one({"_id": 1})
@@ -208,6 +211,10 @@ def test_an_interrupt_while_applying_ends_the_store(file_site: Site) -> None:
         lambda: store["things"].find_one(),
         lambda: store["things"].insert_one({}),
         store.checkpoint,
+        lambda: next(changes),
+        store.watch,
+        lambda: store.at(0),
+        lambda: store.wait_for(1, 60),
     ):
         with pytest.raises(StoreLostError, match="applying entry 1 was interrupted"):
             call()
@@ -220,14 +227,86 @@ def test_entries_cut_off_behind_its_back_are_noticed(file_site: Site) -> None:
     for number in range(3):
         things.insert_one({"_id": number})
     assert file_site.log is not None
+    changes, shown = store.watch(from_lsn=2), store.watch(from_lsn=2)
+    assert next(shown).document_id == 1
     file_site.log.truncate_after(1)
     with pytest.raises(StoreLostError):
         things.insert_one({"_id": 9})
+    for stream in (changes, shown):
+        with pytest.raises(StoreLostError):
+            next(stream)
+        assert list(stream) == []
     with pytest.raises(StoreLostError):
         things.find_one()
     assert contents(file_site.reopen()) == {"things": {"0": {"_id": 0}}}, (
         "computed from what is gone"
     )
+
+
+def test_a_stream_that_waits_is_told_that_the_store_is_lost(file_site: Site) -> None:
+    store = file_site.open(checkpoint_bytes=None)
+    with ThreadPoolExecutor(1) as pool, store.watch() as changes:
+        waiting = pool.submit(next, changes)
+        store._journal._transactions.add(Interrupting())  # type: ignore[arg-type]
+        with pytest.raises(KeyboardInterrupt):
+            store["things"].insert_one({"_id": 1})
+        with pytest.raises(StoreLostError):
+            waiting.result(timeout=60)
+
+
+def test_a_task_that_waits_is_told_that_the_store_is_lost(file_site: Site) -> None:
+    store = file_site.open(checkpoint_bytes=None)
+
+    def interrupted() -> None:
+        store._journal._transactions.add(Interrupting())  # type: ignore[arg-type]
+        with pytest.raises(KeyboardInterrupt):
+            store["things"].insert_one({"_id": 1})
+
+    async def consume() -> None:
+        with store.watch() as changes:
+            waiting = asyncio.ensure_future(anext(changes))
+            await asyncio.to_thread(interrupted)
+            with pytest.raises(StoreLostError):
+                await asyncio.wait_for(waiting, 60)
+            assert [change async for change in changes] == []
+
+    asyncio.run(consume())
+
+
+def test_a_stream_on_a_log_that_is_shut_says_so(file_site: Site) -> None:
+    """It shows what was durable, and does not wait for what cannot come."""
+    store = file_site.open(checkpoint_bytes=None)
+    log = file_site.log
+    assert log is not None
+
+    async def consume() -> list[Any]:
+        return [(await anext(later)).document_id for _ in range(4)]
+
+    with store.watch() as changes, store.watch() as later:
+        for number in range(3):
+            store["things"].insert_one({"_id": number})
+        break_disk(log)
+        with pytest.raises(LogPoisonedError):
+            store["things"].insert_one({"_id": 3})
+        assert [next(changes).document_id for _ in range(3)] == [0, 1, 2]
+        with pytest.raises(LogPoisonedError):
+            next(changes)
+        with pytest.raises(LogPoisonedError):
+            asyncio.run(consume())
+
+
+def test_entries_cut_off_under_a_stream_are_noticed(file_site: Site) -> None:
+    """Before the store notices: nothing is shown that did not stay."""
+    store = file_site.open(checkpoint_bytes=None)
+    with store.watch() as changes:
+        for number in range(3):
+            store["things"].insert_one({"_id": number})
+            assert next(changes).document_id == number
+        assert file_site.log is not None
+        file_site.log.truncate_after(1)
+        with pytest.raises(HistoryError, match="entry 3 was truncated away"):
+            next(changes)
+        assert list(changes) == []
 
 
 def test_entries_of_others_are_passed_over(file_site: Site) -> None:

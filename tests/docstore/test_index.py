@@ -125,10 +125,17 @@ def test_an_index_follows_its_documents() -> None:
     state = state_of([], specs)
     collection = state.collection("things")
     held: dict[int, Any] = {}
+    together = 0
     for _ in range(600):
         at = rng.randrange(40)
         if at in held and rng.random() < 0.4:
             state.apply(Change("d", "things", key_of(at), held.pop(at)))
+        elif rng.random() < 0.2:
+            new = [other for other in rng.sample(range(40), 15) if other not in held]
+            held |= {other: some_document(rng, other, True) for other in new}
+            changes = [Change("p", "things", key_of(other), None, held[other]) for other in new]
+            state.apply_all(changes, {})
+            together += len(new)
         else:
             held[at] = some_document(rng, at, True)
             state.apply(Change("p", "things", key_of(at), None, held[at]))
@@ -140,6 +147,8 @@ def test_an_index_follows_its_documents() -> None:
         everything = KeyRange(None, None)
         assert sorted(index.walk(everything)) == sorted(fresh.walk(everything))
         assert len(index) == len(fresh)
+    print(f"together={together}")
+    assert together >= 20
     for at in list(held):
         state.apply(Change("d", "things", key_of(at), held.pop(at)))
     assert [len(index) for index in collection.indexes.values()] == [0] * len(specs)

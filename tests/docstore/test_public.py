@@ -32,6 +32,11 @@ SAMPLES: list[tuple[errors.DocumentStoreError, str]] = [
     (errors.ClosedStoreError("closed"), "closed"),
     (errors.StoreLostError("lost"), "lost"),
     (errors.SnapshotError("/a/documents", "there is none"), "/a/documents: there is none"),
+    (errors.HistoryError(3, "entry 3 is gone", "read anew"), "entry 3 is gone"),
+    (
+        errors.WaitTimeoutError(7, 5, 0.25),
+        "entry 7 is not here after 0.25 s; the store is at 5",
+    ),
 ]
 
 

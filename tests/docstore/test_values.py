@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import collections
 import datetime
+import decimal
 import enum
 import itertools
 import math
+import types
+import uuid
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.helpers import seeded
 from walstore.docstore.errors import InvalidDocumentError
 from walstore.docstore.values import (
     INT_MAX,
@@ -144,6 +149,87 @@ def test_what_cannot_be_stored_is_named(document: Any, path: str, reason: str) -
         checked_document(document)
     assert caught.value.path == path
     assert reason in str(caught.value)
+
+
+ODD: list[Any] = [
+    *(
+        None,
+        True,
+        0,
+        1,
+        -1,
+        INT_MAX,
+        INT_MIN,
+        2**40,
+        207 << 40,
+        1.5,
+        math.inf,
+        -0.0,
+        b"",
+        b"\xcf\xff",
+    ),
+    *("", "text", "\u03ff\u00ff", "$", "5 $", MOMENT, MOMENT.replace(fold=1), [], {}, (), (1,)),
+    *(INT_MAX + 1, 2**64 - 1, 2**64, INT_MIN - 1, math.nan, "\ud800", b"\xcf" * 9, Color.RED),
+    *(Level.HIGH, bytearray(b"x"), {1}, frozenset(), object(), 1j, MOMENT.date(), MOMENT.time()),
+    *(
+        MOMENT.replace(tzinfo=None),
+        uuid.UUID(int=1),
+        decimal.Decimal("1.5"),
+        collections.Counter("x"),
+    ),
+    *(collections.OrderedDict(a=1), types.MappingProxyType({"a": (2,)}), MOMENT - MOMENT),
+]
+ODD_NAMES: list[Any] = [
+    "a",
+    "b",
+    "a.b",
+    "",
+    "x$",
+    "\u03ff\u00ff",
+    "$a",
+    "\ud800",
+    1,
+    None,
+    b"b",
+    True,
+]
+
+
+def outcome(document: Any) -> Any:
+    try:
+        checked = checked_document(document)
+    except InvalidDocumentError as error:
+        return error.path, error.reason, error.hint
+    return repr(checked)
+
+
+def test_what_is_stored_as_it_is_and_what_is_looked_at_closely_are_judged_alike() -> None:
+    rng = seeded("judged alike")
+    seen: collections.Counter[str] = collections.Counter()
+
+    def some_value(depth: int) -> Any:
+        drawn = rng.random()
+        if depth < 3 and drawn < 0.25:
+            return some_fields(depth + 1)
+        if depth < 3 and drawn < 0.4:
+            return [some_value(depth + 1) for _ in range(rng.randrange(4))]
+        return rng.choice(ODD[:18] if drawn < 0.9 else ODD)
+
+    def some_fields(depth: int) -> dict[Any, Any]:
+        names = ODD_NAMES[:5] if rng.random() < 0.9 else ODD_NAMES
+        return {rng.choice(names): some_value(depth) for _ in range(rng.randrange(5))}
+
+    for _ in range(5000):
+        document = some_fields(0)
+        found = outcome(document)
+        assert found == outcome(types.MappingProxyType(document)), document
+        seen["stored" if type(found) is str else "refused"] += 1
+    for value in ODD:
+        for document in ({"a": value}, {"a": [{"b": value}]}, {"a": {"b": value}}):
+            assert outcome(document) == outcome(types.MappingProxyType(document)), document
+    print(f"judged: {dict(seen)}")
+    assert seen["stored"] >= 1000
+    assert seen["refused"] >= 500
 
 
 def nested(levels: int) -> Any:

@@ -246,6 +246,19 @@ def test_election_timeouts_are_random() -> None:
     assert (len(drawn), node.next_deadline_ms) == (3, 5_000 + 2 * ELECTION_MS)
     node.tick(5_000 + 2 * ELECTION_MS)
     assert len(drawn) == 4
+    node.campaign(9_000)
+    assert (len(drawn), node.next_deadline_ms) == (5, 9_000 + 2 * ELECTION_MS)
+
+
+def test_a_campaign_that_takes_too_long_is_given_up_and_the_node_asks_again() -> None:
+    node = node_of()
+    node.campaign(1_500)
+    effects = node.tick(3_000)
+    (failed,) = [effect for effect in effects if isinstance(effect, VoteFailed)]
+    assert failed.reasons == {"b": "no answer yet", "c": "no answer yet"}
+    assert (node.campaigning, node.asking, node.term) == (False, True, A1)
+    node.received("b", A1, VoteResponse(True, 0, 0), 3_000)
+    assert node.role == "follower", "too late"
 
 
 # ---- leading ----
@@ -351,10 +364,22 @@ def test_a_configuration_is_in_force_when_it_is_written() -> None:
 
 def test_a_configuration_that_the_disk_refused_is_not_in_force() -> None:
     node = node_of()
-    more = Configuration(frozenset("a"), outgoing=frozenset("abc"))
-    node.received("b", B1, with_configuration((0, 0), more), 0)  # and nothing is appended
+    alone = Configuration(frozenset("a"))
+    node.received("b", B1, with_configuration((0, 0), alone), 0)  # and nothing is appended
     node.tick(1)
     assert (node.configuration, node.configuration_lsn) == (ABC, 0)
+    node.tick(9_000)
+    assert (node.role, node.asking) == ("follower", True), "it does not elect itself"
+
+
+def test_a_configuration_that_the_disk_refused_comes_again() -> None:
+    log = RaftLog()
+    node = node_of(log)
+    more = Configuration(frozenset("ab"), outgoing=frozenset("abc"))
+    arriving = with_configuration((0, 0), more)
+    node.received("b", B1, arriving, 0)
+    log.take(node.received("b", B1, arriving, 1))
+    assert (node.configuration, node.configuration_lsn) == (more, 1)
 
 
 def test_one_configuration_may_take_the_place_of_another_at_its_lsn() -> None:
@@ -400,11 +425,13 @@ def test_an_unknown_leader_is_asked_again_on_a_new_connection() -> None:
     """A leader that the log does not know yet is one all the same."""
     log = RaftLog()
     node = node_of(log, first=Configuration(), name="d")
-    far = batch((5, A1), [])
-    (_, _, asked) = node.received("a", A1, far, 0)
-    assert node.received("a", A1, batch((6, A1), []), 0) == []
+    (_, _, asked) = node.received("a", A1, batch((5, A1), []), 0)
+    farther = batch((6, A1), [])
+    assert node.received("a", A1, farther, 0) == [], "it has asked"
+    node.connected("x", 10)
+    assert node.received("a", A1, farther, 10) == []
     node.connected("a", 10)
-    assert node.received("a", A1, far, 10) == [asked]
+    assert node.received("a", A1, farther, 10) == [asked], "what it had asked for is lost"
 
 
 def test_a_leader_may_be_the_newcomer_itself() -> None:
@@ -423,8 +450,9 @@ def test_a_leader_may_be_the_newcomer_itself() -> None:
     assert effects[-1] == AppendConfiguration(joint.encode())
 
 
-def removing(log: RaftLog) -> RaftNode:
-    """A leader that has written the entry that removes c, which has the one before."""
+def removing(log: RaftLog, there: bool = True) -> RaftNode:
+    """A leader that has written the entry that removes c, which has the one before and may be gone
+    by then."""
     node = leading(log)
     node.change(set("ab"), set(), 1_600)
     log.terms.append(node.term)
@@ -437,6 +465,8 @@ def removing(log: RaftLog) -> RaftNode:
         if isinstance(e, AppendConfiguration)
     ]
     assert leave.payload == Configuration(frozenset("ab")).encode()
+    if not there:
+        node.disconnected("c")
     log.terms.append(node.term)
     node.configured(3, 1_600)
     return node
@@ -460,9 +490,11 @@ def test_a_removed_node_is_fed_until_it_knows_that_it_is() -> None:
     assert not [e for e in node.tick(2_000) if isinstance(e, Send) and e.node == "c"]
 
 
-def test_a_removed_node_that_is_not_there_is_not_fed() -> None:
-    node = removing(RaftLog())
-    node.disconnected("c")
+@pytest.mark.parametrize("before", [False, True])
+def test_a_removed_node_that_is_not_there_is_not_fed(before: bool) -> None:
+    node = removing(RaftLog(), there=not before)
+    if not before:
+        node.disconnected("c")
     assert node.progress("c") is None
     node.connected("c", 1_700)
     assert node.progress("c") is None

@@ -36,8 +36,10 @@ SECURITY_PY = "walstore/replication/security.py"
 SENDING_PY = "walstore/replication/sending.py"
 STREAMING_PY = "walstore/replication/streaming.py"
 
+DURABLE_PY = "walstore/durable.py"
 DOCSTORE = "walstore/docstore"
 DOCSTORE_TESTS = "tests/docstore"
+TINYDB_TESTS = "tests/tinydb/test_storage.py"
 
 CRASH = "tests/crash/test_crash_states.py"
 FAULTS = "tests/crash/test_fault_loops.py"
@@ -1141,7 +1143,7 @@ BUGS = (
     Bug(
         "store-void-entries-count",
         "an entry counts only if nothing came between",
-        (Edit(f"{DOCSTORE}/replay.py", "if before != state_lsn:", "if before > entry.lsn:"),),
+        (Edit(f"{DOCSTORE}/replay.py", "if before != self._state_lsn:", "if before > entry.lsn:"),),
         (f"{DOCSTORE_TESTS}/test_record.py",),
     ),
     Bug(
@@ -1150,10 +1152,10 @@ BUGS = (
         (
             Edit(
                 f"{DOCSTORE}/journal.py",
-                "        lsns = self._append(payloads, concern)\n",
-                "        for change in draft.changes:\n"
-                "            self.state.apply(change, draft.built)\n"
-                "        lsns = self._append(payloads, concern)\n",
+                "        lsns = self._append(computed.payloads, concern)\n",
+                "        for change in computed.draft.changes:\n"
+                "            self.state.apply(change, computed.draft.built)\n"
+                "        lsns = self._append(computed.payloads, concern)\n",
             ),
         ),
         (f"{DOCSTORE_TESTS}/test_failures.py::test_a_failed_write_leaves_memory_as_it_was",),
@@ -1175,7 +1177,7 @@ BUGS = (
         "a reader sees all of an operation or nothing",
         (
             Edit(
-                f"{DOCSTORE}/journal.py",
+                f"{DOCSTORE}/applied.py",
                 "        with self.lock:\n            try:\n",
                 "        if True:\n            try:\n",
             ),
@@ -1279,13 +1281,7 @@ BUGS = (
     Bug(
         "snapshot-unsynced",
         "a snapshot is whole after a power loss",
-        (
-            Edit(
-                f"{DOCSTORE}/checkpoint.py",
-                "                os.fsync(fd)\n            finally",
-                "                pass\n            finally",
-            ),
-        ),
+        (Edit(DURABLE_PY, "            files.sync_data(fd, new)\n", ""),),
         (f"{DOCSTORE_TESTS}/test_crash.py::test_a_store_survives_power_cuts",),
     ),
     Bug(
@@ -1293,12 +1289,242 @@ BUGS = (
         "the log is cut when a snapshot's name is on the disk",
         (
             Edit(
-                f"{DOCSTORE}/checkpoint.py",
-                "            raise\n        _sync_directory(self.path)\n",
-                "            raise\n",
+                DURABLE_PY,
+                '        raise\n    files.sync_directory(os.path.dirname(path) or ".")\n',
+                "        raise\n",
             ),
         ),
         (f"{DOCSTORE_TESTS}/test_crash.py::test_a_store_survives_power_cuts",),
+    ),
+    Bug(
+        "snapshot-renamed-before-sync",
+        "a snapshot's name stands for a whole one",
+        (
+            Edit(DURABLE_PY, "        files.rename(new, path)\n", ""),
+            Edit(
+                DURABLE_PY,
+                "            files.sync_data(fd, new)\n",
+                "            files.rename(new, path)\n            files.sync_data(fd, new)\n",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_crash.py::test_a_store_survives_power_cuts",),
+    ),
+    Bug(
+        "log-cut-before-its-snapshot",
+        "what is cut off the log is in a snapshot",
+        (
+            Edit(
+                f"{DOCSTORE}/store.py",
+                "            self._files.write(position, ",
+                "            log.truncate_before(lsn)\n            self._files.write(position, ",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_crash.py::test_a_store_survives_power_cuts",),
+    ),
+    Bug(
+        "snapshot-name-of-another-unsynced",
+        "a log begins anew when the snapshot before it is on the disk",
+        (
+            Edit(
+                DURABLE_PY,
+                "    files.rename(source, path)\n"
+                '    files.sync_directory(os.path.dirname(path) or ".")\n',
+                "    files.rename(source, path)\n",
+            ),
+        ),
+        (
+            f"{DOCSTORE_TESTS}/test_crash.py::test_a_snapshot_that_was_taken_over_survives_power_cuts",
+        ),
+    ),
+    Bug(
+        "snapshot-sent-damaged",
+        "a damaged snapshot goes to no other node",
+        (
+            Edit(
+                f"{DOCSTORE}/checkpoint.py",
+                'if snapshot.is_whole(iter(partial(file.read, _READ_BYTES), b"")):',
+                "if file.read(1):",
+            ),
+        ),
+        (
+            f"{DOCSTORE_TESTS}/test_nodes.py::test_a_snapshot_that_is_not_whole_is_neither_sent_nor_taken",
+        ),
+    ),
+    Bug(
+        "store-keeps-transactions-over-a-snapshot",
+        "a transaction sees one state",
+        (
+            Edit(
+                f"{DOCSTORE}/applied.py",
+                "            for transaction in self._transactions:\n"
+                "                transaction.doom(",
+                "            for transaction in ():\n                transaction.doom(",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_nodes.py::test_an_open_store_goes_on_from_a_snapshot",),
+    ),
+    Bug(
+        "token-ignores-its-term",
+        "a stream does not go on in another history",
+        (Edit(f"{DOCSTORE}/watch.py", "if term != token.term:", "if term < 0:"),),
+        (f"{DOCSTORE_TESTS}/test_watch.py::test_an_undone_entry_is_not_gone_on_from",),
+    ),
+    Bug(
+        "token-shows-its-change-again",
+        "a stream goes on right after the change of its token",
+        (
+            Edit(
+                f"{DOCSTORE}/watch.py",
+                "Begin(token.lsn, token.position + 1)",
+                "Begin(token.lsn, token.position)",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_watch.py::test_a_transaction_of_several_entries_is_one",),
+    ),
+    Bug(
+        "change-before-its-transaction",
+        "a change says what the document was right before it",
+        (
+            Edit(
+                f"{DOCSTORE}/state.py",
+                "old = made[place] if place in made else before.get(id_key)",
+                "old = before.get(id_key)",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_changes.py",),
+    ),
+    Bug(
+        "history-begins-too-early",
+        "a stream that is slow misses nothing",
+        (Edit(f"{DOCSTORE}/history.py", "            self.begin_lsn = oldest.lsn\n", ""),),
+        (f"{DOCSTORE_TESTS}/test_changes.py", f"{DOCSTORE_TESTS}/test_watch.py"),
+    ),
+    Bug(
+        "history-without-bounds",
+        "what is kept for streams is bounded",
+        (
+            Edit(
+                f"{DOCSTORE}/history.py",
+                "while self._size_bytes > self._bytes_max and",
+                "while self._size_bytes < 0 and",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_watch.py::test_a_slow_stream_falls_behind_and_catches_up",),
+    ),
+    Bug(
+        "checkpoint-cuts-under-streams",
+        "a checkpoint leaves what is kept for streams",
+        (
+            Edit(
+                f"{DOCSTORE}/store.py",
+                "journal.keep_from(self._files.prune())",
+                "self._files.prune()",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_watch.py::test_checkpoints_leave_what_is_kept_for_streams",),
+    ),
+    Bug(
+        "stream-gives-up-an-entry",
+        "a wait that is given up loses nothing",
+        (Edit(f"{DOCSTORE}/watch.py", "await asyncio.shield(self._work)", "await self._work"),),
+        (f"{DOCSTORE_TESTS}/test_watch.py::test_a_stream_in_an_event_loop",),
+    ),
+    Bug(
+        "past-goes-too-far",
+        "a view is of the entry that it says",
+        (
+            Edit(
+                f"{DOCSTORE}/checkpoint.py",
+                "            if found <= lsn:\n",
+                "            if found <= lsn + 2:\n",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_past.py",),
+    ),
+    Bug(
+        "commit-mark-trusted",
+        "a store opens though its node has to hear anew what is committed",
+        (
+            Edit(
+                f"{DOCSTORE}/checkpoint.py",
+                "shown = log.first_lsn <= position.lsn <= shown_lsn(log)",
+                "shown = log.first_lsn <= position.lsn",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_nodes.py::test_a_node_that_has_to_hear_anew_what_is_committed",),
+    ),
+    Bug(
+        "log-begins-anew-under-a-reader",
+        "a follower's readers do not mind that it got a snapshot",
+        (
+            Edit(
+                f"{DOCSTORE}/journal.py",
+                "            if self.applied_lsn + 1 >= self.log.first_lsn:\n"
+                "                raise\n",
+                "            raise\n",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_nodes.py::test_a_log_that_begins_anew_under_a_reader",),
+    ),
+    Bug(
+        "reader-not-looking-again",
+        "a store that is opened to read takes in what the writer did since",
+        (
+            Edit(
+                f"{DOCSTORE}/concern.py",
+                "        log.replay()  # looks anew at what the writer has done\n",
+                "        pass\n",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_read_only.py",),
+    ),
+    Bug(
+        "reader-gives-up",
+        "a checkpoint in the middle of opening does not keep a reader out",
+        (Edit(f"{DOCSTORE}/store.py", "OPEN_ATTEMPTS_MAX = 10", "OPEN_ATTEMPTS_MAX = 1"),),
+        (f"{DOCSTORE_TESTS}/test_read_only.py",),
+    ),
+    Bug(
+        "tinydb-in-place",
+        "a change in place is noticed",
+        (Edit("walstore/tinydb/lazy.py", "            self.raw = None\n", ""),),
+        (f"{TINYDB_TESTS}::test_changes_in_place_are_noticed",),
+    ),
+    Bug(
+        "tinydb-equal-is-same",
+        "1, 1.0 and True are different documents",
+        (
+            Edit(
+                "walstore/tinydb/edits.py",
+                "encode(fields) == raw and fields == decode(raw)",
+                "fields == decode(raw)",
+            ),
+        ),
+        (f"{TINYDB_TESTS}::test_a_change_that_python_calls_equal_is_written",),
+    ),
+    Bug(
+        "tinydb-two-entries",
+        "a write of several tables is one entry",
+        (
+            Edit(
+                "walstore/tinydb/storage.py",
+                "        self.apply(edits)\n",
+                "        for edit in edits:\n            self.apply([edit])\n",
+            ),
+        ),
+        (f"{TINYDB_TESTS}::test_a_write_of_several_tables_is_one_entry",),
+    ),
+    Bug(
+        "import-wrong-line",
+        "a bad line is named by its number",
+        (Edit("walstore/cli/importing.py", "batch[error.at][0]", "batch[0][0]"),),
+        ("tests/cli/test_documents.py::test_a_bad_line_is_named_with_what_was_imported",),
+    ),
+    Bug(
+        "bar-takes-the-output",
+        "what is printed while a progress bar is shown goes to standard output",
+        (Edit("walstore/cli/progress.py", "redirect_stdout=False", "redirect_stdout=True"),),
+        ("tests/cli/test_progress.py",),
     ),
     Bug(
         "raft-vote-before-it-is-durable",

@@ -15,16 +15,21 @@ import walstore
 from walstore.cli import exits
 from walstore.cli.diff import diff
 from walstore.cli.doctor import doctor
+from walstore.cli.documents import NoSuchCollectionError
 from walstore.cli.dump import dump
+from walstore.cli.exporting import export
+from walstore.cli.importing import BadLineError, import_
 from walstore.cli.info import info
 from walstore.cli.output import complain
 from walstore.cli.promote import demote, promote
+from walstore.cli.query import query
 from walstore.cli.repair import repair
 from walstore.cli.serve import serve
 from walstore.cli.stats import stats
 from walstore.cli.status import status
 from walstore.cli.tail import tail
 from walstore.cli.verify import verify
+from walstore.docstore import QueryError
 from walstore.errors import (
     CorruptLogError,
     LogLockedError,
@@ -58,7 +63,8 @@ def _system_hint(code: int | None) -> str:
 def _hint(error: WALStoreError) -> str:
     """What to do next, said for somebody at a terminal."""
     if isinstance(error, LogLockedError):
-        return "stop the writer first; it repairs a torn tail itself whenever it opens the log"
+        own = vars(error).get("hint")
+        return own or "stop the writer first; it repairs a torn tail itself when it opens the log"
     if isinstance(error, NotALogError):
         return error.hint or "name the directory that FileWALManager was given"
     if isinstance(error, OSError) and not error.hint:
@@ -73,7 +79,9 @@ def _code(error: BaseException) -> int:
         return exits.NOT_A_LOG
     if isinstance(error, LogLockedError):
         return exits.BUSY
-    if isinstance(error, (LSNOutOfRangeError, OptionError)):
+    if isinstance(error, BadLineError):
+        return exits.BAD_DATA
+    if isinstance(error, (LSNOutOfRangeError, OptionError, NoSuchCollectionError, QueryError)):
         return exits.USAGE
     return exits.REFUSED
 
@@ -156,7 +164,8 @@ class Application(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=(
         "Exit codes: 0 all is well; 1 torn tail; 2 corruption; 3 not a log; 4 the system or a node "
-        "refused; 5 a writer has the log; 64 wrong usage; 130 interrupted; 141 closed pipe. "
+        "refused; 5 a writer has the log; 64 wrong usage; 65 a bad line; 130 interrupted; "
+        "141 closed pipe. "
         "'diff', 'status' and 'doctor' give 1 to 3 other meanings."
     ),
 )
@@ -164,8 +173,9 @@ class Application(click.Group):
 def app() -> None:
     """Look at a walstore log, check it, and mend its torn tail; run nodes, and watch them.
 
-    A log is a directory. All commands but 'repair --apply' and 'serve' only read, and work while
-    another process writes to the log. A node that 'serve' runs is named by its status url.
+    A log is a directory. All commands but 'repair --apply', 'import' and 'serve' only read, and
+    work while another process writes to the log. A node that 'serve' runs is named by its status
+    url.
 
     \b
       walstore info /var/lib/app/log            what is in it, and is it healthy?
@@ -173,6 +183,7 @@ def app() -> None:
       walstore dump --since -10m --json LOG     the last ten minutes, a JSON object a line
       walstore verify LOG && echo fine          check every record
       walstore diff LOG /backup/log             are these two the same?
+      walstore query LOG orders '{"n": 1}'      look for documents
       walstore serve --config node.toml         run a node of a replicated log
       walstore status URL URL URL               who leads, and who is behind?
       walstore doctor --config node.toml        are disk, clock and network fit for it?
@@ -180,6 +191,7 @@ def app() -> None:
 
 
 for _command in (
-    info, dump, tail, verify, repair, stats, diff, serve, status, promote, demote, doctor,
+    info, dump, tail, verify, repair, stats, diff, query, import_, export, serve, status, promote,
+    demote, doctor,
 ):  # fmt: skip
     app.add_command(_command)

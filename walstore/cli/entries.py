@@ -14,6 +14,7 @@ import click
 from rich.console import Console
 from xxhash import xxh3_64_hexdigest
 
+from walstore.cli.operations import DOCUMENTS_KIND, operations_json, operations_text
 from walstore.cli.output import iso_time, plain, short_time
 from walstore.wal.record import WALEntry
 
@@ -69,10 +70,13 @@ def _json_payload(payload: bytes, form: PayloadForm | None) -> str:
 def json_line(entry: WALEntry, form: PayloadForm | None = None) -> str:
     """An entry as one line of JSON."""
     lsn, term, timestamp_ns, kind, payload = entry
+    shown = _json_payload(payload, form)
+    if kind == DOCUMENTS_KIND and form is None and (decoded := operations_json(payload)):
+        shown += f',"documents":{decoded}'
     return (
         f'{{"lsn":{lsn},"term":{term},"timestamp_ns":{timestamp_ns},'
         f'"time":"{iso_time(timestamp_ns)}","kind":{kind},"size":{len(payload)},'
-        f"{_json_payload(payload, form)}}}\n"
+        f"{shown}}}\n"
     )
 
 
@@ -104,8 +108,12 @@ def _preview(payload: bytes, width: int) -> str:
         text = plain(decoder.decode(cut, final=len(cut) == len(payload)))
     except UnicodeDecodeError:
         text = f"0x{cut.hex()}"
-    if len(text) > width or len(cut) < len(payload):
-        text = text[: max(width - 1, 1)] + "…"
+    return _cut(text, width, whole=len(cut) == len(payload))
+
+
+def _cut(text: str, width: int, *, whole: bool = True) -> str:
+    if len(text) > width or not whole:
+        return text[: max(width - 1, 1)] + "…"
     return text
 
 
@@ -161,7 +169,11 @@ class EntryPrinter:
     def _json(self, entry: WALEntry) -> str:
         return json_line(entry, self._form)
 
-    def _payload(self, payload: bytes, room: int) -> str:
+    def _payload(self, kind: int, payload: bytes, room: int) -> str:
+        if kind == DOCUMENTS_KIND and self._form is None:
+            text = operations_text(payload)
+            if text is not None:
+                return _cut(text, room) if self._terminal else text
         if self._form == "hex":
             return payload.hex()
         if self._form == "json":
@@ -175,7 +187,7 @@ class EntryPrinter:
         moment = short_time(timestamp_ns)
         rest = f"{term:>4}  {kind:>4}  {len(payload):>7}"
         room = max(self._columns - len(number) - len(moment) - len(rest) - 6, 8)
-        text = self._payload(payload, room)
+        text = self._payload(kind, payload, room)
         if self._color:
             dim = click.style(f"{moment}  {rest}", dim=True)
             return f"{click.style(number, fg='cyan')}  {dim}  {text}\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
+    "BAD_DATA",
     "BROKEN_PIPE",
     "BUSY",
     "CORRUPT",
@@ -39,6 +40,8 @@ DIFFERENT: Final = 2
 INCOMPARABLE: Final = 3
 """The verdicts of `diff`, which are not about a log alone."""
 USAGE: Final = 64
+BAD_DATA: Final = 65
+"""`import`: a line of the file that cannot be imported."""
 DEFECT: Final = 70
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141

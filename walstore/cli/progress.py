@@ -57,6 +57,7 @@ class Bar:
             amount,
             TimeRemainingColumn(),
             console=Console(file=sys.stderr),
+            redirect_stdout=False,  # what is printed meanwhile goes where it belongs
             transient=True,
         )
         self._task = self._progress.add_task(self._what, total=total)

@@ -1,5 +1,11 @@
 """The document store: collections of documents on a log (docs/docstore.md)."""
 
+# carrying
+from walstore.docstore.carrying import DocumentSnapshots
+
+# changes
+from walstore.docstore.changes import DocumentChange
+
 # collection
 from walstore.docstore.collection import Collection
 
@@ -13,6 +19,7 @@ from walstore.docstore.errors import (
     ConflictError,
     DocumentStoreError,
     DuplicateKeyError,
+    HistoryError,
     IndexExistsError,
     InvalidDocumentError,
     NoSuchIndexError,
@@ -21,10 +28,14 @@ from walstore.docstore.errors import (
     SnapshotError,
     StoreLostError,
     TransactionError,
+    WaitTimeoutError,
 )
 
 # index
 from walstore.docstore.index import ASCENDING, DESCENDING, IndexSpec
+
+# reading
+from walstore.docstore.reading import ReadOnlyCollection
 
 # results
 from walstore.docstore.results import (
@@ -46,11 +57,18 @@ from walstore.docstore.results import (
 # store
 from walstore.docstore.store import DocumentStore
 
+# view
+from walstore.docstore.view import StoreView
+
+# watch
+from walstore.docstore.watch import ChangeStream
+
 __all__ = [
     "ASCENDING",
     "DESCENDING",
     "BulkWriteError",
     "BulkWriteResult",
+    "ChangeStream",
     "ClosedStoreError",
     "Collection",
     "ConflictError",
@@ -58,10 +76,13 @@ __all__ = [
     "DeleteMany",
     "DeleteOne",
     "DeleteResult",
+    "DocumentChange",
+    "DocumentSnapshots",
     "DocumentStore",
     "DocumentStoreError",
     "DuplicateKeyError",
     "Explanation",
+    "HistoryError",
     "IndexExistsError",
     "IndexSpec",
     "InsertManyResult",
@@ -71,12 +92,15 @@ __all__ = [
     "NoSuchIndexError",
     "OutcomeUnknownError",
     "QueryError",
+    "ReadOnlyCollection",
     "ReplaceOne",
     "ReturnDocument",
     "SnapshotError",
     "StoreLostError",
+    "StoreView",
     "TransactionError",
     "UpdateMany",
     "UpdateOne",
     "UpdateResult",
+    "WaitTimeoutError",
 ]

@@ -9,21 +9,26 @@ import logging
 import os
 import re
 from collections.abc import Iterable
+from functools import partial
 from typing import NamedTuple
 
-from walstore import FileWALManager
+from walstore import FileWALManager, durable
 from walstore.docstore import snapshot
+from walstore.docstore.concern import is_shared, shown_lsn
 from walstore.docstore.errors import SnapshotError
 from walstore.docstore.snapshot import Position, SnapshotDamagedError
 from walstore.docstore.state import State
 
-__all__ = ["SNAPSHOTS_KEPT", "Opened", "SnapshotFiles"]
+__all__ = ["SNAPSHOTS_KEPT", "SNAPSHOTS_NAME", "Opened", "SnapshotFiles"]
+
+SNAPSHOTS_NAME = "documents"
+"""Their directory, inside of the log's."""
 
 SNAPSHOTS_KEPT = 2
 
 _NAME = re.compile(r"snapshot-(\d{20})")
 _NEW = "snapshot.new"
-_WRITE_BYTES = 1 << 20
+_READ_BYTES = 1 << 20
 
 _logger = logging.getLogger("walstore.docstore")
 
@@ -40,13 +45,15 @@ class SnapshotFiles:
 
     Args:
         path: their directory; made when it is not there.
+        read_only: nothing is changed there.
 
     Attributes:
         lsns: of those that are known to be whole, the oldest first.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, read_only: bool = False) -> None:
         self.path = path
+        self._read_only = read_only
         self.lsns: list[int] = []
 
     def path_of(self, lsn: int) -> str:
@@ -60,40 +67,68 @@ class SnapshotFiles:
 
         Raises:
             UnsupportedFormatError: the newest one was written by a newer walstore.
-        SnapshotError: there is none, and the log does not begin with its first entry.
+            SnapshotError: there is none, and the log does not begin with its first entry.
             OSError: the system refused.
         """
         self._prepare()
+        # Before: it may begin anew behind a snapshot that comes meanwhile.
+        first_lsn = log.first_lsn
+        names = self._found()
+        if self._read_only:  # after: the log that is looked at anew reaches as far as they do
+            shown_lsn(log)
+            first_lsn = log.first_lsn
         refused: list[tuple[int, str]] = []
-        for lsn in sorted(self._found(), reverse=True):
+        for lsn in sorted(names, reverse=True):
+            if lsn > _end_lsn(log) and is_shared(log):
+                continue  # a leader's, and a crash came before the log was begun behind it
             try:
                 opened = self._load(lsn)
-                _check_place(opened.position, log)
+                _check_place(opened.position, log, first_lsn)
             except SnapshotDamagedError as error:
                 refused.append((lsn, str(error)))
                 continue
             self.lsns = sorted({lsn, *self._older(lsn)})
             self._set_aside(refused, f"snapshot {lsn}")
             return opened
-        if log.first_lsn > 1:
+        if first_lsn > 1:
             reason = "; ".join(f"snapshot {lsn}: {why}" for lsn, why in refused)
             raise SnapshotError(
                 self.path,
                 f"no snapshot can be used ({reason or 'there is none'}), "
-                f"and the log begins at entry {log.first_lsn}",
+                f"and the log begins at entry {first_lsn}",
             )
         self._set_aside(refused, "the log alone")
         return Opened(Position(log.log_id, 0, 0, 0), State())
 
+    def open_before(self, lsn: int, log: FileWALManager) -> Opened | None:
+        """Loads the newest snapshot of the log that covers no entry after `lsn`; changes nothing.
+        None: there is none, or none that is whole.
+
+        Raises:
+            UnsupportedFormatError: it was written by a newer walstore.
+            OSError: the system refused.
+        """
+        for found in sorted(self._found(), reverse=True):
+            if found <= lsn:
+                with contextlib.suppress(SnapshotDamagedError, FileNotFoundError):
+                    opened = self._load(found)
+                    _check_place(opened.position, log, log.first_lsn)
+                    return opened
+        return None
+
     def _prepare(self) -> None:
-        if not os.path.isdir(self.path):
-            os.mkdir(self.path, 0o755)
-            _sync_directory(os.path.dirname(self.path) or ".")
+        if self._read_only:
+            return
+        durable.make_directory(self.path)
         with contextlib.suppress(FileNotFoundError):  # what a crash left of a checkpoint
             os.unlink(os.path.join(self.path, _NEW))
 
     def _found(self) -> list[int]:
-        matches = map(_NAME.fullmatch, os.listdir(self.path))
+        try:
+            names = os.listdir(self.path)
+        except FileNotFoundError:  # a reader makes no directory
+            names = []
+        matches = map(_NAME.fullmatch, names)
         return [int(match[1]) for match in matches if match]
 
     def _older(self, lsn: int) -> list[int]:
@@ -110,9 +145,11 @@ class SnapshotFiles:
 
     def _set_aside(self, refused: list[tuple[int, str]], instead: str) -> None:
         """Keeps what could not be used for a person to look at, out of the way."""
+        if self._read_only:
+            return  # the writer's next opening says it
         for lsn, reason in refused:
             path = self.path_of(lsn)
-            os.rename(path, path.replace("snapshot-", "refused-snapshot-"))
+            durable.take_over(path, path.replace("snapshot-", "refused-snapshot-"))
             _logger.warning(
                 "%s cannot be used: %s; opened from %s and the entries after it; the file is kept "
                 "as refused-snapshot-%020d",
@@ -121,8 +158,6 @@ class SnapshotFiles:
                 instead,
                 lsn,
             )
-        if refused:
-            _sync_directory(self.path)
 
     # ---- writing ----
 
@@ -133,19 +168,7 @@ class SnapshotFiles:
             OSError: it could not be written. What was there is as it was.
         """
         new = os.path.join(self.path, _NEW)
-        try:
-            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-            try:
-                _write_all(fd, pieces)
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            os.rename(new, self.path_of(position.lsn))
-        except OSError:
-            with contextlib.suppress(OSError):  # it takes space, and is nobody's data
-                os.unlink(new)
-            raise
-        _sync_directory(self.path)
+        durable.write_whole(self.path_of(position.lsn), pieces, new=new)
         self.lsns = sorted({*self.lsns, position.lsn})
 
     def prune(self) -> int:
@@ -157,44 +180,63 @@ class SnapshotFiles:
         self.lsns = self.lsns[-SNAPSHOTS_KEPT:]
         return self.lsns[0] if len(self.lsns) == SNAPSHOTS_KEPT else 0
 
+    # ---- on their way to other nodes ----
 
-def _check_place(position: Position, log: FileWALManager) -> None:
-    """Raises when the log does not go on where the snapshot ends.
+    def newest(self) -> tuple[int, str] | None:
+        """Lsn and path of the newest one that is whole.
+
+        Raises:
+            OSError: the system refused.
+        """
+        if not os.path.isdir(self.path):
+            return None
+        for lsn in sorted(self._found(), reverse=True):
+            path = self.path_of(lsn)
+            with open(path, "rb") as file:
+                if snapshot.is_whole(iter(partial(file.read, _READ_BYTES), b"")):
+                    return lsn, path
+            _logger.warning("%s is damaged, and is not sent to other nodes", path)
+        return None
+
+    def install(self, lsn: int, path: str) -> None:
+        """Takes over a file that came from another node; durable at return.
+
+        Raises:
+            SnapshotError: it is not whole, or not of this entry. Nothing was changed.
+            UnsupportedFormatError: it was written by a newer walstore.
+            OSError: the system refused.
+        """
+        durable.make_directory(self.path)
+        with open(path, "rb") as file:
+            data = file.read()
+        try:
+            found = snapshot.read_position(path, memoryview(data)).lsn
+        except SnapshotDamagedError as error:
+            raise SnapshotError(path, f"the leader's snapshot is not whole: {error}") from error
+        if found != lsn:
+            raise SnapshotError(path, f"the leader's snapshot of entry {lsn} is of {found}")
+        durable.take_over(path, self.path_of(lsn))
+
+
+def _check_place(position: Position, log: FileWALManager, first_lsn: int) -> None:
+    """Raises when the log, which begins with this entry, does not go on where the snapshot ends.
 
     Raises:
         SnapshotDamagedError
     """
     if position.log_id != log.log_id:
         raise SnapshotDamagedError(f"it is of another log, {position.log_id}")
-    if position.lsn > log.last_lsn:
-        raise SnapshotDamagedError(f"the log ends at entry {log.last_lsn}")
-    if position.lsn + 1 < log.first_lsn:
-        raise SnapshotDamagedError(f"the log begins at entry {log.first_lsn}")
-    if position.lsn >= log.first_lsn and log.read(position.lsn).term != position.term:
+    if position.lsn > (end_lsn := _end_lsn(log)):
+        raise SnapshotDamagedError(f"the log ends at entry {end_lsn}")
+    if position.lsn + 1 < first_lsn:
+        raise SnapshotDamagedError(f"the log begins at entry {first_lsn}")
+    # What a snapshot covers was committed; a log that was used by several nodes may hear anew how
+    # far that is, and shows nobody what lies behind.
+    shown = log.first_lsn <= position.lsn <= shown_lsn(log)
+    if shown and log.read(position.lsn).term != position.term:
         raise SnapshotDamagedError("the log has another entry in the place of its last one")
 
 
-def _write_all(fd: int, pieces: Iterable[bytes]) -> None:
-    waiting: list[bytes] = []
-    size_bytes = 0
-    for piece in pieces:
-        waiting.append(piece)
-        size_bytes += len(piece)
-        if size_bytes >= _WRITE_BYTES:
-            _write(fd, b"".join(waiting))
-            waiting, size_bytes = [], 0
-    _write(fd, b"".join(waiting))
-
-
-def _write(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
-def _sync_directory(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+def _end_lsn(log: FileWALManager) -> int:
+    """The last entry; of a log that begins anew just now, the one before its first."""
+    return max(log.last_lsn, log.first_lsn - 1)

@@ -7,27 +7,27 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from walstore.docstore import operations, prepare
-from walstore.docstore.cursor import Cursor
+from walstore.docstore.concern import Concern
 from walstore.docstore.draft import Draft
 from walstore.docstore.errors import TransactionError
 from walstore.docstore.index import IndexSpec, checked_spec
-from walstore.docstore.journal import Concern
 from walstore.docstore.operations import Changed
-from walstore.docstore.paths import checked_path, values_at
+from walstore.docstore.past import collector_paused
 from walstore.docstore.plan import Found, find
-from walstore.docstore.query import Filter, compile_filter, simple_equality
+from walstore.docstore.query import Filter
+from walstore.docstore.reading import ReadOnlyCollection
 from walstore.docstore.results import (
     BulkWriteResult,
     DeleteResult,
-    Explanation,
     InsertManyResult,
     InsertOneResult,
     UpdateResult,
     WriteOperation,
 )
-from walstore.docstore.shape import Sort, checked_sort, compile_projection
+from walstore.docstore.shape import Sort, compile_projection
 from walstore.docstore.state import ID_INDEX
-from walstore.docstore.values import MISSING, Document, Missing, copy_of, key_of
+from walstore.docstore.values import MISSING, Document, Key, Missing, copy_of
+from walstore.docstore.watch import ChangeStream
 
 if TYPE_CHECKING:
     from walstore.docstore.store import DocumentStore
@@ -37,7 +37,7 @@ __all__ = ["Collection"]
 Result = TypeVar("Result")
 
 
-class Collection:
+class Collection(ReadOnlyCollection):
     """A collection of a store; made by the first document or index.
 
     Each write is atomic: all of it is in the log when it returns, as its `concern` asks, or it
@@ -52,8 +52,8 @@ class Collection:
     """
 
     def __init__(self, store: DocumentStore, name: str) -> None:
+        super().__init__(name)
         self._store = store
-        self.name = name
 
     def __repr__(self) -> str:
         return f"<Collection {self.name!r}>"
@@ -73,6 +73,12 @@ class Collection:
         self, documents: Iterable[Mapping[str, Any]], *, concern: Concern = "durable"
     ) -> InsertManyResult:
         """Inserts documents: all or none."""
+        with collector_paused():
+            return self._insert_many(documents, concern)
+
+    def _insert_many(
+        self, documents: Iterable[Mapping[str, Any]], concern: Concern
+    ) -> InsertManyResult:
         make_id = self._store._make_id
         pairs = [prepare.new_document(document, make_id) for document in documents]
         self._write(lambda draft: operations.insert(draft, self.name, pairs), concern)
@@ -173,80 +179,6 @@ class Collection:
         compute = prepare.bulk(self.name, self._store._make_id, requests)
         return self._write(compute, concern)
 
-    # ---- reading ----
-
-    def find(
-        self,
-        filter: Mapping[str, Any] | None = None,
-        projection: Any = None,
-        *,
-        sort: Any = None,
-        skip: int = 0,
-        limit: int = 0,
-        hint: str | None = None,
-    ) -> Cursor:
-        """Finds documents.
-
-        Args:
-            filter: none: all of them.
-            projection: fields to show (1, or a list of names) or to hide (0).
-            sort: a field, or a list of (field, 1 or -1).
-            skip, limit: leaves out the first so many; ends after so many, 0 for no limit.
-            hint: the name of the index to use.
-        """
-        query = compile_filter({} if filter is None else filter)
-        show = compile_projection(projection)
-        return Cursor(partial(self._find, query), show, sort, skip, limit, hint)
-
-    def find_one(
-        self,
-        filter: Mapping[str, Any] | None = None,
-        projection: Any = None,
-        *,
-        sort: Any = None,
-        skip: int = 0,
-        hint: str | None = None,
-    ) -> Document | None:
-        """The first document that `find` gives, or None."""
-        show = compile_projection(projection)
-        simple = simple_equality(filter) if sort is None and hint is None and not skip else None
-        if simple is not None and self._store._current_transaction() is None:
-            journal = self._store._journal
-            journal.refresh()
-            with journal.lock:
-                first = journal.state.collection(self.name).first_equal(*simple)
-            if not isinstance(first, Missing):
-                return None if first is None else show(first)
-        query = compile_filter({} if filter is None else filter)
-        found = self._find(query, checked_sort(sort) if sort else (), skip, 1, hint)
-        return show(found.documents[0]) if found.documents else None
-
-    def count_documents(
-        self,
-        filter: Mapping[str, Any],
-        *,
-        skip: int = 0,
-        limit: int = 0,
-        hint: str | None = None,
-    ) -> int:
-        """How many documents match."""
-        return self.find(filter, skip=skip, limit=limit, hint=hint).explain().returned
-
-    def distinct(self, key: str, filter: Mapping[str, Any] | None = None) -> list[Any]:
-        """The different values of a field, those of lists one by one, sorted."""
-        parts = tuple(checked_path(key, "distinct").split("."))
-        query = compile_filter({} if filter is None else filter)
-        values: dict[Any, Any] = {}
-        for document in self._find(query, (), 0, 0, None).documents:
-            for value in values_at(document, parts)[0]:
-                if value is not MISSING:
-                    values.setdefault(key_of(value), value)
-        return [copy_of(values[at]) for at in sorted(values)]
-
-    def explain(self, filter: Mapping[str, Any] | None = None, **options: Any) -> Explanation:
-        """Which index a `find` with these arguments uses, and how much it looks at."""
-        return self.find(filter, **options).explain()
-
     # ---- indexes ----
 
     def create_index(
@@ -297,6 +229,14 @@ class Collection:
         """
         self._define(partial(operations.drop_collection, name=self.name), concern)
 
+    # ---- following ----
+
+    def watch(
+        self, *, from_lsn: int | None = None, resume_after: str | None = None
+    ) -> ChangeStream:
+        """Follows the changes of this collection, see DocumentStore.watch."""
+        return self._store._watch(self.name, from_lsn, resume_after)
+
     # ---- inside ----
 
     def _write(self, compute: Callable[[Draft], Result], concern: Concern) -> Result:
@@ -322,6 +262,14 @@ class Collection:
         with transaction.guard:
             collection_now = draft.collection(self.name)
         return find(collection_now, transaction.guard, query, sort, skip, limit, hint)
+
+    def _first_equal(self, path: str, key: Key) -> Document | Missing | None:
+        if self._store._current_transaction() is not None:
+            return MISSING
+        journal = self._store._journal
+        journal.refresh()
+        with journal.lock:
+            return journal.state.collection(self.name).first_equal(path, key)
 
 
 def _updated(changed: Changed) -> UpdateResult:

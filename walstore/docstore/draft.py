@@ -167,7 +167,7 @@ class Draft:
         self._state = state
         self.reads = reads
         self._collections: dict[str, DraftCollection] = {}
-        self._undo: list[tuple[Key, Document | None, bool]] = []
+        self._undo: list[tuple[Document | None, bool]] = []  # of each change
         self.changes: list[Change] = []
         self.operations: list[bytes] = []
         self.built: dict[str, Index] = {}
@@ -203,7 +203,7 @@ class Draft:
         operation = encoded_operation("p", name, document)
         collection.check(id_key, document, self.reads)
         self._note(Change("p", name, id_key, old, document), operation)
-        self._undo.append((id_key, *collection.swap(id_key, document)))
+        self._undo.append(collection.swap(id_key, document))
 
     def delete(self, name: str, id_key: Key, old: Document) -> None:
         """Removes a document that is there."""
@@ -211,7 +211,7 @@ class Draft:
             self.reads.note_id(name, id_key)
         operation = encoded_operation("d", name, old["_id"])
         self._note(Change("d", name, id_key, old), operation)
-        self._undo.append((id_key, *self.collection(name).swap(id_key, None)))
+        self._undo.append(self.collection(name).swap(id_key, None))
 
     def define(self, change: Change, *fields: object) -> None:
         """Makes or drops an index or a collection: the only change of its draft, as the others
@@ -228,5 +228,6 @@ class Draft:
         while len(self.changes) > count:
             change = self.changes.pop()
             self.operations.pop()
-            id_key, before, was_hidden = self._undo.pop()
-            self.collection(change.collection).swap(id_key, before, was_hidden)
+            before, was_hidden = self._undo.pop()
+            assert change.id_key is not None
+            self.collection(change.collection).swap(change.id_key, before, was_hidden)

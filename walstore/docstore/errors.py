@@ -14,6 +14,8 @@ WALStoreError
         ClosedStoreError (ValueError)       the store is closed
         StoreLostError                      the store is not what its log amounts to any more
         SnapshotError                       no snapshot is whole, and the log does not go back
+        HistoryError (LookupError)          a place in the past that cannot be gone on from
+        WaitTimeoutError (TimeoutError)     an entry was not applied here in time
 
 Errors of the log (LogFullError, LogPoisonedError, NotLeaderError, ...) come through as they are.
 """
@@ -30,6 +32,7 @@ __all__ = [
     "ConflictError",
     "DocumentStoreError",
     "DuplicateKeyError",
+    "HistoryError",
     "IndexExistsError",
     "InvalidDocumentError",
     "NoSuchIndexError",
@@ -38,6 +41,7 @@ __all__ = [
     "SnapshotError",
     "StoreLostError",
     "TransactionError",
+    "WaitTimeoutError",
 ]
 
 
@@ -133,7 +137,8 @@ class ClosedStoreError(DocumentStoreError, ValueError):
 
 class StoreLostError(DocumentStoreError):
     """The store is not what its log amounts to any more, since entries were cut off behind its
-    back, or an interrupt came while it applied one."""
+    back, a follower's log began anew without a snapshot of the store, or an interrupt came while
+    it applied one."""
 
     hint = "close the store and open it again"
 
@@ -148,3 +153,41 @@ class SnapshotError(DocumentStoreError):
         self.path = path
         self.reason = reason
         super().__init__(f"{path}: {reason}")
+
+
+class HistoryError(DocumentStoreError, LookupError):
+    """A place in the past, or a token, that cannot be gone on from.
+
+    Attributes:
+        lsn: the entry that is asked for.
+    """
+
+    ANEW = (
+        "read the documents anew and watch from there: lsn = store.applied_lsn, store.at(lsn), "
+        "watch(from_lsn=lsn + 1)"
+    )
+    WAIT = "store.wait_for(lsn, timeout_s) first, if another node has it"
+
+    def __init__(self, lsn: int, reason: str, hint: str) -> None:
+        self.lsn = lsn
+        self.reason = reason
+        self.hint = hint
+        super().__init__(reason)
+
+
+class WaitTimeoutError(DocumentStoreError, TimeoutError):
+    """An entry was not applied here in time. It may still come.
+
+    Attributes:
+        lsn, applied_lsn: the entry, and how far this node's store is.
+    """
+
+    hint = "wait again; status() of the log says whether its leader can be reached"
+
+    def __init__(self, lsn: int, applied_lsn: int, timeout_s: float) -> None:
+        self.lsn = lsn
+        self.applied_lsn = applied_lsn
+        self.timeout_s = timeout_s
+        super().__init__(
+            f"entry {lsn} is not here after {timeout_s:g} s; the store is at {applied_lsn}"
+        )

@@ -214,18 +214,20 @@ class Index:
                 del entries[key]
 
     def fill(self, documents: Iterable[tuple[Key, Document]]) -> None:
-        """Takes in many documents; faster than one by one, into an empty index."""
-        held: dict[Key, Any] = {}
+        """Takes in documents that are new; many take less time together than one by one."""
+        entries = self._entries
+        new: dict[Key, Any] = {}  # what has no place among the sorted keys yet
         for id_key, document in documents:
             keys, many = self.keys_of(document)
             self.lists += many
             for key in keys:
-                ids = held.setdefault(key, id_key)
-                if ids is not id_key:
-                    if type(ids) is not dict:
-                        ids = held[key] = {ids: None}
-                    ids[id_key] = None
-        self._entries.update(held)
+                place = entries if key in entries else new
+                held = place.setdefault(key, id_key)
+                if held is not id_key:
+                    if type(held) is not dict:
+                        held = place[key] = {held: None}
+                    held[id_key] = None
+        entries.update(new)
 
     def ids_of(self, key: Key) -> Iterable[Key]:
         """The ids of a key."""

@@ -7,29 +7,23 @@ entries of all of them in one batch, and applies them once they are in the log.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Any, Generic, Literal, TypeVar
+from collections.abc import Callable
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from walstore import FileWALManager
+from walstore import FileWALManager, LSNOutOfRangeError
+from walstore.docstore.applied import AppliedLog
+from walstore.docstore.checkpoint import Opened
+from walstore.docstore.concern import Concern, has_other_writers, shown_lsn
 from walstore.docstore.draft import Draft
-from walstore.docstore.errors import (
-    ClosedStoreError,
-    ConflictError,
-    OutcomeUnknownError,
-    StoreLostError,
-)
+from walstore.docstore.errors import ConflictError, OutcomeUnknownError
+from walstore.docstore.history import Applied
 from walstore.docstore.record import CHAINED, KIND, encode_records
-from walstore.docstore.replay import Step, steps
-from walstore.docstore.snapshot import Position
-from walstore.docstore.state import Change, State
+from walstore.docstore.state import Change
 from walstore.docstore.transaction import Transaction
-from walstore.errors import OptionError
 
-__all__ = ["CONCERNS", "Concern", "Journal", "checked_concern"]
-
-Concern = Literal["local", "durable", "quorum"]
-CONCERNS = ("local", "durable", "quorum")
+__all__ = ["Journal"]
 
 ATTEMPTS_MAX = 10
 """How often an operation is computed anew because another leader's entry came before it."""
@@ -37,6 +31,9 @@ ATTEMPTS_MAX = 10
 GROUP_REQUESTS_MAX = 1000
 GROUP_BYTES_MAX = 16 << 20
 """A group takes no further operation beyond these."""
+
+WAIT_SLICE_S = 0.05
+"""How long a thread that waits for an entry to be applied leaves it to the others, at the most."""
 
 Result = TypeVar("Result")
 
@@ -64,50 +61,31 @@ class _Request(Generic[Result]):
         self.done = True
 
 
-def checked_concern(log: FileWALManager, concern: object) -> Concern:
-    """A write concern that this log can keep.
-
-    Raises:
-        OptionError: it is none, or asks for other nodes, and the log has no others.
-    """
-    if concern not in CONCERNS:
-        raise OptionError(f"concern is 'local', 'durable' or 'quorum', not {concern!r}")
-    if concern == "quorum" and not is_shared(log):
-        raise OptionError(f"concern 'quorum' needs a replicated log, and {log.path} is not one")
-    return concern  # type: ignore[return-value]
-
-
-def is_shared(log: FileWALManager) -> bool:
-    """Whether several nodes hold the log, of which this one need not be the only writer."""
-    return hasattr(log, "acks")
-
-
-class Journal:
-    """The state and its log.
-
-    Args:
-        log: open, and nobody else's to truncate.
-        state: what all its entries up to `position` amount to.
+class _Computed(NamedTuple):
+    """What a group of requests is to write.
 
     Attributes:
-        applied_lsn, state_lsn: the last entry that was looked at, and the last one that counted.
-        lock: held while the state is changed or looked at, never during I/O.
-        payload_bytes: of the entries applied since it was last set to 0.
-        on_applied: called after each application, outside of the lock.
+        draft: with all their changes.
+        payloads: the entries.
+        written: of each request that changes something: how many payloads there are up to its last
+            one, its changes, and the bytes of its payloads.
     """
 
-    def __init__(self, log: FileWALManager, state: State, position: Position) -> None:
-        self.log = log
-        self.state = state
-        self.applied_lsn = position.lsn
-        self.state_lsn = position.state_lsn
-        self.lock = threading.Lock()
-        self.payload_bytes = 0
-        self.on_applied: Callable[[], None] = lambda: None
-        self.closed = False
-        self.lost: StoreLostError | None = None
-        self._shared = is_shared(log)
-        self._transactions: set[Transaction] = set()
+    draft: Draft
+    payloads: list[bytes]
+    written: list[tuple[int, list[Change], int]]
+
+
+class Journal(AppliedLog):
+    """The state and its log: who writes, one group after the other, and who applies.
+
+    Args:
+        log, opened, reopen: as of AppliedLog.
+    """
+
+    def __init__(self, log: FileWALManager, opened: Opened, reopen: Callable[[], Opened]) -> None:
+        super().__init__(log, opened, reopen)
+        self._shared = has_other_writers(log)
         self._mutex = threading.Lock()  # of the queue and of who leads
         self._idle = threading.Condition(self._mutex)  # nobody leads
         self._queue: deque[_Request[Any]] = deque()
@@ -119,9 +97,7 @@ class Journal:
         Raises:
             UnsupportedFormatError: an entry of a newer version; and as FileWALManager.replay.
         """
-        last_lsn = self.log.committed_lsn if self._shared else self.log.last_lsn
-        if last_lsn > self.applied_lsn:
-            self._catch_up_to(last_lsn)
+        self._catch_up_to(shown_lsn(self.log))
 
     def close(self) -> None:
         """Waits for what has begun, and lets nothing begin any more."""
@@ -165,17 +141,6 @@ class Journal:
         if request.error is not None:
             raise request.error
         return request.result  # type: ignore[return-value]
-
-    def check_open(self) -> None:
-        """Raises when the store can no longer be used.
-
-        Raises:
-            ClosedStoreError, StoreLostError
-        """
-        if self.closed:
-            raise ClosedStoreError(f"the document store on {self.log.path} is closed")
-        if self.lost is not None:
-            raise self.lost
 
     def _withdraw(self, request: _Request[Any]) -> None:
         """Its thread was interrupted: if it has not begun, it never will."""
@@ -226,8 +191,8 @@ class Journal:
                 if self.lost is not None:
                     raise self.lost
                 self.catch_up()
-                draft, payloads = self._computed(group)
-                if not payloads or self._appended(draft, payloads, group[0].concern):
+                computed = self._computed(group)
+                if not computed.payloads or self._appended(computed, group[0].concern):
                     error: Exception | None = None
                     break
             else:
@@ -237,10 +202,10 @@ class Journal:
         for request in group:
             request.settle(error)
 
-    def _computed(self, group: list[_Request[Any]]) -> tuple[Draft, list[bytes]]:
+    def _computed(self, group: list[_Request[Any]]) -> _Computed:
         """Computes the requests of a group one after the other; what does not fit is put back."""
         draft = Draft(self.state)
-        payloads: list[bytes] = []
+        computed = _Computed(draft, [], [])
         size_bytes = 0
         for at, request in enumerate(group):
             count = len(draft.changes)
@@ -251,32 +216,35 @@ class Journal:
                 draft.undo_to(count)
                 request.error = error
                 continue
-            previous = CHAINED if payloads else self.state_lsn
+            previous = CHAINED if computed.payloads else self.state_lsn
             parts = encode_records(previous, draft.operations[count:])
             part_bytes = sum(map(len, parts))
-            if payloads and size_bytes + part_bytes > GROUP_BYTES_MAX:
+            if computed.payloads and size_bytes + part_bytes > GROUP_BYTES_MAX:
                 draft.undo_to(count)
                 with self._mutex:
                     self._queue.extendleft(reversed(group[at:]))
                 del group[at:]
                 break
-            size_bytes += part_bytes
-            payloads += parts
-        return draft, payloads
+            if parts:
+                size_bytes += part_bytes
+                computed.payloads.extend(parts)
+                end = len(computed.payloads)
+                computed.written.append((end, draft.changes[count:], part_bytes))
+        return computed
 
     # ---- the log ----
 
-    def _appended(self, draft: Draft, payloads: list[bytes], concern: Concern) -> bool:
+    def _appended(self, computed: _Computed, concern: Concern) -> bool:
         """Appends and applies. False: something came between, and the entries are void; the state
         is up to date now."""
-        lsns = self._append(payloads, concern)
+        lsns = self._append(computed.payloads, concern)
         first_lsn, last_lsn = lsns[0], lsns[-1]
         if first_lsn <= self.applied_lsn:
             raise self._lose(f"entry {first_lsn} is a new one")
         if first_lsn != self.applied_lsn + 1:
             return first_lsn in self._catch_up_to(last_lsn)
-        step = Step(first_lsn, last_lsn, last_lsn, None, sum(map(len, payloads)))
-        self._apply(draft.changes, draft, step)
+        group = [Applied(lsns[end - 1], changes, size) for end, changes, size in computed.written]
+        self._apply(group, computed.draft.built, last_lsn)
         return True
 
     def _append(self, payloads: list[bytes], concern: Concern) -> range:
@@ -299,70 +267,54 @@ class Journal:
             StoreLostError, ClosedStoreError; and as FileWALManager.replay.
         """
         self.check_open()
-        if not self._shared or self.log.closed or self.log.committed_lsn <= self.applied_lsn:
+        if self._shared and not self.log.closed:
+            self._take_in()
+
+    def reach(self, lsn: int, timeout_s: float | None = None) -> bool:
+        """Waits until an entry is applied that is committed, or will be. Returns whether it is, in
+        time.
+
+        Raises:
+            As `refresh`; ClosedLogError.
+        """
+        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+        while self.applied_lsn < lsn:
+            self.check_open()
+            self._take_in()
+            left_s = WAIT_SLICE_S
+            if deadline_s is not None:
+                left_s = min(left_s, deadline_s - time.monotonic())
+            with self.lock:
+                if self.applied_lsn < lsn:
+                    if left_s <= 0:
+                        return False
+                    self._wait_for_news(left_s)
+        return True
+
+    def _take_in(self) -> None:
+        """Applies what is committed, unless a writer leads, who will."""
+        if shown_lsn(self.log) <= self.applied_lsn:
             return
         with self._mutex:
             if self._leading:
                 return
             self._leading = True
         try:
-            self.catch_up()
+            self._catch_up_to(shown_lsn(self.log))
+        except LSNOutOfRangeError:
+            if self.applied_lsn + 1 >= self.log.first_lsn:
+                raise
+            self._restore()  # the log began anew while it was read
         finally:
             with self._mutex:
                 self._name_leader()
 
     def catch_up(self) -> None:
         """Applies what other nodes wrote; by the thread that leads."""
-        if self._shared and (committed_lsn := self.log.committed_lsn) > self.applied_lsn:
+        if self._shared and (committed_lsn := shown_lsn(self.log)) > self.applied_lsn:
             self._catch_up_to(committed_lsn)
 
-    def _catch_up_to(self, lsn: int) -> set[int]:
-        """Applies the entries up to `lsn`. Returns the first lsn of each that counted."""
-        if self.applied_lsn + 1 < self.log.first_lsn:
-            raise self._lose(f"the entries after {self.applied_lsn} are not there any more")
-        counted = set()
-        entries = self.log.replay(self.applied_lsn + 1, lsn)
-        for step in steps(self.log.path, entries, self.state_lsn):
-            operations: Iterable[Any] = ()
-            if step.operations is not None:
-                operations = step.operations
-                counted.add(step.first_lsn)
-            changes = [self.state.change_of(operation) for operation in operations]
-            self._apply(changes, None, step)
-        return counted
-
-    def _lose(self, reason: str) -> StoreLostError:
-        self.lost = StoreLostError(
-            f"the store on {self.log.path} is not its log any more: {reason}"
-        )
-        return self.lost
-
-    def _apply(self, changes: list[Change], draft: Draft | None, step: Step) -> None:
-        """Changes the state as an entry says."""
-        with self.lock:
-            try:
-                for change in changes:
-                    self.state.apply(change, draft.built if draft else None)
-                self.applied_lsn, self.state_lsn = step.last_lsn, step.state_lsn
-                for transaction in self._transactions:
-                    transaction.notice(changes)
-            except BaseException:  # an interrupt in the middle leaves half of it
-                self._lose(f"applying entry {step.last_lsn} was interrupted")
-                raise
-            self.payload_bytes += step.payload_bytes
-        self.on_applied()
-
-    # ---- transactions ----
-
     def begin(self) -> Transaction:
-        """A transaction; it must be ended."""
+        """A transaction that sees what is committed now; it must be ended."""
         self.refresh()
-        transaction = Transaction(self.state, self.lock)
-        with self.lock:
-            self._transactions.add(transaction)
-        return transaction
-
-    def end(self, transaction: Transaction) -> None:
-        """The transaction was committed, or is not to be."""
-        with self.lock:
-            self._transactions.discard(transaction)
+        return super().begin()

@@ -38,8 +38,10 @@ def new_document(document: Any, make_id: MakeId) -> tuple[Key, Document]:
         InvalidDocumentError
     """
     checked = checked_document(document)
-    made = checked.pop("_id") if "_id" in checked else make_id()
-    return key_of(made), {"_id": made, **checked}
+    made = checked["_id"] if "_id" in checked else make_id()
+    if next(iter(checked), None) != "_id":
+        checked = {"_id": made} | checked
+    return key_of(made), checked
 
 
 def updating(

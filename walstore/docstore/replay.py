@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from walstore import WALEntry
 from walstore.docstore.record import CHAINED, KIND, decode_record
 
-__all__ = ["Step", "steps"]
+__all__ = ["Step", "Steps", "steps"]
 
 
 class Step(NamedTuple):
@@ -32,34 +32,51 @@ class Step(NamedTuple):
     payload_bytes: int
 
 
-def steps(path: str, entries: Iterable[WALEntry], state_lsn: int) -> Iterator[Step]:
-    """What these entries amount to. A transaction whose last entry is not among them is left out.
+class Steps:
+    """Takes entries in order, and says what they amount to.
 
     Args:
         path: of the log, for errors.
-        entries: in order.
         state_lsn: the last entry before them that counts; 0: none.
+    """
+
+    def __init__(self, path: str, state_lsn: int) -> None:
+        self._path = path
+        self._state_lsn = state_lsn
+        self._first_lsn = 0  # of the transaction whose parts are being collected
+        self._parts: list[list[Any]] = []
+        self._part_bytes = 0
+
+    def take(self, entry: WALEntry) -> Step | None:
+        """The next entry. None: its transaction goes on in the next one.
+
+        Raises:
+            UnsupportedFormatError: it is of a newer version.
+        """
+        if entry.kind != KIND:
+            return Step(entry.lsn, entry.lsn, self._state_lsn, None, 0)
+        record = decode_record(self._path, entry.lsn, entry.payload)
+        before = entry.lsn - 1 if record.previous == CHAINED else record.previous
+        size = len(entry.payload)
+        if before != self._state_lsn:
+            return Step(entry.lsn, entry.lsn, self._state_lsn, None, size)
+        self._state_lsn = entry.lsn
+        self._first_lsn = self._first_lsn or entry.lsn
+        self._parts += record.operations
+        self._part_bytes += size
+        if record.more:
+            return None
+        step = Step(self._first_lsn, entry.lsn, entry.lsn, self._parts, self._part_bytes)
+        self._first_lsn, self._parts, self._part_bytes = 0, [], 0
+        return step
+
+
+def steps(path: str, entries: Iterable[WALEntry], state_lsn: int) -> Iterator[Step]:
+    """What these entries amount to, see Steps. A transaction whose last entry is not among them is
+    left out.
 
     Raises:
         UnsupportedFormatError: an entry of a newer version.
     """
-    first_lsn = 0  # of the transaction whose parts are being collected
-    parts: list[list[Any]] = []
-    part_bytes = 0
-    for entry in entries:
-        if entry.kind != KIND:
-            yield Step(entry.lsn, entry.lsn, state_lsn, None, 0)
-            continue
-        record = decode_record(path, entry.lsn, entry.payload)
-        before = entry.lsn - 1 if record.previous == CHAINED else record.previous
-        size = len(entry.payload)
-        if before != state_lsn:
-            yield Step(entry.lsn, entry.lsn, state_lsn, None, size)
-            continue
-        state_lsn = entry.lsn
-        first_lsn = first_lsn or entry.lsn
-        parts += record.operations
-        part_bytes += size
-        if not record.more:
-            yield Step(first_lsn, entry.lsn, state_lsn, parts, part_bytes)
-            first_lsn, parts, part_bytes = 0, [], 0
+    taken = Steps(path, state_lsn)
+    return (step for entry in entries if (step := taken.take(entry)) is not None)

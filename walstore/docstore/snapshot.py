@@ -23,7 +23,16 @@ from walstore.docstore.state import CollectionState, State
 from walstore.docstore.values import Document, Key, decode, encode, key_of
 from walstore.errors import UnsupportedFormatError
 
-__all__ = ["Copy", "Position", "SnapshotDamagedError", "copy_of_state", "read", "write"]
+__all__ = [
+    "Copy",
+    "Position",
+    "SnapshotDamagedError",
+    "copy_of_state",
+    "is_whole",
+    "read",
+    "read_position",
+    "write",
+]
 
 MAGIC = b"WALDOCS1"
 VERSION = 1
@@ -93,6 +102,26 @@ def _frame(data: bytes) -> bytes:
     return _LENGTH.pack(len(data)) + data
 
 
+def is_whole(pieces: Iterable[bytes]) -> bool:
+    """Whether these are the bytes of a whole snapshot, by their checksum."""
+    digest = xxhash.xxh3_128()
+    held = b""
+    for piece in pieces:
+        held += piece
+        digest.update(held[:-DIGEST_BYTES])
+        held = held[-DIGEST_BYTES:]
+    return held == digest.digest()
+
+
+def read_position(path: str, data: memoryview) -> Position:
+    """A snapshot's position.
+
+    Raises:
+        SnapshotDamagedError, UnsupportedFormatError: as `read`.
+    """
+    return _opened(path, data)[0]
+
+
 def read(path: str, data: memoryview) -> tuple[Position, State]:
     """A snapshot's position and state.
 
@@ -100,16 +129,7 @@ def read(path: str, data: memoryview) -> tuple[Position, State]:
         SnapshotDamagedError: it is not whole.
         UnsupportedFormatError: it is, and of a newer version; `path` says which file.
     """
-    end = len(data) - DIGEST_BYTES
-    if end < len(MAGIC) or data[: len(MAGIC)] != MAGIC:
-        raise SnapshotDamagedError("it does not begin as a snapshot does")
-    if xxhash.xxh3_128_digest(data[:end]) != data[end:]:
-        raise SnapshotDamagedError("its checksum is wrong")
-    frames = _frames(data[:end])
-    version, *fields, collections = decode(next(frames))
-    if version != VERSION:
-        raise UnsupportedFormatError(path, f"snapshot version {version}")
-    position = Position(*fields)
+    position, collections, frames = _opened(path, data)
     state = State()
     for name, specs, count in collections:
         collection = state.collections[name] = CollectionState(name)
@@ -119,6 +139,20 @@ def read(path: str, data: memoryview) -> tuple[Position, State]:
             collection.indexes[index] = Index(spec)
             collection.indexes[index].fill(collection.documents.items())
     return position, state
+
+
+def _opened(path: str, data: memoryview) -> tuple[Position, list[Any], Iterator[memoryview]]:
+    """Position, collections, and the frames after the header."""
+    end = len(data) - DIGEST_BYTES
+    if end < len(MAGIC) or data[: len(MAGIC)] != MAGIC:
+        raise SnapshotDamagedError("it does not begin as a snapshot does")
+    if xxhash.xxh3_128_digest(data[:end]) != data[end:]:
+        raise SnapshotDamagedError("its checksum is wrong")
+    frames = _frames(data[:end])
+    version, *fields, collections = decode(next(frames))
+    if version != VERSION:
+        raise UnsupportedFormatError(path, f"snapshot version {version}")
+    return Position(*fields), collections, frames
 
 
 def _frames(data: memoryview) -> Iterator[memoryview]:

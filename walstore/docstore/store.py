@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from walstore import FileWALManager
 from walstore.docstore import snapshot
-from walstore.docstore.checkpoint import SnapshotFiles
+from walstore.docstore.checkpoint import SNAPSHOTS_NAME, Opened, SnapshotFiles
 from walstore.docstore.collection import Collection
+from walstore.docstore.concern import Concern, checked_concern, is_shared
 from walstore.docstore.draft import Draft
-from walstore.docstore.errors import ClosedStoreError, QueryError, TransactionError
+from walstore.docstore.errors import (
+    ClosedStoreError,
+    QueryError,
+    SnapshotError,
+    StoreLostError,
+    TransactionError,
+    WaitTimeoutError,
+)
 from walstore.docstore.ids import IdMaker
-from walstore.docstore.journal import Concern, Journal, checked_concern
+from walstore.docstore.journal import Journal
+from walstore.docstore.past import Past, collector_paused
 from walstore.docstore.snapshot import Position
 from walstore.docstore.transaction import Transaction
-from walstore.errors import OptionError, WALStoreError
+from walstore.docstore.view import StoreView
+from walstore.docstore.watch import ChangeStream, begin_of
+from walstore.errors import LSNOutOfRangeError, OptionError, ReadOnlyLogError, WALStoreError
 from walstore.limits import COLLECTION_NAME_BYTES_MAX
 
 __all__ = ["DocumentStore"]
 
-SNAPSHOTS_NAME = "documents"
+OPEN_ATTEMPTS_MAX = 10
+"""How often a reader begins anew because the writer's checkpoints came between."""
 
 Result = TypeVar("Result")
 
@@ -46,6 +56,8 @@ class DocumentStore:
     Args:
         log: an open log, of one node or of several. It stays the caller's to close, after the
             store; entries of other kinds are passed over, and cut away with the store's own.
+            Opened with read_only=True: the store can be read while another process writes it, and
+            each read takes in what came since; writes raise ReadOnlyLogError.
         checkpoint_bytes: a checkpoint is made by itself after so many bytes of entries; None:
             only `checkpoint()` makes them.
         clock: wall clock for the _ids that are made, in ns since 1970.
@@ -75,8 +87,6 @@ class DocumentStore:
     ) -> None:
         if not isinstance(log, FileWALManager):
             raise OptionError(f"log is an open FileWALManager, not {log!r}")
-        if log.read_only:
-            raise OptionError(f"{log.path} is open for reading only; a store needs to write")
         if checkpoint_bytes is not None and (
             type(checkpoint_bytes) is not int or checkpoint_bytes < 1
         ):
@@ -84,21 +94,33 @@ class DocumentStore:
         self.log = log
         self._make_id = IdMaker(clock, entropy)
         self._checkpoint_bytes = checkpoint_bytes
-        self._files = SnapshotFiles(os.path.join(log.path, SNAPSHOTS_NAME))
-        self._checkpointing = threading.Lock()
-        with _collector_paused():
-            position, state = self._files.open(log)
-            self._journal = Journal(log, state, position)
-            self._journal.load()
+        self._files = SnapshotFiles(os.path.join(log.path, SNAPSHOTS_NAME), log.read_only)
+        self._checkpointing = threading.RLock()
+        self._past = Past(log, self._files, self._checkpointing)
+        with collector_paused():
+            self._journal = self._opened()
         self._due = threading.Event()
         self._thread: threading.Thread | None = None
-        if checkpoint_bytes is not None:
+        if checkpoint_bytes is not None and not log.read_only:
             self._journal.on_applied = self._look_at_size
             self._thread = threading.Thread(
                 target=self._keep_checkpoints, name="walstore-checkpoints", daemon=True
             )
             self._thread.start()
             self._look_at_size()
+
+    def _opened(self) -> Journal:
+        """The state, from a snapshot and the log. Somebody else's checkpoint may take both away
+        from a reader, who then finds newer ones."""
+        for attempt in range(OPEN_ATTEMPTS_MAX):
+            try:
+                journal = Journal(self.log, self._open_files(), self._open_files)
+                journal.load()
+                return journal
+            except (FileNotFoundError, LSNOutOfRangeError, SnapshotError, StoreLostError):
+                if not self.log.read_only or attempt == OPEN_ATTEMPTS_MAX - 1:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
 
     # ---- collections ----
 
@@ -148,13 +170,84 @@ class DocumentStore:
     ) -> Result:
         """Does a write of a collection: in the transaction, or as one of its own."""
         concern = checked_concern(self.log, concern)
+        self._check_writable()
         transaction = self._current_transaction()
         if transaction is None:
             return self._journal.write(compute, concern, alone=alone)
         self._journal.check_open()
         return transaction.write(compute)
 
+    # ---- the past, and what comes ----
+
+    def watch(
+        self, *, from_lsn: int | None = None, resume_after: str | None = None
+    ) -> ChangeStream:
+        """Follows the changes of all collections, each with the document before and after; see
+        docs/docstore.md, "Change streams". By default those that come after this call.
+
+        Args:
+            from_lsn: begin with the first change whose entry is this one or a later one.
+            resume_after: go on right after the change that has this token.
+
+        Raises:
+            QueryError: an argument makes no sense.
+            HistoryError: log and snapshots do not reach there, or the token's entry is not in the
+                log, not yet or not any more.
+            ClosedStoreError, StoreLostError; and as FileWALManager.read.
+        """
+        return self._watch(None, from_lsn, resume_after)
+
+    def _watch(self, collection: str | None, from_lsn: Any, resume_after: Any) -> ChangeStream:
+        self._journal.refresh()
+        begin = begin_of(self._journal, self._past, from_lsn, resume_after)
+        return ChangeStream(self._journal, self._past, collection, begin)
+
+    def at(self, lsn: int) -> StoreView:
+        """The store as it was right after an entry, to read. It is made from a snapshot and the
+        log, as opening the store is.
+
+        Raises:
+            QueryError: it is no lsn.
+            HistoryError: log and snapshots do not reach there, or the entry is not here yet.
+            OSError; ClosedStoreError, StoreLostError; and as FileWALManager.replay.
+        """
+        _check_lsn("at", lsn)
+        self._journal.check_open()
+        return StoreView(lsn, self._past.replayed(lsn).state)
+
+    def wait_for(self, lsn: int, timeout_s: float) -> None:
+        """Waits until this store has applied an entry: on another node, to read what was written
+        on the leader. See `applied_lsn`.
+
+        Raises:
+            QueryError: an argument makes no sense.
+            WaitTimeoutError: it has not, in time.
+            ClosedStoreError, StoreLostError, ClosedLogError
+        """
+        _check_lsn("wait_for", lsn)
+        if type(timeout_s) not in (int, float) or not timeout_s >= 0:
+            raise QueryError("wait_for", f"timeout_s is a number from 0 on, not {timeout_s!r}")
+        deadline_s = time.monotonic() + timeout_s
+        log: Any = self.log
+        try:
+            if is_shared(log) and timeout_s > 0:
+                log.wait_committed(lsn, timeout_s=timeout_s)
+            there = self._journal.reach(lsn, max(0.0, deadline_s - time.monotonic()))
+        except TimeoutError:  # of the log: it is not committed
+            there = False
+        if not there:
+            raise WaitTimeoutError(lsn, self.applied_lsn, timeout_s)
+
+    def _check_writable(self) -> None:
+        self._journal.check_open()
+        if self.log.read_only:
+            raise ReadOnlyLogError(self.log.path)
+
     # ---- checkpoints ----
+
+    def _open_files(self) -> Opened:
+        with self._checkpointing:
+            return self._files.open(self.log)
 
     @property
     def applied_lsn(self) -> int:
@@ -169,6 +262,7 @@ class DocumentStore:
             OSError: it could not be written. What was there is as it was.
             ClosedStoreError, StoreLostError; and as FileWALManager.read and truncate_before.
         """
+        self._check_writable()
         with self._checkpointing:
             self._journal.refresh()
             journal, log = self._journal, self.log
@@ -182,7 +276,7 @@ class DocumentStore:
             term = log.read(lsn).term
             position = Position(log.log_id, lsn, term, state_lsn)
             self._files.write(position, snapshot.write(position, copy))
-            keep_lsn = self._files.prune()
+            keep_lsn = journal.keep_from(self._files.prune())
             if keep_lsn > log.first_lsn:
                 log.truncate_before(keep_lsn)
             return lsn
@@ -215,6 +309,7 @@ class DocumentStore:
         """Lets go of the log, once the writes that have begun and a checkpoint are done. What was
         acknowledged is in the log already. Closing twice does nothing."""
         self._journal.close()
+        self._journal.stop_watchers()
         self._due.set()
         if self._thread is not None:
             self._thread.join()
@@ -234,17 +329,9 @@ class DocumentStore:
         return f"<DocumentStore on {self.log.path!r}{' closed' if self.closed else ''}>"
 
 
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """While very many objects are made that all stay. Otherwise the collector goes through them
-    again and again, which takes more than twice as long as making them."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
+def _check_lsn(what: str, lsn: Any) -> None:
+    if type(lsn) is not int or lsn < 0:
+        raise QueryError(what, f"takes the lsn of an entry, not {lsn!r}")
 
 
 class _Block:

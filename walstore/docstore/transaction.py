@@ -47,6 +47,10 @@ class Transaction:
                 )
                 return
 
+    def doom(self, reason: str) -> None:
+        """It cannot be any more."""
+        self._doom = self._doom or ConflictError(reason)
+
     def check(self) -> None:
         """Raises when it is doomed.
 

@@ -13,6 +13,7 @@ from walstore.docstore.errors import InvalidDocumentError, QueryError
 from walstore.docstore.leaves import equals, regex_of
 from walstore.docstore.paths import Leaf, checked_path, get_at, set_at, unset_at
 from walstore.docstore.query import element_test
+from walstore.docstore.shape import checked_sort
 from walstore.docstore.values import (
     MISSING,
     Document,
@@ -205,7 +206,7 @@ def _list_at(document: Document, parts: Parts, what: str) -> Any:
     return old
 
 
-_MODIFIERS = {"$each", "$position", "$slice"}
+_MODIFIERS = {"$each", "$position", "$slice", "$sort"}
 
 
 def _each(operand: Any, allowed: set[str], what: str) -> tuple[list[Any], dict[str, Any]]:
@@ -223,19 +224,39 @@ def _each(operand: Any, allowed: set[str], what: str) -> tuple[list[Any], dict[s
     if not isinstance(items, list | tuple):
         raise QueryError(what, f"$each takes a list, not {items!r}")
     for name, number in modifiers.items():
-        if type(number) is not int:
+        if name != "$sort" and type(number) is not int:
             raise QueryError(what, f"{name} takes a whole number, not {number!r}")
     return [_value(item, what) for item in items], modifiers
 
 
+def _sorter(sort: Any, what: str) -> Callable[[list[Any]], list[Any]]:
+    """Sorts a list by its elements, or by their fields: one that is not there counts as null."""
+    if type(sort) is int and sort in (1, -1):
+        return lambda items: sorted(items, key=key_of, reverse=sort < 0)
+    if not isinstance(sort, Mapping) or not sort:
+        raise QueryError(what, f"$sort takes 1, -1, or a dict of fields with these, not {sort!r}")
+    fields = [(tuple(path.split(".")), direction) for path, direction in checked_sort(sort)]
+
+    def by_fields(items: list[Any]) -> list[Any]:
+        for parts, direction in reversed(fields):
+            keys = [key_of(get_at(item, parts)) for item in items]
+            order = sorted(range(len(items)), key=keys.__getitem__, reverse=direction < 0)
+            items = [items[at] for at in order]
+        return items
+
+    return by_fields
+
+
 def _push(parts: Parts, operand: Any, what: str) -> Action:
     items, modifiers = _each(operand, _MODIFIERS, what)
+    in_order = _sorter(modifiers["$sort"], what) if "$sort" in modifiers else list
 
     def act(document: Document) -> None:
         old = _list_at(document, parts, what)
         new = [] if old is MISSING else list(old)
         at = modifiers.get("$position", len(new))
         new[at:at] = copy_of(items)
+        new = in_order(new)
         if "$slice" in modifiers:
             length = modifiers["$slice"]
             new = new[:length] if length >= 0 else new[length:]

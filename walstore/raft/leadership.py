@@ -67,6 +67,7 @@ class Leadership:
         self._rounds = Rounds(shared.node_id)
         self._heard_ms: dict[str, float] = {}
         self._transfer: _Transfer | None = None
+        self._reached_transfer = False
         self._appending: Configuration | None = None
         self._durable_lsn = 0
         self._durable_ms = now_ms

@@ -29,7 +29,6 @@ from walstore.replication.effects import (
     TransferFailed,
 )
 from walstore.replication.entries import Batch
-from walstore.replication.follower import Follower
 from walstore.replication.message import (
     Confirm,
     Confirmed,
@@ -239,7 +238,6 @@ class RaftNode(Core):
         if self._leader is None:
             return []
         self._leader = None
-        self._follower = Follower(self._shared)
         self._clock.restart(now_ms)
         return [RoleChanged("follower", self.term, None), *self._stop_leading()]
 

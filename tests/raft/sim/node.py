@@ -115,7 +115,14 @@ class RaftSimNode(Node):
     def read(self) -> None:
         """A linearizable read: it must show all that was acked before it."""
         read_id = self.world.new_read()
-        self.step(lambda core: self.raft.read(read_id, self.world.now_ms))
+
+        def call(core: Core) -> list[Effect]:
+            return self.raft.read(read_id, self.world.now_ms)
+
+        if self._waiting:  # a process that goes on may hear its user before its peers
+            self._waiting.appendleft((self.core, call))
+        else:
+            self.step(call)
 
     def transfer(self, target: str) -> None:
         """An operator hands the leadership over."""

@@ -98,7 +98,10 @@ class RaftWorld(World):
         for node in self.leads():
             now = node.raft.configuration
             voters, learners = set(now.target or now.voters), set(now.learners - now.target)
-            for name in rng.sample(sorted(self.nodes), min(len(self.nodes), rng.choice((1, 1, 2)))):
+            names = rng.sample(sorted(self.nodes), min(len(self.nodes), rng.choice((1, 1, 2))))
+            if rng.random() < 0.2:
+                names = [node.name]
+            for name in names:
                 voters.discard(name)
                 learners.discard(name)
                 kind = rng.random()

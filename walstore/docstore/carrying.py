@@ -1,0 +1,40 @@
+"""The store's snapshots on their way to a follower that is too far behind for the log alone."""
+
+from __future__ import annotations
+
+import os
+
+from walstore.docstore.checkpoint import SNAPSHOTS_NAME, SnapshotFiles
+
+__all__ = ["DocumentSnapshots"]
+
+
+class DocumentSnapshots:
+    """For `snapshots` of a ReplicationWALManager that a document store is on. Every node should be
+    given one: which of them leads, and which is behind, is not known before.
+
+    Args:
+        path: the log's directory, the same as the log's own.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._files = SnapshotFiles(os.path.join(os.fspath(path), SNAPSHOTS_NAME))
+
+    def newest(self) -> tuple[int, str] | None:
+        """On the leader: lsn and path of its newest snapshot that is whole, or None.
+
+        Raises:
+            OSError: the system refused.
+        """
+        return self._files.newest()
+
+    def install(self, lsn: int, path: str) -> None:
+        """On a follower: takes a snapshot over; durable at return. The store goes on from it once
+        the log begins behind it.
+
+        Raises:
+            SnapshotError: it is not whole, or not of this entry. Nothing was changed.
+            UnsupportedFormatError: it was written by a newer walstore.
+            OSError: the system refused.
+        """
+        self._files.install(lsn, path)
