@@ -249,3 +249,20 @@ def test_wrong_urls(run: Run) -> None:
             assert found.code == 64
             assert "is no status url" in found.err
         assert run(command).code == 64
+
+
+def test_the_members_of_an_elected_cluster_are_shown() -> None:
+    leader, learner = view("leader"), view("follower")
+    assert leader.status is not None
+    assert learner.status is not None
+    leader.status.update(voters=["x"], learners=["n"], changing=True)
+    learner.status.update(voters=["x"], learners=["n"], changing=False)
+    assert "learner" in _table_of(learner)
+    assert "the members change" in _table_of(leader)
+
+
+def _table_of(shown: NodeView) -> str:
+    console = Console(file=StringIO(), width=200)
+    console.print(status_table([shown], 200))
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text

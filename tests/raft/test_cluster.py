@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.raft.elected import Clients, Elected, configurations
-from tests.replication.nodes import OPTIONS, Cluster, data, until
-from walstore import FileWALManager, OptionError
+from tests.replication.nodes import OPTIONS, WAIT_S, Cluster, data, until
+from walstore import EntryTruncatedError, FileWALManager, OptionError
 from walstore.raft import driver
 from walstore.raft.membership import decode_configuration
 from walstore.replication import (
@@ -255,6 +255,8 @@ def test_the_minority_acks_nothing(elected: Callable[..., Elected], partitions: 
     abc.leader(others).append(b"of the majority")
     partitions.heal()
     abc.leader().append(b"after")
+    with pytest.raises(EntryTruncatedError):
+        commit.wait(WAIT_S)
     assert data(abc.assert_equal()) == [b"before", b"of the majority", b"after"]
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.crash.settings import scaled
+from tests.helpers import seeded
 from tests.raft.elected import Elected
 from tests.replication.nodes import until
 from tests.replication.writers import Processes
@@ -17,7 +20,7 @@ from walstore import FileWALManager
 pytestmark = pytest.mark.timeout(7000)
 
 ROUNDS = scaled(2)
-PAUSED_S = 1.0
+FOUNDINGS = scaled(2)
 SMALL = 64 << 10
 
 
@@ -55,6 +58,26 @@ def assert_kept(nodes: Processes) -> None:
     users = [entry.payload for entry in entries if entry.kind == 1]
     assert len(users) == len(set(users))
     print(f"acked={len(acked)} entries={len(entries)} terms={len({e.term for e in entries})}")
+
+
+def test_a_cluster_is_made_though_one_is_killed_meanwhile(tmp_path: Path) -> None:
+    """At any moment: before it has met the others, amid making the cluster, amid joining it."""
+    rng, ends = seeded("founding"), Counter[str]()
+    for turn in range(FOUNDINGS):
+        with contextlib.closing(Processes(tmp_path / str(turn))) as made:
+            made.base.mkdir()
+            made.spawn("a", "b", "c", prefix="raft")
+            victim, moment_s = rng.choice("aabc"), rng.uniform(0.4, 1.4)
+            began_s = time.monotonic()
+            until(lambda at=began_s + moment_s: time.monotonic() > at, "the moment")  # type: ignore[misc]
+            made.kill(victim)
+            ends["with a log" if (made.base / victim).exists() else "without"] += 1
+            made.spawn(victim, prefix="raft")
+            made.hear("a", "b", "c")
+            made.goes_on(10)
+            assert_kept(made)
+    print(dict(ends))
+    assert sum(ends.values()) == FOUNDINGS
 
 
 def test_another_leads_when_the_leader_is_killed(nodes: Processes) -> None:

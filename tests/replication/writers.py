@@ -41,11 +41,18 @@ class Processes:
         self.running: dict[str, subprocess.Popen[str]] = {}
         self._readers: list[threading.Thread] = []
         self._starts = 0
+        self._unheard: set[str] = set()
 
     def start(self, *names: str, prefix: str = "start") -> None:
         """Starts nodes at the same time; returns when they have begun."""
+        self.spawn(*names, prefix=prefix)
+        self.hear(*names)
+
+    def spawn(self, *names: str, prefix: str) -> None:
+        """Starts nodes, and does not wait."""
         for name in names:
             self._starts += 1
+            self._unheard.add(name)
             self.running[name] = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "tests.replication.node_process", name),
@@ -56,10 +63,14 @@ class Processes:
                 text=True,
                 cwd=ROOT,
             )
+
+    def hear(self, *names: str) -> None:
+        """Waits until nodes that were spawned have begun, and listens to what they say."""
         for name in names:
             process = self.running[name]
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
+            self._unheard.remove(name)
             reader = threading.Thread(target=self._read, args=(process,))
             reader.start()
             self._readers.append(reader)
@@ -103,7 +114,10 @@ class Processes:
         process.kill()
         process.wait()
         assert process.stdin is not None
+        assert process.stdout is not None
         process.stdin.close()
+        if name in self._unheard:  # otherwise it is its reader's to close
+            process.stdout.close()
 
     def close(self) -> None:
         """Kills all, and lets go of them."""
