@@ -711,17 +711,16 @@ class WALReplicationManager:
 
     def watch(self, lsn: int, acks: Acks, stage: Stage) -> Future[None]:
         """A future that is done when an entry is where it was asked to be."""
-        future: Future[None] = Future()
 
-        def add() -> None:
+        def look() -> None:
             if stage is Stage.RECEIVED:
                 self.core.want_receipts(True)
             self._arm_durable(self._log.durable_lsn + 1)
-            self._waiters.add(
-                lsn, lambda: acks.reached(self.core.lsns(stage), self._node_id), future
-            )
+            self._waiters.look()
 
-        self.calls.post(add)
+        # Added here: once it is posted nobody may come any more who would run it.
+        future = self._waiters.add(lsn, lambda: acks.reached(self.core.lsns(stage), self._node_id))
+        self.calls.post(look)
         return future
 
     def subscribe(self, callback: Callable[[ReplicationEvent], None]) -> Callable[[], None]:
