@@ -5,18 +5,24 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.linear import Operation, check
 from tests.raft.elected import Elected, configurations
-from tests.replication.nodes import data, until
+from tests.replication.nodes import OPTIONS, data, until
 from walstore import EntryTruncatedError, FileWALManager
 from walstore.errors import CorruptLogError
 from walstore.raft.ledger import Ledger, Mark
 from walstore.raft.membership import Configuration
-from walstore.replication import NotLeaderError, ReplicationTimeoutError, TooFewNodesError
+from walstore.replication import (
+    NotLeaderError,
+    ReplicationTimeoutError,
+    ReplicationWALManager,
+    TooFewNodesError,
+)
 from walstore.replication.log import CONFIGURATIONS_NAME, NodeLog
 from walstore.replication.message import Ack, VoteRequest, VoteResponse, WalEntry
 from walstore.replication.network import NetworkManager
@@ -111,6 +117,42 @@ def test_an_append_is_not_done_before_the_leaders_own_disk_has_it(
 def _durable(log: NodeLog, leader: Any, held: int) -> int:
     lsn: int = log._shared.durable_lsn
     return min(lsn, held) if log.path == leader.path else lsn
+
+
+def test_appends_wait_while_too_much_is_not_committed(
+    elected: Callable[..., Elected], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The followers' disks are stuck; they know the leader all the time."""
+    times = replace(OPTIONS, uncommitted_bytes_max=20_000)
+    abc = elected(options=times)
+    leader = abc.begin()
+    held = leader.append(b"one")
+    stuck = property(
+        lambda log: (
+            min(log._shared.durable_lsn, held)
+            if log.path != leader.path
+            else log._shared.durable_lsn
+        )
+    )
+    monkeypatch.setattr(NodeLog, "durable_lsn", stuck)
+    waiting = _appends_until_held(leader)
+    assert 10 < waiting < 500
+    assert leader.role == "leader"
+    monkeypatch.undo()
+    leader.append(b"two")
+    assert len(data(abc.assert_equal())) == waiting + 2
+
+
+def _appends_until_held(leader: ReplicationWALManager) -> int:
+    """How many are in the log, and not committed, when it takes no more."""
+    for count in range(1000):
+        try:
+            leader.append(bytes(1000), timeout_s=0.01)
+        except ReplicationTimeoutError:
+            continue
+        except TooFewNodesError:
+            return count
+    raise AssertionError("it takes any number")
 
 
 # ---- reads ----

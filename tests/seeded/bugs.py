@@ -2103,4 +2103,16 @@ BUGS = (
         ),
         (f"{RAFT_PROMISES}::test_a_snapshot_that_was_not_installed_says_nothing",),
     ),
+    Bug(
+        "raft-driver-takes-any-number",
+        "appends wait while too much is not committed",
+        (
+            Edit(
+                f"{RAFT}/driver.py",
+                "        self._held = effect.hold\n",
+                "        self._held = False\n",
+            ),
+        ),
+        (f"{RAFT_PROMISES}::test_appends_wait_while_too_much_is_not_committed",),
+    ),
 )
