@@ -7,7 +7,7 @@ import ast
 from tests.helpers import ROOT
 from walstore import limits
 from walstore._native import lib
-from walstore.wal.record import TERM, record_bytes
+from walstore.wal.record import CONFIGURATION, TERM, record_bytes
 from walstore.wal.segment import RECORDS_AT, file_bytes, index_pairs_max, limit_for
 
 
@@ -15,7 +15,7 @@ def test_the_promised_values() -> None:
     assert limits.PAYLOAD_BYTES_MAX == 64 << 20
     assert limits.BATCH_BYTES_MAX == 256 << 20
     assert limits.SEGMENT_BYTES_MIN == 4096
-    assert limits.KIND_MAX == 65534
+    assert limits.KIND_MAX == 65533
     assert limits.BLOCK_BYTES == 4096
 
 
@@ -40,7 +40,7 @@ def test_a_file_of_the_largest_segment_is_one_that_systems_take() -> None:
 
 def test_lsns_and_kinds_fit_their_fields() -> None:
     assert limits.LSN_MAX < 1 << 63, "an lsn shares a signed type with error codes"
-    assert limits.KIND_MAX + 1 == TERM < 1 << 16
+    assert limits.KIND_MAX + 1 == CONFIGURATION == TERM - 1 < TERM < 1 << 16
     assert limits.PAYLOAD_BYTES_MAX < 1 << 32
 
 

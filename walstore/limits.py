@@ -33,8 +33,8 @@ SEGMENT_BYTES_MAX = 4 << 30
 SYNC_INTERVAL_MS_MAX = 60_000
 """Longest window that sync="interval" may leave un-synced."""
 
-KIND_MAX: int = lib.WALCORE_KIND_TERM - 1
-"""Highest kind of a user's entry; the one above it is the log's own, see wal.record.TERM."""
+KIND_MAX: int = lib.WALCORE_KIND_CONFIGURATION - 1
+"""Highest kind of a user's entry; those above it are the log's own, see wal.record."""
 
 LSN_MAX = (1 << 63) - 1
 

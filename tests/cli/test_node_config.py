@@ -20,6 +20,7 @@ BAD = [
     (HEAD + 'rolle = "leader"', "unknown key rolle"),
     (HEAD + 'role = "boss"', 'role must be "leader" or "follower", not \'boss\''),
     (HEAD + "role = 1", "role must be"),
+    (HEAD + 'election = "vote"', 'election must be "manual" or "raft"'),
     (HEAD + 'listen = "7001"', 'listen must be where the others reach this node, "host:port"'),
     (HEAD + 'listen = "a:70000"', "listen must be"),
     (HEAD + 'status_listen = "10.0.0.1:80"', "status_listen must be"),

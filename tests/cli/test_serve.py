@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from rich.console import Console
 from tests.cli.conftest import Run
 from tests.cli.nodes import READY_S, Served, append, ask, config, lone_node
 from tests.helpers import ROOT, contents, end
+from tests.replication.nodes import free_ports, until
 from walstore.cli.status import NodeView, is_healthy, status_table
 
 
@@ -123,6 +125,41 @@ def test_nodes_that_are_gone(run: Run, three: dict[str, Served]) -> None:
     assert "does not answer" in found.err
 
 
+def test_nodes_that_elect(tmp_path: Path, run: Run) -> None:
+    ports = dict(zip("abc", free_ports(3), strict=True))
+    urls = {name: f"ws://127.0.0.1:{port}" for name, port in ports.items()}
+    for name in "abc":
+        peers = "".join(f'{peer} = "{url}"\n' for peer, url in urls.items() if peer != name)
+        (tmp_path / f"{name}.toml").write_text(
+            f'node_id = "{name}"\npath = "{name}"\nlisten = "127.0.0.1:{ports[name]}"\n'
+            'status_listen = "127.0.0.1:0"\nsegment_bytes = 65536\nelection = "raft"\n'
+            f"[replication]\nelection_ms = 300\nheartbeat_ms = 50\n[peers]\n{peers}"
+        )
+    with ThreadPoolExecutor(3) as pool:
+        nodes = list(pool.map(Served, (tmp_path / f"{name}.toml" for name in "abc")))
+    try:
+        at = [node.url for node in nodes]
+        until_healthy(run, at)
+        assert run("promote", at[1]).out.startswith("b leads in term ")
+        assert append(at[1], b"one")["receipt"].keys() == {"a", "b", "c"}
+        statuses = until_healthy(run, at)
+        assert [status["role"] for status in statuses] == ["follower", "leader", "follower"]
+        for status in statuses:
+            assert (status["election"], status["leader_id"]) == ("raft", "b")
+            assert (status["voters"], status["learners"]) == (["a", "b", "c"], [])
+        assert run("promote", at[0], "--force").code != 0
+        nodes[1].kill()
+        until(lambda: _has_leader(at[0]), "another leads")
+    finally:
+        for node in nodes:
+            node.kill()
+
+
+def _has_leader(url: str) -> bool:
+    status = json.loads(ask(url, "GET", "/status")[1])
+    return status["leader_id"] in ("a", "c")
+
+
 def test_an_address_that_is_taken(tmp_path: Path, run: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -212,3 +249,20 @@ def test_wrong_urls(run: Run) -> None:
             assert found.code == 64
             assert "is no status url" in found.err
         assert run(command).code == 64
+
+
+def test_the_members_of_an_elected_cluster_are_shown() -> None:
+    leader, learner = view("leader"), view("follower")
+    assert leader.status is not None
+    assert learner.status is not None
+    leader.status.update(voters=["x"], learners=["n"], changing=True)
+    learner.status.update(voters=["x"], learners=["n"], changing=False)
+    assert "learner" in _table_of(learner)
+    assert "the members change" in _table_of(leader)
+
+
+def _table_of(shown: NodeView) -> str:
+    console = Console(file=StringIO(), width=200)
+    console.print(status_table([shown], 200))
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text

@@ -1,7 +1,7 @@
 """Every storage call of a workload fails once, or from then on; the log stays honest.
 
-A soak takes every pair of a workload and a fault, the usual run one in four: each workload with a
-quarter of the faults, each fault with a quarter of the workloads. The seed says which.
+A soak takes every pair of a workload and a fault, the usual run one in eight: each workload with an
+eighth of the faults, each fault with an eighth of the workloads. The seed says which.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from . import faults
 from .settings import scaled, seed
 from .workloads import workloads
 
-ONE_IN = 4
-HITS_MIN = 6_000
+ONE_IN = 8
+HITS_MIN = 3_000
 
 
 def pairs_of(names: list[str], kinds: list[str], rng: random.Random) -> list[tuple[str, str]]:

@@ -69,11 +69,11 @@ def test_records_that_do_not_follow_are_refused(native: Native) -> None:
     assert native.payloads() == [b"a", b"b"]
 
 
-def test_terms_own_kind_is_not_for_users(native: Native) -> None:
-    assert native.append(b"x", lib.WALCORE_KIND_TERM) == lib.WALCORE_REFUSED
-    assert append_many(native, [1, 2], kind=lib.WALCORE_KIND_TERM) == lib.WALCORE_REFUSED
-    kind = lib.WALCORE_KIND_TERM
-    assert lib.walcore_submit(native.raw, 0, b"x", 1, 5, kind) == lib.WALCORE_REFUSED
+def test_the_logs_own_kinds_are_not_for_users(native: Native) -> None:
+    for kind in (lib.WALCORE_KIND_CONFIGURATION, lib.WALCORE_KIND_TERM):
+        assert native.append(b"x", kind) == lib.WALCORE_REFUSED
+        assert append_many(native, [1, 2], kind=kind) == lib.WALCORE_REFUSED
+        assert lib.walcore_submit(native.raw, 0, b"x", 1, 5, kind) == lib.WALCORE_REFUSED
     assert lib.walcore_submit_term(native.raw, 0, b"x", 1, 5) == 1
     too_large = lib.WALCORE_PAYLOAD_BYTES_MAX + 1
     assert lib.walcore_submit_term(native.raw, 0, b"", too_large, 5) == lib.WALCORE_REFUSED

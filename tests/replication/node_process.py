@@ -16,6 +16,7 @@ from walstore.replication import (
     ReplicationError,
     ReplicationTimeoutError,
     ReplicationWALManager,
+    TooFewNodesError,
 )
 
 
@@ -29,6 +30,7 @@ def main(name: str, path: str, ports: str, prefix: str) -> None:
         listen=listen,
         peers=urls,
         role="leader" if prefix.startswith("make") else "follower",
+        election="raft" if prefix.startswith("raft") else "manual",
         segment_bytes=64 << 10,
         network=NETWORK,
         options=OPTIONS,
@@ -51,7 +53,7 @@ def _write(node: ReplicationWALManager, prefix: str) -> None:
         try:
             lsn = node.append(payload.encode() + b" " * (number % 700), timeout_s=1.0)
             print(lsn, payload, flush=True)
-        except NotLeaderError:
+        except (NotLeaderError, TooFewNodesError):
             pause.wait(0.01)
         except ReplicationTimeoutError:
             pass  # it may get there, or not

@@ -23,7 +23,7 @@ PORT_TRIES = 100
 NETWORK = NetworkOptions(
     heartbeat_ms=100, silence_ms=2000, reconnect_min_ms=10, reconnect_max_ms=100
 )
-OPTIONS = ReplicationOptions(probe_ms=100, heartbeat_ms=50, leader_timeout_ms=300)
+OPTIONS = ReplicationOptions(probe_ms=100, heartbeat_ms=50, leader_timeout_ms=300, election_ms=300)
 
 
 def until(truth: Callable[[], object], what: str, timeout_s: float = WAIT_S) -> None:

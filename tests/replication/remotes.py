@@ -25,7 +25,7 @@ NETWORK = {
     "reconnect_min_ms": 10,
     "reconnect_max_ms": 100,
 }
-OPTIONS = {"probe_ms": 100, "heartbeat_ms": 50, "leader_timeout_ms": 300}
+OPTIONS = {"probe_ms": 100, "heartbeat_ms": 50, "leader_timeout_ms": 300, "election_ms": 300}
 
 
 class RemoteError(Exception):

@@ -23,9 +23,12 @@ from walstore.replication.effects import (
 from walstore.replication.entries import first_conflict, last_of_term
 from walstore.replication.message import (
     Ack,
+    Confirm,
+    Confirmed,
     SnapshotAck,
     SnapshotPart,
     SyncRequest,
+    TimeoutNow,
     VoteRequest,
     VoteResponse,
 )
@@ -97,6 +100,20 @@ def test_only_the_owner_of_a_term_leads_in_it() -> None:
         assert kinds(core.received("c", B2, body, 0)) == ["Refuse"]
     assert core.term == 0
     assert isinstance(core.received("x", B2, batch((0, 0), []), 0)[0], Refuse)
+
+
+def test_a_core_that_is_promoted_takes_no_part_in_elections() -> None:
+    core = core_of(Log())
+    votes = (VoteRequest(0, 0, pre=True), VoteRequest(0, 0, transfer=True))
+    for body in (
+        *votes,
+        VoteResponse(True, 0, 0, pre=True),
+        Confirm(1),
+        Confirmed(1),
+        TimeoutNow(),
+    ):
+        assert core.received("b", B2, body, 0) == [Refuse("b", "nodes do not elect here")]
+    assert core.term == 0
 
 
 def test_only_entries_of_the_own_term_are_counted() -> None:

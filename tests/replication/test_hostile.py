@@ -57,6 +57,22 @@ def flipped(frame: bytes, at: int) -> bytes:
     return frame[:at] + bytes([frame[at] ^ 1]) + frame[at + 1 :]
 
 
+@in_loop
+async def test_who_leaves_in_the_burst_of_its_hello_is_not_answered(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with pair() as (b, _):
+        raw = await Raw.to(b)
+        hello = Dialer("raw", "B", SECRET, bytes(32), lambda: bytes(16)).hello()
+        raw.ws.protocol.send_binary(hello)
+        raw.ws.protocol.send_close(1000)
+        raw.ws.transport.write(b"".join(raw.ws.protocol.data_to_send()))
+        await raw.ws.wait_closed()
+        await until(lambda: len(b.manager._all) == 1, "it is gone")
+    assert "data_received" not in caplog.text
+    assert "Traceback" not in caplog.text
+
+
 @pytest.mark.parametrize("greeted", [False, True], ids=["stranger", "peer"])
 @pytest.mark.parametrize(
     ("make", "code", "name"),

@@ -23,12 +23,15 @@ from walstore.replication.message import (
     Ack,
     Body,
     Challenge,
+    Confirm,
+    Confirmed,
     Heartbeat,
     Hello,
     Proof,
     SnapshotAck,
     SnapshotPart,
     SyncRequest,
+    TimeoutNow,
     VoteRequest,
     VoteResponse,
     WalEntry,
@@ -64,8 +67,12 @@ bodies: st.SearchStrategy[Body] = st.one_of(
     st.builds(Ack, lsns, lsns, lsns),
     st.builds(SnapshotPart, lsns, terms, st.integers(0, 1 << 61), st.just(1 << 62), bulk),
     st.builds(SnapshotAck, lsns, u63),
-    st.builds(VoteRequest, lsns, terms),
-    st.builds(VoteResponse, st.booleans(), lsns, terms),
+    st.builds(SnapshotPart, lsns, terms, st.just(7), st.just(1 << 62), st.binary(max_size=9), bulk),
+    st.builds(VoteRequest, lsns, terms, st.booleans(), st.booleans()),
+    st.builds(VoteResponse, st.booleans(), lsns, terms, st.booleans()),
+    st.builds(Confirm, u64),
+    st.builds(Confirmed, u64),
+    st.just(TimeoutNow()),
 )
 cluster_ids = st.binary(min_size=16, max_size=16)
 messages = st.one_of(
@@ -92,6 +99,9 @@ SAMPLES = [
         SnapshotAck(9, 104),
         VoteRequest(9, 3),
         VoteResponse(True, 9, 3),
+        Confirm(4),
+        Confirmed(4),
+        TimeoutNow(),
     )
 ]
 
@@ -115,6 +125,16 @@ def test_round_trip(message: ReplicationMessage, key: bytes | None) -> None:
     assert decode(frame, key=key) == message
     assert decode(memoryview(bytearray(frame)), key=key) == message
     assert encode(decode(frame, key=key), key) == frame
+
+
+def test_a_configuration_longer_than_its_message_is_refused() -> None:
+    part = SnapshotPart(1, 1, 0, 4, b"data", b"members")
+    frame = encode(ReplicationMessage("F", "L", 3, 2, 7, bytes(16), part))
+    at = frame.index(b"members") - 8
+    for size, zero in ((12, 0), (0, 0), (7, 1)):
+        bad = frame[:at] + struct.pack("<II", size, zero) + frame[at + 8 :]
+        assert refusal(sealed(bad)) == "no configuration"
+    assert refusal(sealed(frame[: at + 4])) == "a SNAPSHOT shorter than its configuration"
 
 
 def test_every_type_is_sampled() -> None:

@@ -2,111 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import random
-import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.crash.settings import scaled, seed
-from tests.helpers import ROOT, tell
-from tests.replication.nodes import Cluster, free_ports, until
+from tests.replication.nodes import Cluster, until
+from tests.replication.writers import Processes
 from walstore.replication import ReplicationWALManager
 
 NAMES = "abc"
 ROUNDS = scaled(6)
-
-
-class Ledger:
-    """The entries that were acked, by any process: {lsn: payload}."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.acked: dict[int, str] = {}
-        self.bad: list[str] = []
-
-    def note(self, lsn: int, payload: str) -> None:
-        """An entry was acked; no other one was before, at its lsn."""
-        with self._lock:
-            before = self.acked.setdefault(lsn, payload)
-            if before != payload:
-                self.bad.append(f"lsn {lsn} was acked as {before} and as {payload}")
-
-
-class Processes:
-    """Three nodes, each a process, and the ledger of what they acked."""
-
-    def __init__(self, base: Path) -> None:
-        self.base = base
-        self.ports = dict(zip(NAMES, free_ports(len(NAMES)), strict=True))
-        self.ledger = Ledger()
-        self.running: dict[str, subprocess.Popen[str]] = {}
-        self._readers: list[threading.Thread] = []
-        self._starts = 0
-
-    def start(self, name: str, prefix: str = "start") -> None:
-        """Starts a node; returns when it has begun."""
-        self._starts += 1
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "tests.replication.node_process", name),
-                *(str(self.base / name), json.dumps(self.ports), f"{prefix}{self._starts}"),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        )
-        self.running[name] = process
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        reader = threading.Thread(target=self._read, args=(process,))
-        reader.start()
-        self._readers.append(reader)
-
-    def _read(self, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
-        with process.stdout:
-            for line in process.stdout:
-                if line.endswith("\n"):  # not half a line of a process that was killed
-                    lsn, payload = line.split()
-                    self.ledger.note(int(lsn), payload)
-
-    def promote(self, name: str) -> None:
-        """Asks a node to lead; it may fail to."""
-        with contextlib.suppress(BrokenPipeError):
-            tell(self.running[name], "promote")
-
-    def goes_on(self, entries: int, promotes: str = "") -> None:
-        """Waits until so many more entries were acked, asking running nodes to lead meanwhile."""
-        wanted = len(self.ledger.acked) + entries
-        for name in promotes:
-            self.promote(name)
-            with contextlib.suppress(AssertionError):
-                until(lambda: len(self.ledger.acked) >= wanted, "acked", timeout_s=5.0)
-                return
-        until(lambda: len(self.ledger.acked) >= wanted, "more entries are acked")
-
-    def kill(self, name: str) -> None:
-        """kill -9."""
-        process = self.running.pop(name)
-        process.kill()
-        process.wait()
-        assert process.stdin is not None
-        process.stdin.close()
-
-    def close(self) -> None:
-        """Kills all, and lets go of them."""
-        for name in list(self.running):
-            self.kill(name)
-        for reader in self._readers:
-            reader.join()
 
 
 @pytest.mark.timeout(7000)
@@ -118,7 +28,7 @@ def test_nothing_acked_is_lost_when_processes_are_killed_and_paused(tmp_path: Pa
     nodes = Processes(tmp_path)
     done = {"kill": 0, "pause": 0}
     try:
-        nodes.start("a", "make")
+        nodes.start("a", prefix="make")
         for name in "bc":
             nodes.start(name)
         nodes.goes_on(20)
@@ -131,12 +41,8 @@ def test_nothing_acked_is_lost_when_processes_are_killed_and_paused(tmp_path: Pa
                 nodes.goes_on(10, others)
                 nodes.start(victim)
             else:
-                process = nodes.running[victim]
-                process.send_signal(signal.SIGSTOP)
-                try:
+                with nodes.paused(victim):
                     nodes.goes_on(10, others)
-                finally:
-                    process.send_signal(signal.SIGCONT)
             nodes.goes_on(10, others)
             done[what] += 1
     finally:

@@ -51,6 +51,11 @@ FAILED_SYNC = "tests/crash/test_lost_cache.py::test_no_ack_rests_on_a_failed_syn
 
 CORE_TESTS = ("tests/replication/test_core.py",)
 SIM = "tests/sim/test_sim.py"
+RAFT = "walstore/raft"
+RAFT_SIM = "tests/raft/sim/test_sim.py::test_no_schedule_breaks_a_promise"
+RAFT_TRACES = "tests/raft/test_traces.py"
+RAFT_CLUSTER = "tests/raft/test_cluster.py"
+RAFT_PROMISES = "tests/raft/test_cluster_promises.py"
 CATCHING_UP = "tests/replication/test_catching_up.py"
 CANNOT_READ = (
     "tests/replication/test_failing_disks.py::test_a_leader_that_cannot_read_takes_nothing_more"
@@ -1520,5 +1525,594 @@ BUGS = (
         "what is printed while a progress bar is shown goes to standard output",
         (Edit("walstore/cli/progress.py", "redirect_stdout=False", "redirect_stdout=True"),),
         ("tests/cli/test_progress.py",),
+    ),
+    Bug(
+        "raft-vote-before-it-is-durable",
+        "a vote is durable before it is given",
+        (
+            Edit(
+                CORE_PY,
+                "effects.insert(0, PersistTerm(term))",
+                "effects.append(PersistTerm(term))",
+            ),
+            Edit(
+                CORE_PY,
+                "        return effects + self._take(source, body, now_ms)\n",
+                "        return self._take(source, body, now_ms) + effects\n",
+            ),
+        ),
+        (RAFT_SIM,),
+    ),
+    Bug(
+        "raft-own-append-counts-at-once",
+        "a leader counts what is on its disk",
+        (
+            Edit(
+                LEADER_PY,
+                "lsns[shared.node_id] = shared.log.durable_lsn",
+                "lsns[shared.node_id] = shared.log.last_lsn",
+            ),
+        ),
+        (RAFT_SIM,),
+    ),
+    Bug(
+        "raft-leader-needs-no-disk",
+        "what is committed is on the leader's disk",
+        (
+            Edit(
+                f"{RAFT}/quorum.py",
+                "return min(self.agreed(lsns, 0), lsns.get(leader_id, 0))",
+                "return self.agreed(lsns, 0)",
+            ),
+        ),
+        (RAFT_SIM,),
+    ),
+    Bug(
+        "raft-old-entries-counted",
+        "only entries of the own term are counted",
+        (Edit(LEADER_PY, "if reached < self.began_lsn or reached <=", "if reached <="),),
+        (RAFT_SIM,),
+    ),
+    Bug(
+        "raft-terms-are-shared",
+        "a voter votes once in a term",
+        (
+            Edit(
+                "walstore/replication/terms.py",
+                "    return xxh3_64_intdigest(node_id.encode()) & ((1 << _BITS) - 1)\n",
+                "    return xxh3_64_intdigest(b'') & ((1 << _BITS) - 1)\n",
+            ),
+        ),
+        ("tests/raft/test_node.py::test_a_term_has_one_leader_when_two_ask_for_votes_at_once",),
+    ),
+    Bug(
+        "raft-anybody-asks-for-a-term",
+        "only the owner of a term is voted for in it",
+        (
+            Edit(
+                CORE_PY,
+                "if claims and not owns_term(term, source):",
+                "if leads and not owns_term(term, source):",
+            ),
+        ),
+        ("tests/raft/test_node.py::test_nobody_is_voted_for_in_the_term_of_another",),
+    ),
+    Bug(
+        "raft-log-behind-is-elected",
+        "votes go to logs that are not behind",
+        (
+            Edit(
+                CORE_PY,
+                "granted = (request.last_term, request.last_lsn) >= (last_term, last_lsn)",
+                "granted = True",
+            ),
+        ),
+        (RAFT_SIM,),
+    ),
+    Bug(
+        "raft-longer-log-is-elected",
+        "logs are compared by their last term first",
+        (
+            Edit(
+                CORE_PY,
+                "granted = (request.last_term, request.last_lsn) >= (last_term, last_lsn)",
+                "granted = (request.last_lsn, request.last_term) >= (last_lsn, last_term)",
+            ),
+        ),
+        (RAFT_SIM, RAFT_TRACES),
+    ),
+    Bug(
+        "raft-no-question",
+        "a node that lags raises no term",
+        (
+            Edit(
+                f"{RAFT}/node.py",
+                "if self._question.won:\n            return effects",
+                "if self._question:\n            return effects",
+            ),
+        ),
+        (RAFT_TRACES,),
+    ),
+    Bug(
+        "raft-leader-never-resigns",
+        "a leader without a quorum resigns",
+        (
+            Edit(
+                f"{RAFT}/leadership.py",
+                "if now_ms >= self._contact_ms(now_ms) + self._options.election_ms:",
+                "if now_ms < 0:",
+            ),
+        ),
+        (RAFT_TRACES,),
+    ),
+    Bug(
+        "raft-resigns-into-a-new-term",
+        "a leader that resigns deposes nobody",
+        (
+            Edit(
+                f"{RAFT}/node.py",
+                "return effects + self.resign(now_ms) if self._leadership.over else effects",
+                "return effects + self.step_down() if self._leadership.over else effects",
+            ),
+        ),
+        (RAFT_TRACES,),
+    ),
+    Bug(
+        "raft-leader-is-disturbed",
+        "who hears a leader votes for nobody else",
+        (
+            Edit(
+                f"{RAFT}/node.py",
+                "if not body.transfer and self._hears_leader(now_ms):",
+                "if not body.transfer and now_ms < 0:",
+            ),
+        ),
+        (RAFT_TRACES,),
+    ),
+    Bug(
+        "raft-any-message-is-of-a-leader",
+        "who asks for votes does not lead",
+        (
+            Edit(
+                f"{RAFT}/node.py",
+                "        elif leads and source == self.leader_id:\n",
+                "        elif source == self.leader_id:\n",
+            ),
+        ),
+        (RAFT_TRACES,),
+    ),
+    Bug(
+        "raft-transfer-is-refused",
+        "a node that is asked to lead is voted for",
+        (
+            Edit(
+                f"{RAFT}/node.py",
+                "if not body.transfer and self._hears_leader(now_ms):",
+                "if self._hears_leader(now_ms):",
+            ),
+        ),
+        (RAFT_TRACES,),
+    ),
+    Bug(
+        "raft-read-without-quorum",
+        "a read is confirmed by a quorum",
+        (
+            Edit(
+                f"{RAFT}/reads.py",
+                "return quorum.agreed(self._answered | {self._node_id: self.round}, 0)",
+                "return self.round",
+            ),
+        ),
+        (RAFT_SIM,),
+    ),
+    Bug(
+        "raft-read-of-an-open-round",
+        "a read is confirmed by answers to what was asked after it",
+        (
+            Edit(
+                f"{RAFT}/reads.py",
+                "        self._new.append((read_id, lsn))\n",
+                "        self._reads.append(_Read(read_id, lsn, self.round))\n",
+            ),
+        ),
+        ("tests/raft/test_node.py::test_a_read_waits_for_a_round_that_begins_after_it",),
+    ),
+    Bug(
+        "raft-read-by-a-new-leader",
+        "a read is refused before the leader knows what is committed",
+        (
+            Edit(
+                f"{RAFT}/leadership.py",
+                "            return [ReadRefused(read_id, _TOO_EARLY)]\n",
+                "            pass\n",
+            ),
+        ),
+        (RAFT_SIM,),
+    ),
+    Bug(
+        "raft-stale-confirmation",
+        "an answer counts for its own term",
+        (
+            Edit(
+                CORE_PY,
+                "if term < shared.term:",
+                "if term < shared.term and not isinstance(body, Confirm):",
+            ),
+        ),
+        (RAFT_SIM,),
+    ),
+    Bug(
+        "raft-transfer-to-a-log-behind",
+        "the target of a transfer has everything first",
+        (
+            Edit(
+                f"{RAFT}/leadership.py",
+                "if progress is None or progress.matched_lsn < self._log.last_lsn:",
+                "if progress is None:",
+            ),
+        ),
+        (RAFT_TRACES,),
+    ),
+    Bug(
+        "raft-transfer-never-ends",
+        "a transfer that fails is given up",
+        (
+            Edit(
+                f"{RAFT}/leadership.py",
+                "if self._transfer and now_ms >= self._transfer.end_ms:",
+                "if self._transfer and now_ms < 0:",
+            ),
+        ),
+        (RAFT_TRACES,),
+    ),
+    Bug(
+        "raft-transfer-takes-appends",
+        "no append gets in between while the leadership is handed over",
+        (
+            Edit(
+                f"{RAFT}/leadership.py",
+                "hold = self._too_much or self._transfer is not None",
+                "hold = self._too_much",
+            ),
+        ),
+        (RAFT_TRACES,),
+    ),
+    Bug(
+        "raft-uncommitted-unbounded",
+        "what waits to be committed is bounded",
+        (
+            Edit(
+                f"{RAFT}/leadership.py",
+                "hold = self._too_much or self._transfer is not None",
+                "hold = self._transfer is not None",
+            ),
+        ),
+        (RAFT_TRACES,),
+    ),
+    Bug(
+        "raft-stalled-leader-stays",
+        "a leader whose disk stalls hands over",
+        (
+            Edit(
+                f"{RAFT}/leadership.py",
+                "return self.transfer(best, now_ms) if best else []",
+                "return []",
+            ),
+        ),
+        (RAFT_TRACES,),
+    ),
+    Bug(
+        "raft-outgoing-not-counted",
+        "a joint configuration commits by both majorities",
+        (
+            Edit(
+                f"{RAFT}/quorum.py",
+                "if self.outgoing else agreed",
+                "if self.outgoing == 0 else agreed",
+            ),
+        ),
+        (RAFT_TRACES,),
+    ),
+    Bug(
+        "raft-outgoing-has-no-vote",
+        "a joint configuration elects by both majorities",
+        (
+            Edit(
+                f"{RAFT}/quorum.py",
+                "not self.outgoing or _has_majority(self.outgoing, granted)",
+                "True",
+            ),
+        ),
+        ("tests/raft/test_quorum.py",),
+    ),
+    Bug(
+        "raft-no-joint-step",
+        "voters change through a joint configuration",
+        (
+            Edit(
+                f"{RAFT}/membership.py",
+                "return Configuration(self.target, learners, self.voters)",
+                "return Configuration(self.target, learners)",
+            ),
+        ),
+        ("tests/raft/test_membership.py",),
+    ),
+    Bug(
+        "raft-two-changes",
+        "one change is in flight",
+        (
+            Edit(
+                f"{RAFT}/leadership.py",
+                "least = max(self._history.lsn, self._leader.began_lsn)",
+                "least = self._leader.began_lsn",
+            ),
+        ),
+        (RAFT_SIM,),
+    ),
+    Bug(
+        "raft-change-before-own-entry",
+        "a leader changes nothing before an entry of its term is committed",
+        (
+            Edit(
+                f"{RAFT}/leadership.py",
+                "least = max(self._history.lsn, self._leader.began_lsn)",
+                "least = self._history.lsn",
+            ),
+        ),
+        (RAFT_TRACES,),
+    ),
+    Bug(
+        "raft-change-stays-when-cut",
+        "a configuration goes with its entry",
+        (
+            Edit(
+                f"{RAFT}/node.py",
+                "                    history.cut(effect.after_lsn)\n",
+                "                    pass\n",
+            ),
+        ),
+        (RAFT_SIM,),
+    ),
+    Bug(
+        "raft-refused-change-in-force",
+        "a configuration that the disk refused is not in force",
+        (
+            Edit(
+                f"{RAFT}/node.py",
+                "        if self._history.lsn > self._log.last_lsn:\n",
+                "        if self._history.lsn < 0:\n",
+            ),
+        ),
+        ("tests/raft/test_node.py::test_a_configuration_that_the_disk_refused_is_not_in_force",),
+    ),
+    Bug(
+        "raft-snapshot-without-members",
+        "a snapshot brings the membership",
+        (
+            Edit(
+                f"{RAFT}/node.py",
+                "history.restart(part.lsn, decode",
+                "print(part.lsn, decode",
+            ),
+        ),
+        (RAFT_TRACES,),
+    ),
+    Bug(
+        "raft-removed-leader-stays",
+        "a leader that was removed leads no longer",
+        (
+            Edit(
+                f"{RAFT}/leadership.py",
+                "if self._shared.node_id not in configuration.voters:",
+                "if self._shared.node_id == '':",
+            ),
+        ),
+        (RAFT_TRACES,),
+    ),
+    Bug(
+        "raft-newcomer-votes-too-soon",
+        "a new voter has what is committed",
+        (
+            Edit(
+                f"{RAFT}/leadership.py",
+                "return all(lsns[node] >= committed_lsn for node in nodes)",
+                "return True",
+            ),
+        ),
+        (RAFT_TRACES,),
+    ),
+    Bug(
+        "raft-learner-campaigns",
+        "a learner never leads",
+        (
+            Edit(
+                f"{RAFT}/node.py",
+                "return self._shared.node_id in self._history.voters()",
+                "return self._shared.node_id in self.configuration.members",
+            ),
+        ),
+        ("tests/raft/test_node.py::test_a_learner_does_not_lead_when_it_is_asked_to",),
+    ),
+    Bug(
+        "raft-stranger-is-not-followed",
+        "a leader that the log does not know yet is followed",
+        (
+            Edit(
+                f"{RAFT}/node.py",
+                "        if not known and source not in self._shared.nodes:\n",
+                "        if source not in self._shared.nodes:\n",
+            ),
+        ),
+        (RAFT_TRACES,),
+    ),
+    Bug(
+        "raft-last-entry-removes-it",
+        "a node whose vote may still be needed campaigns, whatever its last configuration says",
+        (
+            Edit(
+                f"{RAFT}/node.py",
+                "return self._shared.node_id in self._history.voters()",
+                "return self._shared.node_id in self.configuration.quorum.nodes",
+            ),
+        ),
+        (RAFT_TRACES,),
+    ),
+    Bug(
+        "raft-removed-node-forgotten",
+        "a removed node learns that it is, and is not left waiting when it is added again",
+        (
+            Edit(
+                f"{RAFT}/node.py",
+                "if progress.matched_lsn >= lsn and progress.committed_sent >= lsn:",
+                "if lsn:",
+            ),
+        ),
+        (f"{RAFT_TRACES}::test_trace[added_again]",),
+    ),
+    Bug(
+        "raft-removed-node-deposes",
+        "a removed node disturbs nobody",
+        (
+            Edit(
+                f"{RAFT}/node.py",
+                "if source not in self._leaving or term > self.term:",
+                "if source not in self._leaving:",
+            ),
+        ),
+        ("tests/raft/test_node.py::test_a_removed_node_is_not_listened_to",),
+    ),
+    Bug(
+        "raft-empty-node-votes",
+        "a node that knows no configuration gives no vote",
+        (
+            Edit(
+                f"{RAFT}/node.py",
+                "        if not self.configuration.voters:\n",
+                "        if self.term < 0:\n",
+            ),
+        ),
+        ("tests/raft/test_node.py::test_a_node_without_a_configuration_gives_no_vote",),
+    ),
+    Bug(
+        "raft-two-nodes-own-a-term",
+        "no two members own the same terms",
+        (
+            Edit(
+                f"{RAFT}/membership.py",
+                "            if other != node:\n",
+                "            if other < '':\n",
+            ),
+        ),
+        ("tests/raft/test_membership.py",),
+    ),
+    Bug(
+        "raft-driver-speaks-before-the-term",
+        "no message leaves in a term that is not durable",
+        (
+            Edit(
+                STREAMING_PY,
+                "                        self._end_term()\n",
+                "                        self._end_term()\n"
+                "                        self.loop.run_in_executor(None, slow, effect)\n"
+                "                        continue\n",
+            ),
+        ),
+        (f"{RAFT_PROMISES}::test_no_message_leaves_in_a_term_that_is_not_durable",),
+    ),
+    Bug(
+        "raft-driver-acks-alone",
+        "an append of an elected leader is done when a quorum has it",
+        (
+            Edit(
+                "walstore/replication/log.py",
+                "lib.walcore_accept_appends(self._raw, not hold, False)",
+                "lib.walcore_accept_appends(self._raw, not hold, True)",
+            ),
+        ),
+        (f"{RAFT_PROMISES}::test_an_append_is_not_done_before_others_have_it",),
+    ),
+    Bug(
+        "raft-driver-counts-what-is-not-durable",
+        "a leader counts what its own disk has",
+        (
+            Edit(
+                f"{RAFT}/driver.py",
+                "        return self._log.durable_lsn\n",
+                "        return self._log.last_lsn\n",
+            ),
+        ),
+        (f"{RAFT_PROMISES}::test_an_append_is_not_done_before_the_leaders_own_disk_has_it",),
+    ),
+    Bug(
+        "raft-driver-founder-acks-alone",
+        "the first node of a new cluster takes no appends before the others vote",
+        (
+            Edit(
+                f"{RAFT}/driver.py",
+                "        return self._held or self._founding\n",
+                "        return self._held\n",
+            ),
+        ),
+        (f"{RAFT_CLUSTER}::test_the_first_node_of_a_new_cluster_takes_no_appends_alone",),
+    ),
+    Bug(
+        "raft-driver-founds-before-all-have-met",
+        "a cluster is made when all of its nodes have said that they have no log",
+        (
+            Edit(
+                "walstore/replication/joining.py",
+                "                if founds and not missing:\n",
+                "                if founds:\n",
+            ),
+        ),
+        (f"{RAFT_CLUSTER}::test_a_cluster_is_not_made_before_all_have_met",),
+    ),
+    Bug(
+        "raft-driver-reads-what-it-has",
+        "a read waits until a quorum has confirmed that the node leads",
+        (
+            Edit(
+                f"{RAFT}/driver.py",
+                "        self._input(lambda: self.core.read(read_id, _now_ms()))\n",
+                "        self._answer_read(read_id, self.core.committed_lsn)\n",
+            ),
+        ),
+        (f"{RAFT_CLUSTER}::test_the_minority_acks_nothing",),
+    ),
+    Bug(
+        "raft-driver-truncates-the-members",
+        "who the members are is kept before the entries that say so are dropped",
+        (
+            Edit(
+                f"{RAFT}/driver.py",
+                "            self._ledger.write(self.calls.call(self._ledger.mark))\n",
+                "            self._ledger.marked_lsn = lsn\n",
+            ),
+        ),
+        (f"{RAFT_CLUSTER}::test_the_members_are_known_where_the_log_was_truncated",),
+    ),
+    Bug(
+        "raft-driver-believes-a-snapshot-that-is-not-there",
+        "the members as of a snapshot count when the log begins behind it",
+        (
+            Edit(
+                f"{RAFT}/ledger.py",
+                "[mark for mark in marks if self._holds(mark)]",
+                "marks",
+            ),
+        ),
+        (f"{RAFT_PROMISES}::test_a_snapshot_that_was_not_installed_says_nothing",),
+    ),
+    Bug(
+        "raft-driver-takes-any-number",
+        "appends wait while too much is not committed",
+        (
+            Edit(
+                f"{RAFT}/driver.py",
+                "        self._held = effect.hold\n",
+                "        self._held = False\n",
+            ),
+        ),
+        (f"{RAFT_PROMISES}::test_appends_wait_while_too_much_is_not_committed",),
     ),
 )

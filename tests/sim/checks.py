@@ -28,12 +28,12 @@ class Checks:
     """
 
     def __init__(self, world: World) -> None:
-        self._world = world
+        self.world = world
         self._named: dict[tuple[int, int], int] = {}  # (lsn, term): payload
-        self._committed: dict[int, Entry] = {}  # in strict schedules
+        self.entries: dict[int, Entry] = {}  # in strict schedules
         self._commits: list[tuple[int, int]] = []  # (term of the leader, lsn)
         self._known: dict[str, int] = {}  # committed_lsn by node, since it started
-        self._acked: list[tuple[Pending, frozenset[str]]] = []
+        self.acknowledged: list[tuple[Pending, frozenset[str]]] = []
         self._covered: dict[str, set[tuple[int, Entry]]] = {}
         self._cut: dict[str, set[tuple[int, Entry]]] = {}
         self._wiped: dict[str, set[tuple[int, Entry]]] = {}
@@ -62,45 +62,45 @@ class Checks:
         self._known[node.name] = lsn
         core = node.core
         if core and core.role == "leader":
-            self._is_committed(node, core, lsn)
+            self.is_committed(node, core, lsn)
             self._commits.append((core.term, lsn))
-        if not self._world.strict:
+        if not self.world.strict:
             return
         for at in range(max(known + 1, node.disk.first_lsn), lsn + 1):
             entry = node.disk.entry(at)
-            assert self._committed.setdefault(at, entry) == entry, "committed is rewritten"
+            assert self.entries.setdefault(at, entry) == entry, "committed is rewritten"
 
-    def _is_committed(self, node: Node, core: Core, lsn: int) -> None:
+    def is_committed(self, node: Node, core: Core, lsn: int) -> None:
         """A leader commits an entry of its term that enough disks hold."""
         entry = node.disk.entry(lsn)
         assert entry.term == core.term, "an entry of another term is counted"
-        holders = self._holders(lsn, entry)
-        acks = self._world.acks
+        holders = self.holders(lsn, entry)
+        acks = self.world.acks
         assert acks.reached(holders, node.name) >= lsn, "committed is not on enough disks"
 
     def leads(self, node: Node, core: Core) -> None:
         """A term has one leader, and a legitimate one holds all that earlier terms committed."""
         self._asked.update(node.connections.values())  # an earlier term's records may be under way
         assert self._led.setdefault(core.term, node.name) == node.name
-        if self._world.strict:
+        if self.world.strict:
             earlier = max((lsn for term, lsn in self._commits if term < core.term), default=0)
             for lsn in range(node.disk.first_lsn, earlier + 1):
                 assert node.disk.holds(lsn), f"{node.name} leads without committed lsn {lsn}"
-                assert node.disk.entry(lsn) == self._committed[lsn]
+                assert node.disk.entry(lsn) == self.entries[lsn]
 
     def acked(self, node: Node, item: Pending) -> None:
         """An ack is true: the nodes that the rule asks for have the entry on their disks."""
-        world = self._world
-        holders = self._holders(item.lsn, item.entry)
+        world = self.world
+        holders = self.holders(item.lsn, item.entry)
         assert item.acks.reached(holders, node.name) >= item.lsn, "an ack that is not true"
         if item.acks.count > len(world.nodes) // 2:
             assert not item.superseded, "an old leader acks"
         nodes = world.nodes.items()
-        kept_by = frozenset(name for name, n in nodes if self._has(n, item.lsn, item.entry))
-        self._acked.append((item, kept_by))
+        kept_by = frozenset(name for name, n in nodes if self.has(n, item.lsn, item.entry))
+        self.acknowledged.append((item, kept_by))
         world.counts["acks"] += 1
 
-    def _holders(self, lsn: int, entry: Entry) -> dict[str, int]:
+    def holders(self, lsn: int, entry: Entry) -> dict[str, int]:
         """By node: the lsn where it holds the entry, else 0. A node is counted that has put the
         entry aside for another leader, or was wiped, while the leader could not know."""
         return {
@@ -110,13 +110,13 @@ class Checks:
                 or (lsn, entry) in self._cut.get(name, ())
                 or (lsn, entry) in self._wiped.get(name, ())
             )
-            for name, node in self._world.nodes.items()
+            for name, node in self.world.nodes.items()
         }
 
     def cut(self, node: Node, after_lsn: int) -> None:
         """What is about to be put aside may have been durable, and acked to another leader: who
         in a strict schedule has no majority."""
-        if not self._world.strict:
+        if not self.world.strict:
             self._cut.setdefault(node.name, set()).update(_durable(node, after_lsn))
 
     def wiped(self, node: Node) -> None:
@@ -133,9 +133,9 @@ class Checks:
             return disk.entry(lsn) == entry
         if lsn >= disk.first_lsn:
             return False
-        return not self._world.strict or self._committed.get(lsn) == entry
+        return not self.world.strict or self.entries.get(lsn) == entry
 
-    def _has(self, node: Node, lsn: int, entry: Entry) -> bool:
+    def has(self, node: Node, lsn: int, entry: Entry) -> bool:
         """Whether the entry itself has been on the node's disk."""
         if lsn < node.disk.first_lsn:
             return (lsn, entry) in self._covered.get(node.name, ())
@@ -143,24 +143,24 @@ class Checks:
 
     def read(self, node: Node, visible: int) -> None:
         """No reader sees what another history could replace."""
-        self._world.counts["reads"] += 1
+        self.world.counts["reads"] += 1
         assert visible <= min(node.disk.durable_lsn, self._known[node.name])
-        if self._world.strict:
+        if self.world.strict:
             for lsn in range(max(node.disk.first_lsn, visible - 3), visible + 1):
-                assert self._committed[lsn] == node.disk.entry(lsn)
+                assert self.entries[lsn] == node.disk.entry(lsn)
 
     def stopped(self, node: Node, effect: StopFollowing) -> None:
         """Only a forced leader, or one that needed no majority, lacks what is committed."""
-        assert not self._world.strict, f"{node.name}: {effect.reason}"
-        self._world.counts["stopped"] += 1
-        self._world.to_be_wiped.add(node.name)
+        assert not self.world.strict, f"{node.name}: {effect.reason}"
+        self.world.counts["stopped"] += 1
+        self.world.to_be_wiped.add(node.name)
 
     def refused(self, node: Node, effect: Refuse) -> None:
         """A leader refuses only a node that holds committed entries it lacks."""
-        assert not self._world.strict, f"{node.name}: {effect.reason}"
+        assert not self.world.strict, f"{node.name}: {effect.reason}"
         assert "as committed" in effect.reason, effect.reason
-        self._world.counts["refused"] += 1
-        self._world.to_be_wiped.add(effect.node)
+        self.world.counts["refused"] += 1
+        self.world.to_be_wiped.add(effect.node)
 
     def reset(self, node: Node) -> None:
         """What a snapshot stands for is not lost; what is behind it has been put aside."""
@@ -178,11 +178,11 @@ class Checks:
 
         Where messages came late, behind those of a newer connection, the leader cannot know.
         """
-        options = self._world.options
+        options = self.world.options
         bound = options.window_bytes + options.chunk_bytes + ENTRY_BYTES_MAX
         if isinstance(parcel.body, SyncRequest):
             self._asked.add(connection)
-        if parcel.nbytes and connection.alive and not self._world.counts["late"]:
+        if parcel.nbytes and connection.alive and not self.world.counts["late"]:
             slack = 2 if connection in self._asked else 1
             assert connection.undelivered(parcel.target) <= slack * bound, "the window is not kept"
 
@@ -190,13 +190,13 @@ class Checks:
         """After each step of a node."""
         if core.role != "leader":
             assert core.matched_lsn <= node.disk.last_lsn
-            leader = self._world.nodes[core.leader_id] if core.leader_id else None
+            leader = self.world.nodes[core.leader_id] if core.leader_id else None
             if leader and leader.core and leader.core.role == "leader":
                 self._matches(node, core, leader)
             return
-        options = self._world.options
+        options = self.world.options
         bound = options.window_bytes + options.chunk_bytes + ENTRY_BYTES_MAX
-        for name in self._world.nodes:
+        for name in self.world.nodes:
             progress = core.progress(name) if name != node.name else None
             if progress:
                 assert progress.in_flight_bytes <= bound
@@ -216,7 +216,7 @@ class Checks:
         if core is None or core.role != "leader":
             return False
         last_lsn = leader.disk.last_lsn
-        for node in self._world.nodes.values():
+        for node in self.world.nodes.values():
             if node.core is None or node.core.term != core.term:
                 return False
             if node.disk.durable_lsn != last_lsn or node.core.committed_lsn != last_lsn:
@@ -228,27 +228,27 @@ class Checks:
     def finished(self, leader: Node) -> None:
         """All logs are one, and what was acked is where it must be."""
         last_lsn = leader.disk.last_lsn
-        for node in self._world.nodes.values():
+        for node in self.world.nodes.values():
             assert node.disk.last_lsn == last_lsn
             low = max(node.disk.first_lsn, leader.disk.first_lsn)
             for lsn in range(low, last_lsn + 1):
                 assert node.disk.entry(lsn) == leader.disk.entry(lsn)
-            if self._world.strict:
+            if self.world.strict:
                 assert node.disk.digest_at(low - 1) == leader.disk.digest_at(low - 1)
-        for item, holders in self._acked:
-            if self._world.strict and item.acks.count > len(self._world.nodes) // 2:
-                assert self._committed[item.lsn] == item.entry, "an acked entry is lost"
+        for item, holders in self.acknowledged:
+            if self.world.strict and item.acks.count > len(self.world.nodes) // 2:
+                assert self.entries[item.lsn] == item.entry, "an acked entry is lost"
             for name in holders:
-                assert self._kept(self._world.nodes[name], item), f"{name} lost an acked entry"
+                assert self.kept(self.world.nodes[name], item), f"{name} lost an acked entry"
 
-    def _kept(self, node: Node, item: Pending) -> bool:
+    def kept(self, node: Node, item: Pending) -> bool:
         disk = node.disk
         if disk.holds(item.lsn) and disk.entry(item.lsn) == item.entry:
             return True
         if any(aside.get(item.lsn) == item.entry for aside in disk.diverged):
             return True
         covered = (item.lsn, item.entry) in self._covered.get(node.name, ())
-        return covered or (self._world.strict and self._committed.get(item.lsn) == item.entry)
+        return covered or (self.world.strict and self.entries.get(item.lsn) == item.entry)
 
 
 def _durable(node: Node, after_lsn: int) -> set[tuple[int, Entry]]:

@@ -54,7 +54,7 @@ class Node:
     def __init__(self, world: World, name: str) -> None:
         self.world = world
         self.name = name
-        self.disk = Disk()
+        self.disk = self.make_disk()
         self.core: Core | None = None
         self.connections: dict[str, Connection] = {}
         self.pending: list[Pending] = []
@@ -68,22 +68,24 @@ class Node:
 
     # ---- up and down ----
 
+    def make_disk(self) -> Disk:
+        """An empty one."""
+        return Disk()
+
     def start(self) -> None:
         """Opens the log."""
         assert self.core is None
-        world, disk = self.world, self.disk
         self.part = b""
-        self.core = Core(
-            self.name,
-            frozenset(world.nodes),
-            disk,
-            disk.term,
-            disk.mark,
-            world.acks,
-            world.options,
-        )
-        self.core.want_receipts(world.receipts)
-        world.checks.started(self)
+        self.core = self.make_core()
+        self.core.want_receipts(self.world.receipts)
+        self.world.checks.started(self)
+        self._plan_tick(self.core)
+
+    def make_core(self) -> Core:
+        """A core on the disk as it is."""
+        world, disk = self.world, self.disk
+        nodes = frozenset(world.nodes)
+        return Core(self.name, nodes, disk, disk.term, disk.mark, world.acks, world.options)
 
     def crash(self) -> None:
         """Loses what is not durable, and every connection."""
@@ -119,7 +121,7 @@ class Node:
         self.disk.diverged.append(
             {self.disk.first_lsn + i: entry for i, entry in enumerate(self.disk.entries)}
         )
-        kept, self.disk = self.disk, Disk()
+        kept, self.disk = self.disk, self.make_disk()
         self.disk.diverged = kept.diverged
         self.disk.term = kept.term
         self.world.counts["wiped"] += 1
@@ -136,7 +138,7 @@ class Node:
         except CrashError:
             self.crash()
             return
-        self._acknowledge(core)
+        self.acknowledge(core)
         self.world.checks.stepped(self, core)
         self._sync()
         self._plan_tick(core)
@@ -228,11 +230,11 @@ class Node:
         for effect in effects:
             if self.world.faulty and self.world.rng.random() < 0.0005:
                 raise CrashError
-            more = self._carry_out_one(core, effect)
+            more = self.carry_out_one(core, effect)
             if more:
                 self._carry_out(core, more)
 
-    def _carry_out_one(self, core: Core, effect: Effect) -> list[Effect]:
+    def carry_out_one(self, core: Core, effect: Effect) -> list[Effect]:
         disk, checks = self.disk, self.world.checks
         match effect:
             case Send():
@@ -301,9 +303,13 @@ class Node:
         try:
             lsn = self.disk.append(entry)
         except DiskFullError:
-            return core.step_down()
+            return self.refused_term_entry(core)
         self.world.checks.appended(lsn, entry)
         return core.written()
+
+    def refused_term_entry(self, core: Core) -> list[Effect]:
+        """There is no space for the entry that the leadership would begin with."""
+        return core.step_down()
 
     def _take(self, effect: TakeSnapshotPart) -> None:
         part = effect.part
@@ -318,7 +324,7 @@ class Node:
 
     # ---- sends ----
 
-    def _post(self, core: Core, node: str, body: CoreBody) -> bool:
+    def post(self, core: Core, node: str, body: CoreBody) -> bool:
         """Puts a message into the queue of a connection, if there is one."""
         assert self.disk.term == core.term, "a message of a term that is not durable"
         connection = self.connections.get(node)
@@ -334,9 +340,9 @@ class Node:
     def _send(self, core: Core, effect: Send) -> None:
         body = effect.body
         if isinstance(body, WalEntry):
-            self._post(core, effect.node, batch_of(_prev(body), body.committed_lsn, [], False))
+            self.post(core, effect.node, batch_of(_prev(body), body.committed_lsn, [], False))
         else:
-            self._post(core, effect.node, body)
+            self.post(core, effect.node, body)
 
     def _begin_send(self, core: Core, send: SendEntries) -> list[Effect]:
         """Most reads are done at once; some take their time, and the world goes on meanwhile."""
@@ -345,8 +351,8 @@ class Node:
             return self._send_entries(core, send)
 
         def later() -> None:
-            if self.core is core and core.awaits(send):
-                self.step(lambda core: self._send_entries(core, send))
+            if self.core is core:
+                self.step(lambda core: self._send_entries(core, send) if core.awaits(send) else [])
 
         self.world.after(rng.uniform(0.1, 5), later)
         return []
@@ -357,7 +363,7 @@ class Node:
             return core.not_sent(send, now_ms)
         entries = disk.read(send.from_lsn, send.bytes_max)
         batch = batch_of(_prev(send), send.committed_lsn, entries, send.receipt)
-        if not self._post(core, send.node, batch):
+        if not self.post(core, send.node, batch):
             return []
         return core.sent(send, batch.last_lsn, record_bytes(batch), now_ms)
 
@@ -375,7 +381,7 @@ class Node:
         elif not data:  # one that a disconnect cut short: how much of it is there?
             self.world.counts["snapshots resumed"] += 1
         part = SnapshotPart(snapshot.lsn, snapshot.term, send.at, len(snapshot.data), data)
-        if not self._post(core, send.node, part):
+        if not self.post(core, send.node, part):
             return []
         if self.world.faulty and self.world.rng.random() < 0.15:
             connection = self.connections[send.node]  # seldom broken by chance while one travels
@@ -400,7 +406,7 @@ class Node:
 
         self.world.after(at_ms - self.world.now_ms, tick)
 
-    def _acknowledge(self, core: Core) -> None:
+    def acknowledge(self, core: Core) -> None:
         """Tells users of appends that are on enough nodes."""
         if not self.pending or core.role != "leader":
             return

@@ -43,17 +43,21 @@ class World:
             heartbeat_ms=60,
             commit_delay_ms=10,
         )
-        names = "abcde"[: rng.choice((1, 2, 3, 3, 3, 3, 4, 5))]
-        self.acks = self._draw_acks(names)
-        self.checks = Checks(self)
-        self.network = Network(self, self._deliver)
-        self.nodes: dict[str, Node] = {}
-        self.nodes |= {name: Node(self, name) for name in names}
         self._payload = 0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
         self._trace = hashlib.blake2b(digest_size=8)
         self.log: list[str] | None = None
+        self.network = Network(self, self.deliver)
+        self.nodes: dict[str, Node] = {}
+        self.checks = Checks(self)
+        self.make_nodes()
+
+    def make_nodes(self) -> None:
+        """The cluster."""
+        names = "abcde"[: self.rng.choice((1, 2, 3, 3, 3, 3, 4, 5))]
+        self.acks = self._draw_acks(names)
+        self.nodes |= {name: Node(self, name) for name in names}
 
     def _draw_acks(self, names: str) -> Acks:
         rng, nodes = self.rng, frozenset(names)
@@ -111,13 +115,13 @@ class World:
         higher = sum(node.disk.term > term for node in self.nodes.values())
         return higher >= majority(len(self.nodes))
 
-    def _deliver(self, parcel: Parcel) -> None:
+    def deliver(self, parcel: Parcel) -> None:
         self.trace(f"{parcel.target}<{parcel.source} {parcel.term}")
         self.nodes[parcel.target].receive(parcel)
 
     # ---- faults, users and the operator ----
 
-    def _every(self, mean_ms: float, call: Callable[[], None]) -> None:
+    def every(self, mean_ms: float, call: Callable[[], None]) -> None:
         def again() -> None:
             if self.faulty:
                 call()
@@ -125,19 +129,19 @@ class World:
 
         self.after(self.rng.expovariate(1 / mean_ms), again)
 
-    def _any(self) -> Node:
+    def any(self) -> Node:
         return self.nodes[self.rng.choice(sorted(self.nodes))]
 
     def _pairs(self) -> list[tuple[str, str]]:
         names = sorted(self.nodes)
         return [(a, b) for a in names for b in names if a < b]
 
-    def _dial(self) -> None:
+    def dial(self) -> None:
         for a, b in self._pairs():
             self.network.connect(a, b)
-        self.after(25, self._dial)
+        self.after(25, self.dial)
 
-    def _use(self) -> None:
+    def use(self) -> None:
         """Users append wherever somebody leads; the applications read."""
         nodes = frozenset(self.nodes)
         for node in self.nodes.values():
@@ -145,20 +149,20 @@ class World:
                 for _ in range(self.rng.choice((1, 1, 2, 12))):
                     rule = self.rng.choice((self.acks, parse_acks("quorum", nodes), Acks(1)))
                     node.append(rule)
-        self._any().show()
+        self.any().show()
 
-    def _break_link(self) -> None:
+    def break_link(self) -> None:
         if self.network.connections:
             pairs = sorted(self.network.connections, key=sorted)
             self.counts["breaks"] += 1
             self.network.close(self.network.connections[self.rng.choice(pairs)])
 
-    def _partition(self) -> None:
+    def partition(self) -> None:
         """Cuts some nodes off, both ways or one."""
         names = sorted(self.nodes)
         side = set(self.rng.sample(names, self.rng.randint(0, len(names) // 2)))
         both = self.rng.random() < 0.5
-        cut = [(a, b) for a in side for b in names if b not in side]
+        cut = [(a, b) for a in sorted(side) for b in names if b not in side]
         cut += [(b, a) for a, b in cut] if both else []
         for a, b in cut:
             self.network.block(a, b)
@@ -168,8 +172,8 @@ class World:
                 self.rng.uniform(50, 700), lambda: self.network.blocked.difference_update(cut)
             )
 
-    def _hurt_disk(self) -> None:
-        node, kind = self._any(), self.rng.randrange(4)
+    def hurt_disk(self) -> None:
+        node, kind = self.any(), self.rng.randrange(4)
         if kind == 0:
             node.disk.full = True
             self.counts["full disks"] += 1
@@ -198,7 +202,7 @@ class World:
         self.after(250, give_up)
 
     def _operate(self) -> None:
-        node, choice = self._any(), self.rng.random()
+        node, choice = self.any(), self.rng.random()
         if choice < 0.15 and node.core:
             self.counts["step downs"] += node.core.role == "leader"
             node.step(lambda core: core.step_down())
@@ -224,22 +228,22 @@ class World:
         rng = self.rng
         for node in self.nodes.values():
             node.start()
-        self._dial()
+        self.dial()
         self.after(10, lambda: self.promote(self.nodes["a"], force=False))
-        self._every(rng.choice((8, 20, 60)), self._use)
-        self._every(rng.choice((60, 200, 1000)), self._break_link)
-        self._every(rng.choice((150, 400, 1500)), self._partition)
-        self._every(rng.choice((150, 400, 1500)), lambda: self._any().crash())
-        self._every(rng.choice((100, 300)), self._hurt_disk)
-        self._every(rng.choice((200, 500)), self._operate)
-        self._every(rng.choice((100, 400, 2000)), lambda: self._any().truncate())
+        self.every(rng.choice((8, 20, 60)), self.use)
+        self.every(rng.choice((60, 200, 1000)), self.break_link)
+        self.every(rng.choice((150, 400, 1500)), self.partition)
+        self.every(rng.choice((150, 400, 1500)), lambda: self.any().crash())
+        self.every(rng.choice((100, 300)), self.hurt_disk)
+        self.every(rng.choice((200, 500)), self._operate)
+        self.every(rng.choice((100, 400, 2000)), lambda: self.any().truncate())
         self.run_until(FAULTY_MS)
-        self._heal()
+        self.heal()
         leader = self._converge()
         self.checks.finished(leader)
         return self.counts
 
-    def _heal(self) -> None:
+    def heal(self) -> None:
         self.faulty = False
         self.network.blocked.clear()
         for node in self.nodes.values():

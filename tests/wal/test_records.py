@@ -15,7 +15,7 @@ from tests.wal.replicas import SEED, copy_all, records_of, written_lsn
 from walstore import FileWALManager, LSNOutOfRangeError, WALEntry
 from walstore._native import lib
 from walstore.errors import CorruptLogError, RefusedRecordsError
-from walstore.wal.record import TERM
+from walstore.wal.record import CONFIGURATION, TERM
 from walstore.wal.records import parse_records, skip_records, term_runs
 
 pytestmark = pytest.mark.timeout(90)
@@ -257,4 +257,5 @@ def test_records_wait_for_no_disk(tmp_path: Path) -> None:
 
 def test_the_kinds_of_the_specification(tmp_path: Path) -> None:
     assert TERM == 65535 == lib.WALCORE_KIND_TERM
+    assert CONFIGURATION == 65534 == lib.WALCORE_KIND_CONFIGURATION
     assert len(encode(Record(1), SEED)) == 48

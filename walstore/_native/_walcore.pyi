@@ -19,6 +19,7 @@ class _Lib:
     WALCORE_NOTIFY_SLOTS: int
     WALCORE_HISTOGRAM_BUCKETS: int
     WALCORE_FLAG_MORE: int
+    WALCORE_KIND_CONFIGURATION: int
     WALCORE_KIND_TERM: int
     WALCORE_OK: int
     WALCORE_ROLL: int
@@ -153,6 +154,9 @@ class _Lib:
         outcome: _Pointer,
     ) -> int: ...
     def walcore_submit_term(
+        self, w: _Pointer, generation: int, payload: _Pointer, size: int, timestamp_ns: int
+    ) -> int: ...
+    def walcore_submit_configuration(
         self, w: _Pointer, generation: int, payload: _Pointer, size: int, timestamp_ns: int
     ) -> int: ...
     def walcore_submit_records(

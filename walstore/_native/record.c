@@ -251,6 +251,7 @@ static void note_record(walcore_records *found, const record_header *header, uin
         }
         found->runs++;
     }
+    found->configurations += header->kind == WALCORE_KIND_CONFIGURATION;
     found->last_lsn = header->lsn;
     found->last_term = header->term;
 }
@@ -263,7 +264,7 @@ int walcore_check_records(const uint8_t *data, size_t bytes, int headers_only,
     walcore_scan_state state = {.seed = found->seed, .term = found->prev_term};
     record_header header = {0};
     uint64_t at = 0;
-    found->runs = found->last_lsn = found->bad_lsn = 0;
+    found->runs = found->last_lsn = found->bad_lsn = found->configurations = 0;
     found->last_term = found->prev_term;
     for (;;) {
         found->at = at;

@@ -25,8 +25,9 @@ enum {
 /* Flags of a record. */
 enum { WALCORE_FLAG_MORE = 1 };
 
-/* The kind of the entry that a leadership begins with; no user's entry has it. */
-enum { WALCORE_KIND_TERM = 65535 };
+/* The kinds of a replicated log's own entries: one that changes who its nodes are, and the one
+ * that a leadership begins with. No user's entry has them. */
+enum { WALCORE_KIND_CONFIGURATION = 65534, WALCORE_KIND_TERM = 65535 };
 
 /* What a call returns when it does not return a value. Negative, so that an lsn can share the
  * type. */
@@ -119,6 +120,7 @@ typedef struct {
     uint64_t split_at;   /* out: its place */
     uint64_t split_term; /* out: the term of the record before it */
     uint64_t runs;       /* out: how often the term changes, counted beyond runs_max too */
+    uint64_t configurations; /* out: how many records are of kind CONFIGURATION */
     uint32_t seed;       /* in */
     uint32_t stop;       /* out: WALCORE_SCAN_*; SCAN_LIMIT when all of it is good */
 } walcore_records;
@@ -223,6 +225,9 @@ int64_t walcore_append_within(walcore_writer *w, const uint8_t *joined, const ui
                               int64_t timeout_ns, walcore_outcome *outcome);
 int64_t walcore_submit_term(walcore_writer *w, uint64_t generation, const uint8_t *payload,
                             size_t bytes, uint64_t timestamp_ns);
+int64_t walcore_submit_configuration(walcore_writer *w, uint64_t generation,
+                                     const uint8_t *payload, size_t bytes,
+                                     uint64_t timestamp_ns);
 int64_t walcore_submit_records(walcore_writer *w, const uint8_t *records, uint64_t bytes,
                                uint64_t *taken, uint64_t *need);
 void walcore_set_committed(walcore_writer *w, uint64_t lsn);

@@ -545,11 +545,13 @@ static uint64_t stamp(uint64_t timestamp_ns) {
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+static int is_users(uint16_t kind) { return kind && kind < WALCORE_KIND_CONFIGURATION; }
+
 static int64_t stage_one(walcore_writer *w, uint64_t generation, const uint8_t *payload,
                          size_t bytes, uint64_t timestamp_ns, uint16_t kind) {
     int64_t why;
-    staging *buffer = claim(w, generation, walcore_record_bytes(bytes), 1,
-                            kind != WALCORE_KIND_TERM, &why);
+    staging *buffer =
+        claim(w, generation, walcore_record_bytes(bytes), 1, is_users(kind), &why);
     if (!buffer) return why;
     int64_t lsn = (int64_t)w->shared.next_lsn;
     walcore_entry entry = {
@@ -579,8 +581,6 @@ static int64_t settle(walcore_writer *w, int64_t lsn, int64_t first_lsn) {
         request_flush(w, (uint64_t)lsn);
     return rc == WALCORE_OK ? first_lsn : rc;
 }
-
-static int is_users(uint16_t kind) { return kind && kind != WALCORE_KIND_TERM; }
 
 /* Appends one entry and returns its lsn once it is where the policy wants it. */
 int64_t walcore_append(walcore_writer *w, const uint8_t *payload, size_t bytes,
@@ -619,6 +619,13 @@ int64_t walcore_submit(walcore_writer *w, uint64_t generation, const uint8_t *pa
 int64_t walcore_submit_term(walcore_writer *w, uint64_t generation, const uint8_t *payload,
                             size_t bytes, uint64_t timestamp_ns) {
     return submit(w, generation, payload, bytes, timestamp_ns, WALCORE_KIND_TERM);
+}
+
+/* As walcore_submit, for an entry that says who the nodes are. */
+int64_t walcore_submit_configuration(walcore_writer *w, uint64_t generation,
+                                     const uint8_t *payload, size_t bytes,
+                                     uint64_t timestamp_ns) {
+    return submit(w, generation, payload, bytes, timestamp_ns, WALCORE_KIND_CONFIGURATION);
 }
 
 /* Whether a batch keeps to the limits, and what its records take. */

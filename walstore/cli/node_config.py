@@ -152,6 +152,7 @@ _NODE_RULES: dict[str, _Rule] = {
     "node_id": ("this node's name, a text", _is_text),
     "listen": ('where the others reach this node, "host:port"', _is_address),
     "role": ('"leader" or "follower"', lambda value: value in ("leader", "follower")),
+    "election": ('"manual" or "raft"', lambda value: value in ("manual", "raft")),
     "acks": ('"quorum", "all", "async", a number of nodes, or a list of node ids', _is_acks),
     "timeout_s": _NUMBER,
     "too_few": ('"wait" or "refuse"', lambda value: value in ("wait", "refuse")),

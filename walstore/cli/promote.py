@@ -25,7 +25,8 @@ def promote(url: str, force: bool) -> int:
     ahead of this node's; the leader before is fenced. The new term is durable when this ends.
 
     With --force the node leads alone: what only the others hold is lost, and so is what the
-    leader before still commits without this node: make sure that it has stopped.
+    leader before still commits without this node: make sure that it has stopped. Nodes that elect
+    refuse it; without it their leader hands over.
 
     \b
     Examples:
@@ -46,8 +47,8 @@ def promote(url: str, force: bool) -> int:
 def demote(url: str) -> int:
     """End a node's leadership.
 
-    URL is its status url. Nobody leads then, until a node is promoted. A node that does not lead
-    stays as it is.
+    URL is its status url. Nobody leads then, until a node is promoted; where nodes elect, another
+    one takes over. A node that does not lead stays as it is.
 
     \b
     Examples:

@@ -137,9 +137,10 @@ def _row(view: NodeView, leader: dict[str, Any] | None) -> list[str | Text]:
     peers = node["peers"]
     there = sum(peer["connected"] for peer in peers)
     style = "green" if node["role"] == "leader" else ""
+    role = "learner" if node["node_id"] in node.get("learners", ()) else node["role"]
     return [
         node["node_id"],
-        Text(node["role"], style=style),
+        Text(role, style=style),
         str(node["term"]),
         *(str(node[f"{stage}_lsn"]) for stage in ("last", "durable", "committed", "applied")),
         _lag(node["node_id"], leader),
@@ -167,6 +168,8 @@ def _trouble(node: dict[str, Any]) -> str:
     parts = [f"without {', '.join(gone)}"] if gone else []
     if node["leader_id"] is None:
         parts.append("no leader")
+    if node.get("changing"):
+        parts.append("the members change")
     return "; ".join(parts)
 
 

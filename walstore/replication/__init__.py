@@ -7,6 +7,7 @@ from walstore.replication.acks import Receipt, Stage
 from walstore.replication.errors import (
     CloseCode,
     FatalReplicationError,
+    MembershipError,
     MessageError,
     NotLeaderError,
     PromotionError,
@@ -55,6 +56,7 @@ __all__ = [
     "TLS",
     "CloseCode",
     "FatalReplicationError",
+    "MembershipError",
     "MessageError",
     "MessageType",
     "NetworkError",

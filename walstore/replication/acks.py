@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Protocol
 
 from walstore.errors import OptionError
 
-__all__ = ["Acks", "AcksOption", "Receipt", "Stage", "majority", "parse_acks"]
+__all__ = ["Acks", "AcksOption", "Receipt", "Rule", "Stage", "majority", "parse_acks"]
 
 AcksOption = str | int | Set[str]
 """What users write: "async", "quorum", "all", a number of nodes, or a set of node ids."""
@@ -34,6 +35,18 @@ class Receipt:
 
     lsn: int
     stages: Mapping[str, Stage]
+
+
+class Rule(Protocol):
+    """What makes an entry committed."""
+
+    def reached(self, lsns: Mapping[str, int], leader_id: str) -> int:
+        """The highest lsn that enough nodes hold.
+
+        Args:
+            lsns: how far each node is known to be; a node that is missing holds nothing.
+            leader_id: the node that leads; what it does not hold is not committed.
+        """
 
 
 @dataclass(frozen=True, slots=True)

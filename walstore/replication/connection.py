@@ -304,9 +304,10 @@ class Connection(asyncio.Protocol):
             answer = shake.receive(view, *self._owner.now())
         else:
             answer = shake.receive(view)
-        if answer is not None:
+        leaves = self._ws.state is not State.OPEN  # as it said in the same burst
+        if answer is not None and not leaves:
             self._ws.send_binary(answer)
-        if shake.session is None:
+        if shake.session is None or (leaves and isinstance(shake, Listener)):
             return
         if isinstance(shake, Listener):
             self._check_certificate(shake.session.peer_id)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from walstore.replication.acks import Acks, Receipt, Stage
-from walstore.replication.campaign import Campaign
+from walstore.replication.acks import Receipt, Rule, Stage
+from walstore.replication.campaign import Campaign, Electorate, Majority
 from walstore.replication.effects import (
     AppendTermEntry,
     Effect,
@@ -28,9 +28,12 @@ from walstore.replication.follower import Follower
 from walstore.replication.leader import Leader
 from walstore.replication.message import (
     Ack,
+    Confirm,
+    Confirmed,
     SnapshotAck,
     SnapshotPart,
     SyncRequest,
+    TimeoutNow,
     VoteRequest,
     VoteResponse,
 )
@@ -40,12 +43,26 @@ from walstore.replication.terms import next_term, owns_term
 
 __all__ = ["Core", "CoreBody", "CoreOptions"]
 
-CoreBody = Batch | SyncRequest | Ack | SnapshotPart | SnapshotAck | VoteRequest | VoteResponse
+CoreBody = (
+    Batch
+    | SyncRequest
+    | Ack
+    | SnapshotPart
+    | SnapshotAck
+    | VoteRequest
+    | VoteResponse
+    | Confirm
+    | Confirmed
+    | TimeoutNow
+)
 """Bodies of messages that are the core's; of a WAL_ENTRY the driver makes a Batch."""
 
 
 class Core:
     """One node: a follower of nobody, until it hears a leader or is made one.
+
+    Here a person says who leads, and the nodes of the cluster stay the same; raft.node.RaftNode
+    is a Core that elects.
 
     Args:
         node_id: this node.
@@ -64,13 +81,14 @@ class Core:
         log: LogState,
         term: int,
         committed_lsn: int,
-        acks: Acks,
+        acks: Rule,
         options: CoreOptions | None = None,
     ) -> None:
         self._shared = Shared(
             node_id, nodes, log, acks, options or CoreOptions(), term, committed_lsn
         )
         self._connected: set[str] = set()
+        self._electorate: Electorate = Majority(nodes)
         self._campaign: Campaign | None = None
         self._leader: Leader | None = None
         self._follower = Follower(self._shared)
@@ -125,7 +143,7 @@ class Core:
     def progress(self, node: str) -> Progress | None:
         """What a leader knows of a follower; None on a node that does not lead."""
         leader = self._leader  # which another thread may be about to take away
-        return leader.progress[node] if leader else None
+        return leader.progress.get(node) if leader else None
 
     def lsns(self, stage: Stage) -> dict[str, int]:
         """How far each node is known to have come with a stage; empty where it does not lead."""
@@ -150,8 +168,8 @@ class Core:
         if node not in self._shared.nodes:
             return []
         self._connected.add(node)
-        if self._leader:
-            return self._leader.connected(node, now_ms)
+        if leader := self._feeding(node):
+            return leader.connected(node, now_ms)
         if node == self._follower.leader_id:
             self._follower.reconnected()
         if self._campaign and self._campaign.is_open(node):
@@ -161,9 +179,13 @@ class Core:
     def disconnected(self, node: str) -> list[Effect]:
         """There is no connection to the node any more."""
         self._connected.discard(node)
-        if self._leader and node in self._shared.nodes:
-            self._leader.disconnected(node)
+        if leader := self._feeding(node):
+            leader.disconnected(node)
         return []
+
+    def _feeding(self, node: str) -> Leader | None:
+        """The own leadership, if the node is one that it feeds."""
+        return self._leader if self._leader and node in self._leader.progress else None
 
     def tick(self, now_ms: float) -> list[Effect]:
         """Time has passed."""
@@ -189,21 +211,25 @@ class Core:
 
         To be called in the same step: before a later message of that node is received.
         """
-        return self._leader.sent(send, last_lsn, nbytes, now_ms) if self._leader else []
+        leader = self._feeding(send.node)
+        return leader.sent(send, last_lsn, nbytes, now_ms) if leader else []
 
     def snapshot_sent(
         self, send: SendSnapshot, lsn: int, total_bytes: int, end: int
     ) -> list[Effect]:
         """The part of the snapshot of `lsn` that ends at byte `end` is in the node's queue."""
-        return self._leader.snapshot_sent(send, lsn, total_bytes, end) if self._leader else []
+        leader = self._feeding(send.node)
+        return leader.snapshot_sent(send, lsn, total_bytes, end) if leader else []
 
     def not_sent(self, send: SendEntries | SendSnapshot, now_ms: float) -> list[Effect]:
         """What was to be sent is not there (any more)."""
-        return self._leader.not_sent(send, now_ms) if self._leader else []
+        leader = self._feeding(send.node)
+        return leader.not_sent(send, now_ms) if leader else []
 
     def awaits(self, send: SendEntries | SendSnapshot) -> bool:
         """Whether a send is still to be done; to be asked when it was not carried out at once."""
-        return self._leader is not None and self._leader.progress[send.node].sending is send
+        leader = self._feeding(send.node)
+        return leader is not None and leader.progress[send.node].sending is send
 
     # ---- who leads ----
 
@@ -215,10 +241,11 @@ class Core:
         """
         shared = self._shared
         effects = self._adopt(next_term(shared.term, shared.node_id), None)
-        self._campaign = Campaign(shared.node_id, shared.nodes, shared.term)
+        self._campaign = Campaign(shared.node_id, self._electorate, shared.term)
         if force or self._campaign.won:
             return effects + self._lead(now_ms)
-        return effects + [self._ask_for_vote(node) for node in sorted(self._connected)]
+        asked = self._connected & self._electorate.nodes
+        return effects + [self._ask_for_vote(node) for node in sorted(asked)]
 
     def give_up(self) -> list[Effect]:
         """Ends a campaign that takes too long. The node keeps its term and follows nobody."""
@@ -253,10 +280,13 @@ class Core:
             self._leader.began_lsn = lsn
 
     def _ask_for_vote(self, node: str) -> Send:
+        return Send(node, self._vote_request())
+
+    def _vote_request(self) -> VoteRequest:
         log = self._shared.log
         # What the disk has: it may still refuse the rest, and a vote would have been won with it.
         last_lsn = max(min(log.last_lsn, log.durable_lsn), log.first_lsn - 1)
-        return Send(node, VoteRequest(last_lsn, log.term_of(last_lsn)))
+        return VoteRequest(last_lsn, log.term_of(last_lsn))
 
     def _adopt(self, term: int, leader_id: str | None) -> list[Effect]:
         """A new term has begun: durable before anything else comes of it."""
@@ -275,12 +305,14 @@ class Core:
     def received(self, source: str, term: int, body: CoreBody, now_ms: float) -> list[Effect]:
         """A message of another node, on its current connection."""
         shared = self._shared
-        if source not in shared.nodes or source == shared.node_id:
-            return [Refuse(source, f"{source} is no other node of this cluster")]
+        reason = self._why_not(source, body)
+        if reason:
+            return [Refuse(source, reason)]
         if term < shared.term:
             return [Send(source, Ack(0, 0, 0))]
-        leads = isinstance(body, Batch | SnapshotPart)
-        if (leads or isinstance(body, VoteRequest)) and not owns_term(term, source):
+        leads = isinstance(body, Batch | SnapshotPart | Confirm)
+        claims = leads or (isinstance(body, VoteRequest) and not body.pre)
+        if claims and not owns_term(term, source):
             return [Refuse(source, f"term {term} is not one of {source}")]
         effects: list[Effect] = []
         if term > shared.term:
@@ -289,6 +321,16 @@ class Core:
             self._follower.leader_id = source
             effects = [RoleChanged("follower", term, source)]
         return effects + self._take(source, body, now_ms)
+
+    def _why_not(self, source: str, body: CoreBody) -> str:
+        """Why a message changes nothing, whatever its term is; empty for one to be taken."""
+        if source not in self._shared.nodes or source == self._shared.node_id:
+            return f"{source} is no other node of this cluster"
+        votes = isinstance(body, VoteRequest) and (body.pre or body.transfer)
+        answers = isinstance(body, VoteResponse) and body.pre
+        if votes or answers or isinstance(body, Confirm | Confirmed | TimeoutNow):
+            return "nodes do not elect here"
+        return ""
 
     def _take(self, source: str, body: CoreBody, now_ms: float) -> list[Effect]:
         """A message of the current term."""
@@ -301,15 +343,17 @@ class Core:
                 return [self._vote(source, body)]
             case VoteResponse():
                 return self._count(source, body, now_ms)
-        if self._leader is None:
+        leader = self._feeding(source)
+        if leader is None:
             return []  # of a leadership that is over
         match body:
             case Ack():
-                return self._leader.acked(source, body, now_ms)
+                return leader.acked(source, body, now_ms)
             case SyncRequest():
-                return self._leader.sync_requested(source, body, now_ms)
+                return leader.sync_requested(source, body, now_ms)
             case SnapshotAck():
-                return self._leader.snapshot_acked(source, body, now_ms)
+                return leader.snapshot_acked(source, body, now_ms)
+        return []
 
     def _vote(self, source: str, request: VoteRequest) -> Send:
         """Grants the vote unless the own log goes further (Ongaro, 3.6.1).
@@ -319,7 +363,7 @@ class Core:
         log = self._shared.log
         last_lsn, last_term = log.last_lsn, log.term_of(log.last_lsn)
         granted = (request.last_term, request.last_lsn) >= (last_term, last_lsn)
-        return Send(source, VoteResponse(granted, last_lsn, last_term))
+        return Send(source, VoteResponse(granted, last_lsn, last_term, request.pre))
 
     def _count(self, source: str, answer: VoteResponse, now_ms: float) -> list[Effect]:
         if self._campaign is None:

@@ -14,21 +14,29 @@ from typing import Literal
 from walstore.replication.entries import Batch
 from walstore.replication.message import (
     Ack,
+    Confirm,
+    Confirmed,
     SnapshotAck,
     SnapshotPart,
     SyncRequest,
+    TimeoutNow,
     VoteRequest,
     VoteResponse,
     WalEntry,
 )
 
 __all__ = [
+    "AppendConfiguration",
     "AppendRecords",
     "AppendTermEntry",
+    "ChangeRefused",
     "CutDiverged",
     "Effect",
     "Elected",
+    "HoldAppends",
     "PersistTerm",
+    "ReadReady",
+    "ReadRefused",
     "Refuse",
     "Reset",
     "RoleChanged",
@@ -38,6 +46,7 @@ __all__ = [
     "SetCommitted",
     "StopFollowing",
     "TakeSnapshotPart",
+    "TransferFailed",
     "VoteFailed",
 ]
 
@@ -98,7 +107,17 @@ class Send:
     """Send a small message; where there is no connection any more, nothing is to be done."""
 
     node: str
-    body: WalEntry | Ack | SyncRequest | SnapshotAck | VoteRequest | VoteResponse
+    body: (
+        WalEntry
+        | Ack
+        | SyncRequest
+        | SnapshotAck
+        | VoteRequest
+        | VoteResponse
+        | Confirm
+        | Confirmed
+        | TimeoutNow
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -201,6 +220,54 @@ class StopFollowing:
     reason: str
 
 
+# ---- of a node that takes part in elections (walstore.raft) ----
+
+
+@dataclass(frozen=True, slots=True)
+class AppendConfiguration:
+    """Append an entry of kind CONFIGURATION with this payload; then call `configured`."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class HoldAppends:
+    """Let no appends of users in for now, or let them in again. A new leader lets them in."""
+
+    hold: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReadReady:
+    """A reader that waits until this node has applied lsn sees all that was acked before `read`."""
+
+    read_id: int
+    lsn: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRefused:
+    """The read cannot be answered here."""
+
+    read_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TransferFailed:
+    """The leadership stays here, or is transferred to another node."""
+
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRefused:
+    """The membership was not changed."""
+
+    reason: str
+
+
 Effect = (
     PersistTerm
     | AppendTermEntry
@@ -217,4 +284,10 @@ Effect = (
     | VoteFailed
     | Refuse
     | StopFollowing
+    | AppendConfiguration
+    | HoldAppends
+    | ReadReady
+    | ReadRefused
+    | TransferFailed
+    | ChangeRefused
 )

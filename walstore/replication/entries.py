@@ -49,6 +49,7 @@ class Batch:
         last_lsn: the last entry; prev_lsn when there is none.
         data: the records, for the driver; the core only hands them on.
         receipt: the leader wants to hear of these entries before they are durable, too.
+        configurations: lsn and payload of each entry among them that is one, in order.
     """
 
     prev_lsn: int
@@ -58,6 +59,7 @@ class Batch:
     last_lsn: int = 0
     data: object = None
     receipt: bool = False
+    configurations: tuple[tuple[int, bytes], ...] = ()
 
     @property
     def end_lsn(self) -> int:

@@ -8,6 +8,7 @@ WALStoreError
         NotLeaderError                          a write on a node that does not lead
         TooFewNodesError                        not enough nodes are connected for this append
         PromotionError                          not enough nodes agreed to a new leader
+        MembershipError                         the members of an elected cluster were not changed
         ReplicationTimeoutError (TimeoutError)  not known to be on enough nodes in time
         FatalReplicationError                   this node cannot go on without a person
 """
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CloseCode",
     "FatalReplicationError",
+    "MembershipError",
     "MessageError",
     "NotLeaderError",
     "PromotionError",
@@ -153,6 +155,20 @@ class PromotionError(ReplicationError):
         self.reasons = dict(reasons)
         why = "; ".join(f"{node}: {reason}" for node, reason in sorted(reasons.items()))
         super().__init__(f"{node_id} was not promoted: {why}")
+
+
+class MembershipError(ReplicationError):
+    """The members were not changed, or are not known to be.
+
+    Attributes:
+        reason: why not.
+    """
+
+    hint = "look at the voters and learners in status() of the leader, and ask again"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the members were not changed: {reason}")
 
 
 class FatalReplicationError(ReplicationError):

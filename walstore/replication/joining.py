@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from walstore.replication.errors import UnreachableError
 from walstore.replication.message import NO_CLUSTER
 from walstore.replication.network import NetworkManager
 
-__all__ = ["ask_cluster_id"]
+__all__ = ["ask_cluster_id", "meet"]
 
 _PAUSE_S = 0.05
 
@@ -24,9 +25,58 @@ def ask_cluster_id(
         UnreachableError: none did, in time.
         RefusedError: one does not take this node for one of its own.
     """
+    return _run(_ask(make_network, urls, timeout_s))
+
+
+def meet(
+    make_network: Callable[..., NetworkManager],
+    others: frozenset[str],
+    founds: bool,
+    timeout_s: float,
+) -> bytes:
+    """Listens and dials until a node that has a log is met, and returns its cluster's id; or, on
+    the node that `founds` a cluster, NO_CLUSTER when all others have said that they have none.
+
+    Raises:
+        UnreachableError: neither came to pass in time.
+    """
+    return _run(_meet(make_network, others, founds, timeout_s))
+
+
+def _run(work: Coroutine[Any, Any, bytes]) -> bytes:
     # In a thread of its own: the caller's may have an event loop that is running.
     with ThreadPoolExecutor(1, "walstore-join") as executor:
-        return executor.submit(asyncio.run, _ask(make_network, urls, timeout_s)).result()
+        return executor.submit(asyncio.run, work).result()
+
+
+async def _meet(
+    make_network: Callable[..., NetworkManager],
+    others: frozenset[str],
+    founds: bool,
+    timeout_s: float,
+) -> bytes:
+    network = make_network(
+        cluster_id=lambda: NO_CLUSTER, term=lambda: 0, on_message=lambda node, message: None
+    )
+    missing = sorted(others)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await network.start()
+            while True:
+                said = {node: await network.ask(node) for node in network.connected}
+                found = set(said.values()) - {NO_CLUSTER}
+                if found:
+                    return found.pop()
+                missing = sorted(others - said.keys())
+                if founds and not missing:
+                    return NO_CLUSTER
+                await asyncio.sleep(_PAUSE_S)
+    except TimeoutError:
+        reason = f"not met: {', '.join(missing)}" if missing else "nobody has a log yet"
+        node = missing[0] if missing else min(others)
+        raise UnreachableError(node, "its url", timeout_s, reason) from None
+    finally:
+        await network.stop()
 
 
 async def _ask(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from walstore.replication.acks import Stage
 from walstore.replication.effects import Effect, Refuse, Send, SendEntries, SendSnapshot
@@ -23,13 +23,28 @@ class Leader:
         connected: the nodes that messages reach.
     """
 
-    def __init__(self, shared: Shared, connected: Iterable[str]) -> None:
+    def __init__(self, shared: Shared, connected: Collection[str]) -> None:
         self._shared = shared
         self.began_lsn = shared.log.last_lsn + 1
-        others = sorted(shared.nodes - {shared.node_id})
-        self.progress = {node: Progress(node, self.began_lsn) for node in others}
-        for node in connected:
-            self.progress[node].connected = True
+        self.progress: dict[str, Progress] = {}
+        self.feed(connected)
+
+    def feed(self, connected: Collection[str]) -> list[str]:
+        """Feeds each other node of the cluster from now on, too; returns those that are new.
+
+        Messages reach those that are `connected`; the leader probes them at the next `tick`.
+        """
+        shared = self._shared
+        new = sorted(shared.nodes - {shared.node_id} - self.progress.keys())
+        fed = {node: Progress(node, shared.log.last_lsn + 1) for node in new}
+        for node, progress in fed.items():
+            progress.connected = node in connected
+        self.progress = self.progress | fed  # another thread may be looking at the old one
+        return new
+
+    def drop(self, node: str) -> None:
+        """Feeds the node no longer."""
+        self.progress = {name: item for name, item in self.progress.items() if name != node}
 
     def lsns(self, stage: Stage) -> dict[str, int]:
         """How far each node is known to have come with the stage, this one among them."""

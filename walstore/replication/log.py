@@ -8,13 +8,24 @@ from typing import TYPE_CHECKING
 
 from walstore._native import lib
 from walstore.replication.runs import Terms
-from walstore.wal.records import RecordReader, Records, term_runs
+from walstore.wal.records import (
+    RecordReader,
+    Records,
+    configurations_in,
+    parse_records,
+    term_runs,
+)
 from walstore.wal.watch import LsnWatch
 
 if TYPE_CHECKING:
     from walstore.wal.manager import FileWALManager
 
-__all__ = ["NodeLog"]
+__all__ = ["CONFIGURATIONS_NAME", "NodeLog"]
+
+CONFIGURATIONS_NAME = "configurations"
+"""A file beside the log of a node that elects (raft/ledger.py)."""
+
+_SCAN_BYTES = 1 << 20
 
 
 class NodeLog:
@@ -122,17 +133,45 @@ class NodeLog:
 
     # ---- changes ----
 
-    def accept_appends(self, accept: bool, *, alone: bool = False) -> None:
-        """Lets the users' appends in (`alone`: what this disk has is committed), or keeps them out.
+    def accept_appends(self, accept: bool, *, alone: bool = False, hold: bool = False) -> None:
+        """Lets the users' appends in (`alone`: what this disk has is committed; `hold`: not before
+        `hold_appends` says so), or keeps them out.
         Checked where entries get their lsns: none ever gets one in another leader's term."""
         self._accepts = accept
-        lib.walcore_accept_appends(self._raw, accept, alone)
+        lib.walcore_accept_appends(self._raw, accept and not hold, alone)
         if accept:
             self._terms.note([(self._staged_lsn + 1, self.term)])
 
     def adopt_term(self, term: int) -> None:
         """Makes a term durable."""
         self._wal._adopt_term(term)
+
+    def hold_appends(self, hold: bool) -> None:
+        """Keeps the users' appends out while this node leads, or lets them in again."""
+        lib.walcore_accept_appends(self._raw, not hold, False)
+
+    def wait_durable(self, lsn: int) -> None:
+        """Returns when an entry is on the disk."""
+        self._group.wait(self._group.generation, lsn, lib.WALCORE_LEVEL_DURABLE, None)
+
+    def append_configuration(self, payload: bytes) -> int:
+        """Appends an entry that says who the nodes are; written, and not durable, at return."""
+        commit = self._wal._append_configuration(payload)
+        self._terms.note([(commit.lsn, self.term)])
+        self._group.wait(commit._generation, commit.lsn, lib.WALCORE_LEVEL_WRITTEN, None)
+        return commit.lsn
+
+    def configurations_from(self, lsn: int) -> list[tuple[int, bytes]]:
+        """Lsn and payload of each entry from this one on that says who the nodes are."""
+        reader, last_lsn, found = self.reader(), self.written_lsn, list[tuple[int, bytes]]()
+        while lsn <= last_lsn:
+            read = reader.read(lsn, _SCAN_BYTES, last_lsn)
+            prev_lsn, prev_term = lsn - 1, read.prev_term
+            found += configurations_in(
+                parse_records(read.data, seed=read.seed, prev_lsn=prev_lsn, prev_term=prev_term)
+            )
+            lsn = read.last_lsn + 1
+        return found
 
     def append_term_entry(self, payload: bytes) -> int:
         """Appends the entry that begins a leadership and returns its lsn; durable, with all before

@@ -26,16 +26,16 @@ from walstore.replication.errors import (
     TooFewNodesError,
 )
 from walstore.replication.events import ReplicationEvent
-from walstore.replication.joining import ask_cluster_id
-from walstore.replication.log import NodeLog
-from walstore.replication.message import is_node_id
+from walstore.replication.joining import ask_cluster_id, meet
+from walstore.replication.log import CONFIGURATIONS_NAME, NodeLog
+from walstore.replication.message import NO_CLUSTER, is_node_id
 from walstore.replication.metrics import NetworkMetrics
 from walstore.replication.network import NetworkManager
 from walstore.replication.options import NetworkOptions, ReplicationOptions
 from walstore.replication.security import TLS, Security
 from walstore.replication.snapshots import Snapshots
 from walstore.replication.status import NodeStatus
-from walstore.replication.streaming import WALReplicationManager
+from walstore.replication.streaming import WALReplicationManager, Wish
 from walstore.replication.terms import next_term, term_bits
 from walstore.replication.waiting import Deadlines
 from walstore.wal.arguments import checked_lsn
@@ -45,6 +45,11 @@ from walstore.wal.record import DATA
 from walstore.wal.writing import Replicated
 
 __all__ = ["ReplicatedCommit", "ReplicationWALManager"]
+
+_ONLY_QUORUM = (
+    "with election='raft' an append is committed by a quorum of the voters, on their disks: "
+    "acks is 'quorum', and stage is Stage.DURABLE"
+)
 
 Role = Literal["leader", "follower"]
 
@@ -160,9 +165,15 @@ class ReplicationWALManager(FileWALManager):
             where only that node dials}.
         role: what the node shall be. "leader": leads when it makes the cluster; otherwise it asks
             the others for their votes as soon as a majority is connected, unless one of them leads.
+            Not with election="raft".
+        election: who says which node leads. "manual": a person, with `role` and `promote`. "raft":
+            the nodes; see docs/replication.md, "Elected clusters". Nodes that have no log yet
+            then make a cluster together, of all that are named here, when each has met all others.
+            Where there is a log it says who the members are.
         acks: when an entry counts as committed, and what an append waits for: "quorum", a majority
             of all nodes; "all"; "async", the leader alone; a number of nodes, the leader included;
-            or a set of node ids. Always durable there.
+            or a set of node ids. Always durable there. With election="raft", "quorum": a majority
+            of the voters, by which an append is committed for good.
         timeout_s: how long an append waits for that.
         too_few: what an append does when fewer nodes than `acks` asks are connected: "wait" for
             them until the timeout, or "refuse" at once with nothing appended.
@@ -176,7 +187,8 @@ class ReplicationWALManager(FileWALManager):
 
     Raises:
         OptionError: an option makes no sense, or the node would be open to strangers.
-        UnreachableError: a new node found none of its peers in time.
+        UnreachableError: a new node found none of its peers in time; with election="raft", the
+            first of them by name did not find all.
         OSError: the address is taken.
         Other errors: as FileWALManager.
 
@@ -191,6 +203,7 @@ class ReplicationWALManager(FileWALManager):
         listen: str | None = None,
         peers: Mapping[str, str | None] | None = None,
         role: Role = "follower",
+        election: Literal["manual", "raft"] = "manual",
         acks: AcksOption = "quorum",
         timeout_s: float = 10.0,
         too_few: Literal["wait", "refuse"] = "wait",
@@ -208,12 +221,8 @@ class ReplicationWALManager(FileWALManager):
         self.node_id = node_id
         self.acks = parse_acks(acks, members)
         self.timeout_s = _checked_timeout(timeout_s)
-        if too_few not in ("wait", "refuse"):
-            raise OptionError(f"too_few is 'wait' or 'refuse', not {too_few!r}")
-        if role not in ("leader", "follower"):
-            raise OptionError(f"role is 'leader' or 'follower', not {role!r}")
-        self._members = members
-        self._too_few = too_few
+        self._elects = _checked_election(election, role, acks, too_few)
+        self._members, self._too_few = members, too_few
         self._deadlines: dict[asyncio.AbstractEventLoop, Deadlines] = {}
         urls = {node: url for node, url in (peers or {}).items() if url}
         make_network = partial(
@@ -223,25 +232,27 @@ class ReplicationWALManager(FileWALManager):
             peers=urls,
             security=Security(secret, tls, insecure),
             options=network or NetworkOptions(),
-            members=members,
+            members=None if self._elects else members,
             clock=clock,
             entropy=entropy,
         )
         times = options or ReplicationOptions()
         is_new = not _is_log(path)
-        log_id = None
-        if is_new and role == "follower":
-            log_id = ask_cluster_id(make_network, urls, times.join_timeout_ms / 1000)
+        join = partial(self._join, make_network, urls, times.join_timeout_ms / 1000)
+        log_id = join() if is_new and (self._elects or role == "follower") else None
         self._replicated = Replicated(log_id, partial(next_term, node_id=node_id))
         super().__init__(path, segment_bytes=segment_bytes, clock=clock, entropy=entropy)
         try:
-            self._streaming = WALReplicationManager(
-                NodeLog(self),
+            log = NodeLog(self)
+            if self._elects and not (is_new or log.last_lsn) and node_id == min(members):
+                is_new, log_id = True, join()  # it was ended amid making a cluster, or lags
+            self._streaming = self._driver()(
+                log,
                 node_id=node_id,
                 members=members,
                 acks=self.acks,
                 wants_to_lead=role == "leader",
-                makes_cluster=role == "leader" and is_new,
+                makes_cluster=is_new and log_id is None,
                 network=make_network,
                 urls=urls,
                 options=times,
@@ -312,9 +323,13 @@ class ReplicationWALManager(FileWALManager):
         not ahead of this one's. The leader before is fenced: a node that knows the new term takes
         nothing from it.
 
+        With election="raft" the leader is asked to hand over, when this node has all its entries;
+        appends wait meanwhile. Where there is no leader, one is elected first.
+
         Args:
             force: lead without them. What only they hold is lost, and what the leader before still
-                commits without this node, too: make sure that it has stopped.
+                commits without this node, too: make sure that it has stopped. Not with
+                election="raft".
             timeout_s: how long to wait for the votes; by default the node's.
 
         Raises:
@@ -329,10 +344,64 @@ class ReplicationWALManager(FileWALManager):
         takes anything from the old one. Entries that are not committed yet are for the next leader
         to keep or to drop. A node that does not lead stays as it is.
 
+        With election="raft" the voter that has most is handed the leadership. Where it does not
+        take over within `election_ms`, the leadership ends as above, and the nodes elect anew.
+
         Raises:
             LogFullError, LogPoisonedError, ClosedLogError
         """
         return self._streaming.calls.wait_for(self._streaming.demote())
+
+    def linearizable_lsn(self, *, timeout_s: float | None = None) -> int:
+        """An lsn to read at, with election="raft", on the leader: what all entries up to it amount
+        to is a state that the cluster had between this call and its return. Every append that was
+        acknowledged before, by any node, is in it. A quorum has confirmed meanwhile that this
+        node leads; no clock is trusted.
+
+        Raises:
+            NotLeaderError: it does not lead.
+            ReplicationTimeoutError: not confirmed in time.
+            OptionError: nodes do not elect here.
+            ClosedLogError
+        """
+        limit_s = self.timeout_s if timeout_s is None else timeout_s
+        return self._streaming.calls.wait_for(self._streaming.linearizable_lsn(limit_s))
+
+    # ---- the members: with election="raft", on the leader ----
+
+    def add_learner(self, node_id: str, *, timeout_s: float | None = None) -> int:
+        """Has a node hold the log, without a vote; a voter becomes one. The new node is started
+        with the others as its `peers`, before or after. Returns the lsn of the entry that says so,
+        which is committed then.
+
+        Raises:
+            NotLeaderError: this node does not lead.
+            MembershipError: an earlier change is under way, or the members cannot be these.
+            ReplicationTimeoutError: not done in time; it still may be.
+            OptionError: nodes do not elect here.
+            ClosedLogError
+        """
+        return self._change(
+            lambda old, learners: (old - {node_id}, learners | {node_id}), timeout_s
+        )
+
+    def add_voter(self, node_id: str, *, timeout_s: float | None = None) -> int:
+        """Gives a node a vote, as soon as it has on its disk what is committed; until then it is
+        a learner. Otherwise as `add_learner`."""
+        return self._change(
+            lambda old, learners: (old | {node_id}, learners - {node_id}), timeout_s
+        )
+
+    def remove_node(self, node_id: str, *, timeout_s: float | None = None) -> int:
+        """Removes a voter or a learner: this node, too, which then leads no longer. The process of
+        a removed node is for its user to end. Otherwise as `add_learner`."""
+        return self._change(
+            lambda old, learners: (old - {node_id}, learners - {node_id}), timeout_s
+        )
+
+    def _change(self, wish: Wish, timeout_s: float | None) -> int:
+        limit_s = self.timeout_s if timeout_s is None else timeout_s
+        return self._streaming.calls.wait_for(self._streaming.change_members(wish, limit_s))
 
     def mark_applied(self, lsn: int) -> None:
         """Tells the others that this node's application is done with all entries up to `lsn`.
@@ -409,7 +478,7 @@ class ReplicationWALManager(FileWALManager):
         stage: Stage,
         timeout_s: float | None,
     ) -> range:
-        wanted = self._ready(acks)
+        wanted = self._ready(acks, stage)
         parts = self._parts_of(payloads)
         if not parts:
             return self._no_entries()
@@ -437,7 +506,7 @@ class ReplicationWALManager(FileWALManager):
         Raises:
             As `append`, for what is known at once.
         """
-        wanted = self._ready(acks)
+        wanted = self._ready(acks, stage)
         commit = super().submit(payload, kind=kind)
         return ReplicatedCommit(self, commit._generation, commit.lsn, wanted, stage)
 
@@ -462,7 +531,9 @@ class ReplicationWALManager(FileWALManager):
         lsn = checked_lsn("lsn", lsn)
         if lsn > self.committed_lsn + 1:
             raise LSNOutOfRangeError(lsn, self.first_lsn, self.committed_lsn)
-        super().truncate_before(self._streaming.calls.call(partial(self._streaming.retain, lsn)))
+        kept = self._streaming.calls.call(partial(self._streaming.retain, lsn))
+        self._streaming.keep_configuration(kept)
+        super().truncate_before(kept)
 
     # ---- life ----
 
@@ -479,12 +550,39 @@ class ReplicationWALManager(FileWALManager):
         if hasattr(self, "_streaming"):  # or it was being opened by another thread
             self._streaming.network.abandon()
 
-    def _ready(self, acks: AcksOption | None) -> Acks:
+    def _join(
+        self,
+        make_network: Callable[..., NetworkManager],
+        urls: Mapping[str, str],
+        timeout_s: float,
+    ) -> bytes | None:
+        """The id of the cluster that there is; None on the node that is to make one."""
+        if not self._elects:
+            return ask_cluster_id(make_network, urls, timeout_s)
+        others = self._members - {self.node_id}
+        if not others:
+            return None
+        met = meet(make_network, others, self.node_id == min(self._members), timeout_s)
+        return None if met == NO_CLUSTER else met
+
+    def _driver(self) -> type[WALReplicationManager]:
+        """Raises OptionError where a person is to elect for nodes that did so themselves."""
+        if self._elects:
+            from walstore.raft.driver import RaftReplicationManager
+
+            return RaftReplicationManager
+        if os.path.exists(os.path.join(self.path, CONFIGURATIONS_NAME)):
+            raise OptionError(f"the nodes of {self.path} elect: give election='raft'")
+        return WALReplicationManager
+
+    def _ready(self, acks: AcksOption | None, stage: Stage) -> Acks:
         """Raises unless an append may be tried now; returns whom to wait for."""
         error = self._streaming.error
         if error is not None:
             raise error
         wanted = self.acks if acks is None else parse_acks(acks, self._members)
+        if self._elects and not (self._is_usual(wanted, stage) and acks in (None, "quorum")):
+            raise OptionError(_ONLY_QUORUM)
         if self._too_few == "refuse":
             there = (self.node_id, *self.connected)
             if not wanted.reached(dict.fromkeys(there, 1), self.node_id):
@@ -540,6 +638,29 @@ def _members(node_id: str, peers: Mapping[str, str | None]) -> frozenset[str]:
                 f"nodes {other} and {name} could choose the same term: rename one of them"
             )
     return frozenset(bits.values())
+
+
+def _checked_election(election: str, role: str, acks: AcksOption, too_few: str) -> bool:
+    """Whether the nodes elect.
+
+    Raises:
+        OptionError: one of these is none, or makes sense only where a person elects.
+    """
+    if too_few not in ("wait", "refuse"):
+        raise OptionError(f"too_few is 'wait' or 'refuse', not {too_few!r}")
+    if role not in ("leader", "follower"):
+        raise OptionError(f"role is 'leader' or 'follower', not {role!r}")
+    if election not in ("manual", "raft"):
+        raise OptionError(f"election is 'manual' or 'raft', not {election!r}")
+    if election == "manual":
+        return False
+    if role != "follower":
+        raise OptionError("with election='raft' the nodes say who leads: leave role out")
+    if acks != "quorum":
+        raise OptionError(_ONLY_QUORUM)
+    if too_few != "wait":
+        raise OptionError("with election='raft' appends wait for a quorum: leave too_few out")
+    return True
 
 
 def _checked_timeout(timeout_s: float) -> float:

@@ -30,6 +30,8 @@ __all__ = [
     "Ack",
     "Body",
     "Challenge",
+    "Confirm",
+    "Confirmed",
     "Heartbeat",
     "Hello",
     "MessageType",
@@ -38,6 +40,7 @@ __all__ = [
     "SnapshotAck",
     "SnapshotPart",
     "SyncRequest",
+    "TimeoutNow",
     "VoteRequest",
     "VoteResponse",
     "WalEntry",
@@ -58,13 +61,18 @@ _HEADER_BYTES = _REST_AT + _REST.size
 assert _HEADER_BYTES == 60
 
 _TWO = struct.Struct("<QQ")
+_ONE = struct.Struct("<Q")
 _THREE = struct.Struct("<QQQ")
 _ENTRIES = struct.Struct("<QQQII")
 _SNAPSHOT = struct.Struct("<QQQQ")
 _GRANT = struct.Struct("<QQQ")
+_PREFIX = struct.Struct("<II")
 
 _MORE = 1
 _RECEIPT = 2
+_PRE = 1
+_TRANSFER = 2
+_CONFIGURATION = 1
 
 NODE_ID_BYTES_MAX = 64
 """Longest node id, in UTF-8."""
@@ -108,6 +116,9 @@ class MessageType(IntEnum):
     SNAPSHOT_ACK = 10
     VOTE_REQUEST = 11
     VOTE_RESPONSE = 12
+    CONFIRM = 13
+    CONFIRMED = 14
+    TIMEOUT_NOW = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +211,7 @@ class SnapshotPart:
         at: where these bytes belong in it.
         total_bytes: its size.
         data: the bytes; after `decode` a view of the message.
+        configuration: the membership as of lsn, encoded; empty where nodes do not elect.
     """
 
     lsn: int
@@ -207,6 +219,7 @@ class SnapshotPart:
     at: int
     total_bytes: int
     data: bytes | memoryview
+    configuration: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,10 +232,18 @@ class SnapshotAck:
 
 @dataclass(frozen=True, slots=True)
 class VoteRequest:
-    """A node wants to lead in the term of the header; where its log ends."""
+    """A node wants to lead in the term of the header; where its log ends.
+
+    Attributes:
+        last_lsn, last_term: its last entry.
+        pre: it only asks whether it would get the vote; the term is its current one.
+        transfer: its leader has asked it to lead.
+    """
 
     last_lsn: int
     last_term: int
+    pre: bool = False
+    transfer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +253,26 @@ class VoteResponse:
     granted: bool
     last_lsn: int
     last_term: int
+    pre: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """The sender leads in the term of the header. Rounds count from 1 in each term."""
+
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """The answer to a CONFIRM: its round."""
+
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimeoutNow:
+    """The leader asks a follower to campaign at once."""
 
 
 Body = (
@@ -247,6 +288,9 @@ Body = (
     | SnapshotAck
     | VoteRequest
     | VoteResponse
+    | Confirm
+    | Confirmed
+    | TimeoutNow
 )
 
 _TYPES: dict[type[Body], MessageType] = {
@@ -262,6 +306,9 @@ _TYPES: dict[type[Body], MessageType] = {
     SnapshotAck: MessageType.SNAPSHOT_ACK,
     VoteRequest: MessageType.VOTE_REQUEST,
     VoteResponse: MessageType.VOTE_RESPONSE,
+    Confirm: MessageType.CONFIRM,
+    Confirmed: MessageType.CONFIRMED,
+    TimeoutNow: MessageType.TIMEOUT_NOW,
 }
 
 
@@ -313,15 +360,24 @@ def _encode_body(body: Body) -> tuple[int, bytes, bytes | memoryview]:
             return 0, _TWO.pack(body.sent_ns, body.echo_ns), b""
         case SnapshotPart():
             fields = _SNAPSHOT.pack(body.lsn, body.lsn_term, body.at, body.total_bytes)
-            return 0, fields, body.data
+            if not body.configuration:
+                return 0, fields, body.data
+            size = _PREFIX.pack(len(body.configuration), 0)
+            return _CONFIGURATION, fields + size + body.configuration, body.data
         case SnapshotAck():
             return 0, _TWO.pack(body.lsn, body.at), b""
         case SyncRequest():
             return 0, _TWO.pack(body.lsn, body.term), b""
         case VoteRequest():
-            return 0, _TWO.pack(body.last_lsn, body.last_term), b""
+            flags = _PRE * body.pre | _TRANSFER * body.transfer
+            return flags, _TWO.pack(body.last_lsn, body.last_term), b""
         case VoteResponse():
-            return 0, _GRANT.pack(body.granted, body.last_lsn, body.last_term), b""
+            fields = _GRANT.pack(body.granted, body.last_lsn, body.last_term)
+            return _PRE * body.pre, fields, b""
+        case Confirm() | Confirmed():
+            return 0, _ONE.pack(body.round), b""
+        case TimeoutNow():
+            return 0, b"", b""
         case Hello() | Challenge():
             return 0, body.nonce, b""
         case Proof() | Welcome():
@@ -421,9 +477,15 @@ def _snapshot(body: memoryview, flags: int) -> SnapshotPart:
     _require(len(body) >= _SNAPSHOT.size, "a SNAPSHOT shorter than its fields")
     lsn, lsn_term, at, total_bytes = _SNAPSHOT.unpack_from(body)
     _require_entry(lsn, lsn_term)
-    data = body[_SNAPSHOT.size :]
+    data, configuration = body[_SNAPSHOT.size :], b""
+    if flags & _CONFIGURATION:
+        _require(len(data) >= _PREFIX.size, "a SNAPSHOT shorter than its configuration")
+        size, zero = _PREFIX.unpack_from(data)
+        end = _PREFIX.size + size
+        _require(zero == 0 and 0 < size <= len(data) - _PREFIX.size, "no configuration")
+        configuration, data = bytes(data[_PREFIX.size : end]), data[end:]
     _require(at + len(data) <= total_bytes <= _U63_MAX, "a part beyond its snapshot")
-    return SnapshotPart(lsn, lsn_term, at, total_bytes, data)
+    return SnapshotPart(lsn, lsn_term, at, total_bytes, data, configuration)
 
 
 def _snapshot_ack(body: memoryview, flags: int) -> SnapshotAck:
@@ -437,7 +499,7 @@ def _vote_request(body: memoryview, flags: int) -> VoteRequest:
     _require_size(body, _TWO.size)
     last_lsn, last_term = _TWO.unpack(body)
     _require_entry(last_lsn, last_term)
-    return VoteRequest(last_lsn, last_term)
+    return VoteRequest(last_lsn, last_term, bool(flags & _PRE), bool(flags & _TRANSFER))
 
 
 def _vote_response(body: memoryview, flags: int) -> VoteResponse:
@@ -445,7 +507,22 @@ def _vote_response(body: memoryview, flags: int) -> VoteResponse:
     granted, last_lsn, last_term = _GRANT.unpack(body)
     _require_entry(last_lsn, last_term)
     _require(granted <= 1, "a vote that is neither yes nor no")
-    return VoteResponse(bool(granted), last_lsn, last_term)
+    return VoteResponse(bool(granted), last_lsn, last_term, bool(flags & _PRE))
+
+
+def _confirm(body: memoryview, flags: int) -> Confirm:
+    _require_size(body, _ONE.size)
+    return Confirm(*_ONE.unpack(body))
+
+
+def _confirmed(body: memoryview, flags: int) -> Confirmed:
+    _require_size(body, _ONE.size)
+    return Confirmed(*_ONE.unpack(body))
+
+
+def _timeout_now(body: memoryview, flags: int) -> TimeoutNow:
+    _require_size(body, 0)
+    return TimeoutNow()
 
 
 _DECODERS: dict[int, Callable[[memoryview, int], Body]] = {
@@ -461,9 +538,17 @@ _DECODERS: dict[int, Callable[[memoryview, int], Body]] = {
     MessageType.SNAPSHOT_ACK: _snapshot_ack,
     MessageType.VOTE_REQUEST: _vote_request,
     MessageType.VOTE_RESPONSE: _vote_response,
+    MessageType.CONFIRM: _confirm,
+    MessageType.CONFIRMED: _confirmed,
+    MessageType.TIMEOUT_NOW: _timeout_now,
 }
 
-_FLAGS = {MessageType.WAL_ENTRY: _MORE | _RECEIPT}
+_FLAGS = {
+    MessageType.WAL_ENTRY: _MORE | _RECEIPT,
+    MessageType.SNAPSHOT: _CONFIGURATION,
+    MessageType.VOTE_REQUEST: _PRE | _TRANSFER,
+    MessageType.VOTE_RESPONSE: _PRE,
+}
 _NAMELESS = frozenset((MessageType.HELLO, MessageType.CHALLENGE))
 
 

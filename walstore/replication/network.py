@@ -184,9 +184,10 @@ class NetworkManager:
     async def stop(self) -> None:
         """Closes everything; returns when no socket and no task is left. What `on_message` still
         awaits is cancelled."""
+        if self._accepting is not None:  # first: what it has accepted is a handshake's to close
+            self._accepting.cancel()
+            await asyncio.gather(self._accepting, return_exceptions=True)
         tasks = [*self._dialers.values(), *self._handshakes]
-        if self._accepting is not None:
-            tasks.append(self._accepting)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -426,14 +427,17 @@ class NetworkManager:
     # ---- connections that come in ----
 
     async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
         while True:
+            await _readable(listener)
             try:
-                accepted, _ = await loop.sock_accept(listener)
+                accepted, _ = listener.accept()
+            except BlockingIOError:
+                continue
             except OSError as error:  # it is gone already, or there are no descriptors left
                 logger.warning("cannot accept: %s", error, extra={"node": self.node_id})
                 await asyncio.sleep(_ACCEPT_PAUSE_S)
                 continue
+            accepted.setblocking(False)
             if len(self._handshakes) >= self._options.handshakes_max:
                 self._strangers_refused[CloseCode.TRY_LATER.name] += 1
                 accepted.close()
@@ -554,3 +558,14 @@ def _refusal(
     if code in set(CloseCode) and code not in absent:
         return RefusedError(CloseCode(code), reason or CloseCode(code).name)
     return UnreachableError(node_id, url, timeout_s, reason)
+
+
+async def _readable(listener: socket.socket) -> None:
+    """Returns when somebody waits to be accepted. Not sock_accept: cancelled at the wrong moment,
+    it loses the socket that it has accepted."""
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(listener, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(listener)

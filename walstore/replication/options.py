@@ -64,6 +64,12 @@ class ReplicationOptions:
             follower that is behind, and for how long for one that is gone.
         catch_up_bytes_per_s: bound on what followers that are behind are sent, together. None: 64
             MiB/s and twice what is appended, while something is; else none.
+        election_ms: of nodes that elect: a leader that was not heard for so long, or up to twice as
+            long, is replaced, and one that hears no quorum for so long leads no longer. At least
+            three times heartbeat_ms.
+        stall_ms: of nodes that elect: a leader whose disk takes nothing for so long hands over.
+        uncommitted_bytes_max: of nodes that elect: appends wait while more than this is not
+            committed.
 
     Raises:
         OptionError: a value is not a positive number.
@@ -78,6 +84,9 @@ class ReplicationOptions:
     retention_bytes: int = 1 << 30
     retention_s: float = 86_400.0
     catch_up_bytes_per_s: int | None = None
+    election_ms: float = 1000.0
+    stall_ms: float = 3000.0
+    uncommitted_bytes_max: int = 64 << 20
 
     def __post_init__(self) -> None:
         for option in fields(self):

@@ -6,7 +6,13 @@ from walstore.limits import BATCH_BYTES_MAX
 from walstore.replication.entries import Batch, Run
 from walstore.replication.errors import MessageError
 from walstore.replication.message import MESSAGE_BYTES_MAX, WalEntry
-from walstore.wal.records import Records, parse_records, skip_records, term_runs
+from walstore.wal.records import (
+    Records,
+    configurations_in,
+    parse_records,
+    skip_records,
+    term_runs,
+)
 
 __all__ = ["Joiner", "records_from"]
 
@@ -53,6 +59,7 @@ class Joiner:
             records.last_lsn,
             records,
             message.receipt,
+            configurations_in(records),
         )
 
 

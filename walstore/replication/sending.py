@@ -64,6 +64,7 @@ class Sender:
         snapshots: the application's; None: there are none.
         throttle: for followers that catch up.
         now_ms: the monotonic clock.
+        configuration_at: the members as of an lsn, for snapshots.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Sender:
         snapshots: Snapshots | None,
         throttle: Throttle,
         now_ms: Callable[[], float],
+        configuration_at: Callable[[int], bytes],
     ) -> None:
         self._log = log
         self._network = network
@@ -85,6 +87,7 @@ class Sender:
         self._snapshots = snapshots
         self._throttle = throttle
         self._now_ms = now_ms
+        self._configuration_at = configuration_at
         self._readers: OrderedDict[int, RecordReader] = OrderedDict()  # by where each is
         self._recent: OrderedDict[tuple[int, int], Records] = OrderedDict()
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -195,7 +198,14 @@ class Sender:
         end = effect.at + len(data)
         if not self._core.awaits(effect):
             return
-        part = SnapshotPart(outgoing.lsn, outgoing.term, effect.at, outgoing.total_bytes, data)
+        part = SnapshotPart(
+            outgoing.lsn,
+            outgoing.term,
+            effect.at,
+            outgoing.total_bytes,
+            data,
+            self._configuration_at(outgoing.lsn),
+        )
         await asyncio.sleep(self._take(len(data)))
         if not await self._push(effect.node, part):
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from walstore.replication.acks import Acks
+from walstore.replication.acks import Rule
 from walstore.replication.effects import Effect, SetCommitted
 from walstore.replication.entries import LogState
 
@@ -37,7 +37,7 @@ class Shared:
     node_id: str
     nodes: frozenset[str]
     log: LogState
-    acks: Acks
+    acks: Rule
     options: CoreOptions
     term: int
     committed_lsn: int

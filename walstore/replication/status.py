@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -89,6 +89,9 @@ class NodeStatus:
         since_s: for how long it has had this role.
         error: what keeps it from taking part, or "".
         peers: the other nodes.
+        election: "manual" or "raft".
+        voters, learners: where nodes elect, the members that this one knows of.
+        changing: whether a change of them is under way.
     """
 
     node_id: str
@@ -106,6 +109,23 @@ class NodeStatus:
     since_s: float
     error: str
     peers: tuple[PeerStatus, ...]
+    election: Literal["manual", "raft"] = "manual"
+    voters: tuple[str, ...] = ()
+    learners: tuple[str, ...] = ()
+    changing: bool = False
+
+    def with_members(
+        self, voters: Iterable[str], learners: Iterable[str], *, changing: bool
+    ) -> NodeStatus:
+        """Of a node that elects, with the members it knows of."""
+        return replace(
+            self,
+            acks="quorum",
+            election="raft",
+            voters=tuple(sorted(voters)),
+            learners=tuple(sorted(learners)),
+            changing=changing,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; a lag is {"entries", "bytes", "ms"}."""

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from concurrent.futures import Future
 from typing import Any, Literal
 
@@ -52,13 +52,18 @@ from walstore.replication.throttle import Throttle
 from walstore.replication.waiting import Waiters
 from walstore.wal import files
 
-__all__ = ["WALReplicationManager"]
+__all__ = ["WALReplicationManager", "Wish", "core_options"]
 
 logger = logging.getLogger("walstore.replication")
+
+Nodes = Set[str]
+Wish = Callable[[Nodes, Nodes], tuple[Nodes, Nodes]]
+"""Of the voters and the learners there are, those there shall be."""
 
 _MAKE_TIMEOUT_S = 60.0
 _MAINTAIN_S = 0.2
 _FULL_PAUSE_S = 0.5
+_NEEDS_RAFT = "nodes elect, and change their members, with election='raft' only"
 _UNSYNCED_BYTES_MAX = 4 << 20
 """A follower takes nothing more from the network while so much waits for its disk."""
 
@@ -93,16 +98,15 @@ class WALReplicationManager:
     ) -> None:
         self._log = log
         self._node_id = node_id
-        self._members = members
+        self._given_members = members
         self._acks = acks
         self._candidacy = Candidacy(wants_to_lead, node_id, members, options.leader_timeout_ms)
         self._makes_cluster = makes_cluster
         self._options = options
         self._snapshots = snapshots
         self._urls = urls
-        self.core = Core(
-            node_id, members, log, log.term, log.committed_lsn, acks, _core_options(options)
-        )
+        self._samples = Samples()
+        self.core = self._make_core()
         self.network = network(
             cluster_id=lambda: log.cluster_id,
             term=lambda: self.core.term,
@@ -110,12 +114,19 @@ class WALReplicationManager:
         )
         throttle = Throttle(options.catch_up_bytes_per_s)
         self._sender = Sender(
-            log, self.network, self.core, self._input, self._fail, snapshots, throttle, _now_ms
+            log,
+            self.network,
+            self.core,
+            self._input,
+            self._fail,
+            snapshots,
+            throttle,
+            _now_ms,
+            self._configuration_at,
         )
         self.calls = LoopCalls(log.path, log.check_owner)
         self._joiner = Joiner()
         self._incoming = Incoming(log.path)
-        self._samples = Samples()
         self._waiters = Waiters()
         self._inbox: deque[Callable[[], list[Effect]]] = deque()
         self._effects: deque[Effect] = deque()
@@ -139,6 +150,63 @@ class WALReplicationManager:
         self._lacks_space = ""
         self._handlers = self._handlers_by_kind()
         self._disk_handlers = self._disk_handlers_by_kind()
+
+    # ---- what another way to elect does differently (raft.driver) ----
+
+    def _make_core(self) -> Core:
+        log = self._log
+        return Core(
+            self._node_id,
+            self._given_members,
+            log,
+            log.term,
+            log.committed_lsn,
+            self._acks,
+            core_options(self._options),
+        )
+
+    @property
+    def members(self) -> frozenset[str]:
+        """Every node of the cluster. From any thread."""
+        return self._given_members
+
+    def _configuration_at(self, lsn: int) -> bytes:
+        """What a snapshot of lsn says of the members; nothing where they stay the same."""
+        return b""
+
+    def _let_appends_in(self) -> None:
+        self._log.accept_appends(True, alone=self._acks.alone)
+
+    def _watches_disk(self) -> bool:
+        """Whether a leader is to hear at once of what is durable here."""
+        return self._acks.alone or bool(self._waiters)
+
+    def _gives_up(self, effect: Effect) -> bool:
+        """Whether what the disk has no space for is left undone, rather than waited for."""
+        return False
+
+    def _leave_disk(self, effect: Effect, done: bool) -> None:
+        """What the core is told when the disk has done something, or had no space for it."""
+        if done and isinstance(effect, effects.AppendTermEntry):
+            self._begin_to_lead()
+
+    def keep_configuration(self, lsn: int) -> None:
+        """What is before lsn is about to be dropped, and may say who the members are. From any
+        thread; durable at return."""
+
+    async def linearizable_lsn(self, timeout_s: float) -> int:
+        """See ReplicationWALManager.linearizable_lsn."""
+        raise OptionError(_NEEDS_RAFT)
+
+    async def change_members(self, wish: Wish, timeout_s: float) -> int:
+        """See ReplicationWALManager.add_learner.
+
+        Args:
+            wish: gives the voters and the learners there shall be, of those there are.
+        """
+        raise OptionError(_NEEDS_RAFT)
+
+    # ---- the handlers ----
 
     def _handlers_by_kind(self) -> dict[type, Callable[[Any], None]]:
         return {
@@ -232,6 +300,8 @@ class WALReplicationManager:
                 effect = self._effects.popleft()
                 slow = self._disk_handlers.get(type(effect))
                 if slow is not None:
+                    if isinstance(effect, effects.PersistTerm):
+                        self._end_term()
                     self._work = self.loop.create_task(self._on_disk(slow, effect))
                     return
                 self._handlers[type(effect)](effect)
@@ -247,26 +317,34 @@ class WALReplicationManager:
                     future.set_result(None)
             self._idle.clear()
 
+    def _end_term(self) -> None:
+        """The next term is about to be made durable: what is still on its way of a leadership of
+        the one before must not leave under the new number."""
+        self.leading = False
+        self._sender.clear()
+
     async def _on_disk(self, work: Callable[[Any], None], effect: Effect) -> None:
+        done = False
         try:
-            while True:
+            while not done:
                 try:
                     await asyncio.to_thread(work, effect)
                     self._lacks_space = ""
-                    break
+                    done = True
                 except LogFullError as error:  # nothing was changed: there may be space later
                     if self._ending:
                         return
                     self._lacks_space = str(error)
                     logger.warning("%s: waiting for space: %s", self._node_id, error)
+                    if self._gives_up(effect):
+                        break
                     await asyncio.sleep(_FULL_PAUSE_S)
         except Exception as error:  # the application's, too: nothing that follows may be done
             self._fail(error)
             return
         finally:
             self._work = None
-        if isinstance(effect, effects.AppendTermEntry):
-            self._begin_to_lead()
+        self._leave_disk(effect, done)
         self._turn()
 
     def _on_message(self, peer: str, message: ReplicationMessage) -> asyncio.Future[None] | None:
@@ -324,7 +402,7 @@ class WALReplicationManager:
         # A leader's own disk is mostly there before the others have answered, and is looked at
         # then: it is waited for when it is not.
         self._durable_armed = 0
-        if not self.leading or self._acks.alone or self._waiters:
+        if not self.leading or self._watches_disk():
             self._arm_durable(self._log.durable_lsn + 1)
         self._look_at_log(lambda: self.core.durable(_now_ms()))
 
@@ -403,7 +481,7 @@ class WALReplicationManager:
     def _begin_to_lead(self) -> None:
         """The term entry is durable, and everything before it."""
         self.core.began(self._term_entry_lsn)
-        self._log.accept_appends(True, alone=self._acks.alone)
+        self._let_appends_in()
         self.leading = True
         self._candidacy.settled.set()
         self._end_campaign(None)
@@ -588,7 +666,7 @@ class WALReplicationManager:
         if not self.leading:
             return lsn
         now_ms = _now_ms()
-        others = self._members - {self._node_id}
+        others = self.members - {self._node_id}
         return min([lsn, *(self._needed_by(node, now_ms) for node in others)])
 
     def _needed_by(self, node: str, now_ms: float) -> int:
@@ -599,6 +677,7 @@ class WALReplicationManager:
 
     def _truncate(self, lsn: int) -> None:
         try:
+            self.keep_configuration(lsn)
             self._log.drop_before(lsn)
         except WALStoreError as error:
             logger.warning("%s: nothing was truncated: %s", self._node_id, error)
@@ -632,17 +711,16 @@ class WALReplicationManager:
 
     def watch(self, lsn: int, acks: Acks, stage: Stage) -> Future[None]:
         """A future that is done when an entry is where it was asked to be."""
-        future: Future[None] = Future()
 
-        def add() -> None:
+        def look() -> None:
             if stage is Stage.RECEIVED:
                 self.core.want_receipts(True)
             self._arm_durable(self._log.durable_lsn + 1)
-            self._waiters.add(
-                lsn, lambda: acks.reached(self.core.lsns(stage), self._node_id), future
-            )
+            self._waiters.look()
 
-        self.calls.post(add)
+        # Added here: once it is posted nobody may come any more who would run it.
+        future = self._waiters.add(lsn, lambda: acks.reached(self.core.lsns(stage), self._node_id))
+        self.calls.post(look)
         return future
 
     def subscribe(self, callback: Callable[[ReplicationEvent], None]) -> Callable[[], None]:
@@ -656,7 +734,7 @@ class WALReplicationManager:
         """This node and the others. In the loop."""
         log, core, now_ms = self._log, self.core, _now_ms()
         metrics = self.network.metrics().peers
-        others = sorted(self._members - {self._node_id})
+        others = sorted(self.members - {self._node_id})
         return NodeStatus(
             node_id=self._node_id,
             cluster_id=log.cluster_id.hex(),
@@ -689,7 +767,8 @@ class WALReplicationManager:
         )
 
 
-def _core_options(options: ReplicationOptions) -> CoreOptions:
+def core_options(options: ReplicationOptions) -> CoreOptions:
+    """What of them the core is told."""
     return CoreOptions(
         window_bytes=options.window_bytes,
         probe_ms=options.probe_ms,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -19,24 +20,33 @@ class _Waiter:
 
 
 class Waiters:
-    """Who waits for which lsn; all calls come from one thread, the futures may be waited for in
-    any."""
+    """Who waits for which lsn. `add` may be called in any thread, the rest in one."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._waiters: list[_Waiter] = []
+        self._error: Exception | None = None
 
     def __bool__(self) -> bool:
         return bool(self._waiters)
 
-    def add(self, lsn: int, reached: Callable[[], int], future: Future[None]) -> None:
-        """Settles the future once `reached()` is at least `lsn`; at once where it is."""
-        self._waiters.append(_Waiter(lsn, reached, future))
-        self.look()
+    def add(self, lsn: int, reached: Callable[[], int]) -> Future[None]:
+        """A future that the first `look` settles for which `reached()` is at least `lsn`; failed
+        at once after `fail`."""
+        future: Future[None] = Future()
+        with self._lock:
+            if self._error is None:
+                self._waiters.append(_Waiter(lsn, reached, future))
+            else:
+                future.set_exception(self._error)
+        return future
 
     def look(self) -> None:
         """Something was acknowledged."""
+        with self._lock:
+            waiters, self._waiters = self._waiters, []
         kept = []
-        for waiter in self._waiters:
+        for waiter in waiters:
             if waiter.future.done():  # nobody waits any more
                 continue
             if waiter.reached() >= waiter.lsn:
@@ -44,14 +54,17 @@ class Waiters:
                     waiter.future.set_result(None)
             else:
                 kept.append(waiter)
-        self._waiters = kept
+        with self._lock:
+            self._waiters += kept
 
     def fail(self, error: Exception) -> None:
         """Nothing more will be acknowledged here."""
-        for waiter in self._waiters:
+        with self._lock:
+            self._error = error
+            waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
             if waiter.future.set_running_or_notify_cancel():
                 waiter.future.set_exception(error)
-        self._waiters.clear()
 
 
 class Deadlines:

@@ -206,7 +206,7 @@ class FileWALManager:
 
         Args:
             payload: up to 64 MiB; may be empty.
-            kind: 1 to 65534; what the payload is to the application.
+            kind: 1 to 65533; what the payload is to the application.
 
         Raises:
             PayloadTypeError, PayloadTooLargeError, OptionError: nothing was appended.
@@ -464,12 +464,18 @@ class FileWALManager:
 
     def _append_term_entry(self, payload: bytes) -> Commit:
         """Accepts the entry that a leadership begins with; as `submit`."""
-        writer = self._log_writer()
-        group = writer.group
+        return self._append_own(lib.walcore_submit_term, payload)
+
+    def _append_configuration(self, payload: bytes) -> Commit:
+        """Accepts an entry that says who the nodes are; as `submit`."""
+        return self._append_own(lib.walcore_submit_configuration, payload)
+
+    def _append_own(self, submit: Callable[..., int], payload: bytes) -> Commit:
+        group = self._log_writer().group
         while True:
             generation = group.refresh_generation()
             now_ns = self._clock() if self._clock else 0
-            lsn: int = lib.walcore_submit_term(group.raw, generation, payload, len(payload), now_ns)
+            lsn = submit(group.raw, generation, payload, len(payload), now_ns)
             if lsn > 0:
                 return Commit(group, generation, lsn)
             self._again(lsn, len(payload), record_bytes(len(payload)), DATA)

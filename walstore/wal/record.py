@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from walstore._native import ffi, lib
 
 __all__ = [
+    "CONFIGURATION",
     "DATA",
     "STOP_REASONS",
     "TERM",
@@ -26,6 +27,9 @@ __all__ = [
 
 DATA = 1
 """The kind of an entry that carries the application's bytes."""
+
+CONFIGURATION: int = lib.WALCORE_KIND_CONFIGURATION
+"""The kind of an entry that changes who the nodes of a log are; users cannot append it."""
 
 TERM: int = lib.WALCORE_KIND_TERM
 """The kind of the entry that a leadership begins with; users cannot append it."""

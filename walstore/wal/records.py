@@ -10,15 +10,22 @@ from walstore.errors import CorruptLogError, LSNOutOfRangeError, RefusedRecordsE
 from walstore.wal import files
 from walstore.wal.layout import Segment
 from walstore.wal.reading import Handle, damage, find_segment, start_of, unreadable
-from walstore.wal.record import STOP_REASONS, Scanner
+from walstore.wal.record import CONFIGURATION, STOP_REASONS, Scanner, entries_of
 from walstore.wal.scan import verify_range
 from walstore.wal.segment import RECORDS_AT
 
 if TYPE_CHECKING:
     from walstore.wal.writing import LogWriter
 
-__all__ = ["RecordReader", "Records", "check_records", "parse_records", "skip_records", "term_runs"]
-
+__all__ = [
+    "RecordReader",
+    "Records",
+    "check_records",
+    "configurations_in",
+    "parse_records",
+    "skip_records",
+    "term_runs",
+]
 
 _TERM, _TERM_AT = struct.Struct("<Q"), 16  # docs/format.md, "Records"
 
@@ -32,6 +39,7 @@ class Records(NamedTuple):
         prev_term: the term of the entry before the first.
         last_term: the term of the last.
         data: the records, end to end.
+        configurations: how many of them are of kind CONFIGURATION, where they were counted.
     """
 
     seed: int
@@ -40,6 +48,7 @@ class Records(NamedTuple):
     prev_term: int
     last_term: int
     data: bytes | memoryview
+    configurations: int = 0
 
 
 def _check(records: Records, *, headers_only: bool, split_lsn: int = 0, runs_max: int = 0) -> Any:
@@ -75,7 +84,9 @@ def parse_records(data: bytes | memoryview, *, seed: int, prev_lsn: int, prev_te
         RefusedRecordsError: `data` is not whole batches of records that follow it.
     """
     found, _ = _check(Records(seed, prev_lsn + 1, 0, prev_term, 0, data), headers_only=True)
-    return Records(seed, prev_lsn + 1, found.last_lsn, prev_term, found.last_term, data)
+    return Records(
+        seed, prev_lsn + 1, found.last_lsn, prev_term, found.last_term, data, found.configurations
+    )
 
 
 def term_runs(records: Records) -> tuple[tuple[int, int], ...]:
@@ -93,6 +104,25 @@ def term_runs(records: Records) -> tuple[tuple[int, int], ...]:
         if found.runs <= runs_max:
             return tuple((runs[2 * i], runs[2 * i + 1]) for i in range(found.runs))
         runs_max = found.runs
+
+
+def configurations_in(records: Records) -> tuple[tuple[int, bytes], ...]:
+    """Lsn and payload of each record of kind CONFIGURATION, of records that were parsed.
+
+    Raises:
+        RefusedRecordsError: a record is not good.
+    """
+    if not records.configurations:
+        return ()
+    scanner = Scanner(records.seed, records.first_lsn, records.prev_term)
+    data, at, found = bytes(records.data), 0, list[tuple[int, bytes]]()
+    while at < len(data):
+        entries = entries_of(data, at, scanner.decode(data, at, 0))
+        if not entries:
+            raise RefusedRecordsError(scanner.state.next_lsn, STOP_REASONS[scanner.state.stop])
+        found += ((entry.lsn, entry.payload) for entry in entries if entry.kind == CONFIGURATION)
+        at += scanner.state.consumed
+    return tuple(found)
 
 
 def skip_records(records: Records, from_lsn: int) -> Records:

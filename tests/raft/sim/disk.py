@@ -1,0 +1,55 @@
+"""A disk that also keeps which configurations are in the log."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+from tests.sim.disk import Disk, Entry
+from walstore.raft.membership import Configuration, decode_configuration
+
+__all__ = ["RaftDisk"]
+
+
+class RaftDisk(Disk):
+    """A log some of whose entries are configurations.
+
+    Args:
+        payloads: the bytes of those, by the payload of their entry.
+    """
+
+    def __init__(self, payloads: Mapping[int, bytes], first: Configuration) -> None:
+        super().__init__()
+        self._payloads = payloads
+        self.configurations = [(0, first)]
+        self.incoming: bytes = b""
+
+    def bytes_after(self, lsn: int) -> int:
+        return sum(entry.nbytes for entry in self.entries[max(0, lsn + 1 - self.first_lsn) :])
+
+    def configuration_at(self, lsn: int) -> Configuration:
+        """The one in force as of an entry."""
+        return next(item for at, item in reversed(self.configurations) if at <= lsn)
+
+    def append(self, entry: Entry) -> int:
+        lsn = super().append(entry)
+        if entry.payload in self._payloads:
+            found = decode_configuration(self._payloads[entry.payload])
+            self.configurations.append((lsn, found))
+        return lsn
+
+    def cut(self, after_lsn: int, mark: int) -> None:
+        super().cut(after_lsn, mark)
+        self._forget()
+
+    def crash(self, rng: random.Random) -> None:
+        super().crash(rng)
+        self._forget()
+
+    def reset(self, first_lsn: int, prev_term: int) -> None:
+        super().reset(first_lsn, prev_term)
+        self.configurations = [(first_lsn - 1, decode_configuration(self.incoming))]
+
+    def _forget(self) -> None:
+        while self.configurations[-1][0] > self.last_lsn:
+            del self.configurations[-1]

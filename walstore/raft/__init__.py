@@ -1,0 +1,1 @@
+"""Raft on the replication core: who leads, and what is committed (docs/consensus.md)."""

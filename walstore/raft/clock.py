@@ -1,0 +1,40 @@
+"""A node's election timer, and how long ago it heard its leader. Sans-IO."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+__all__ = ["ElectionClock"]
+
+
+class ElectionClock:
+    """Runs out at a random time after the leader fell silent.
+
+    Args:
+        election_ms: for so long at least.
+        uniform: a random number between two; the source of all randomness.
+        now_ms: when it starts.
+    """
+
+    def __init__(
+        self, election_ms: float, uniform: Callable[[float, float], float], now_ms: float
+    ) -> None:
+        self._election_ms = election_ms
+        self._uniform = uniform
+        self._heard_ms = -math.inf
+        self.restart(now_ms)
+
+    def restart(self, now_ms: float) -> None:
+        """Starts anew, with another random time."""
+        self.due_ms = now_ms + self._uniform(self._election_ms, 2 * self._election_ms)
+
+    def heard(self, now_ms: float) -> None:
+        """The leader of the current term has been heard."""
+        self._heard_ms = now_ms
+        self.restart(now_ms)
+
+    def hears(self, now_ms: float) -> bool:
+        """Whether a leader was heard within the shortest time after which it may be replaced. Of
+        no meaning where the leader of the current term is not known."""
+        return now_ms - self._heard_ms < self._election_ms

@@ -1,0 +1,484 @@
+"""Replication whose nodes elect their leader: what a RaftNode wants done, on a log and a network
+(docs/consensus.md, "What a driver owes it").
+
+As in replication/streaming.py everything runs in one event loop, but what says otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence, Set
+from typing import Any
+
+from walstore.errors import ClosedLogError, LogFullError, OptionError, WALStoreError
+from walstore.raft.ledger import Ledger, Mark
+from walstore.raft.membership import Configuration
+from walstore.raft.node import RaftNode
+from walstore.raft.options import RaftOptions
+from walstore.replication import effects
+from walstore.replication.effects import Effect
+from walstore.replication.errors import (
+    MembershipError,
+    NotLeaderError,
+    PromotionError,
+    ReplicationTimeoutError,
+    TooFewNodesError,
+)
+from walstore.replication.lag import Samples
+from walstore.replication.log import NodeLog
+from walstore.replication.message import TimeoutNow
+from walstore.replication.options import ReplicationOptions
+from walstore.replication.status import NodeStatus
+from walstore.replication.streaming import WALReplicationManager, Wish, core_options
+from walstore.replication.terms import next_term
+
+__all__ = ["RaftReplicationManager"]
+
+logger = logging.getLogger("walstore.replication")
+
+_LOOK_S = 0.01
+_HEARTBEATS_MIN = 3
+
+
+def _found_cluster(log: NodeLog, node_id: str, members: frozenset[str]) -> None:
+    """Makes an empty log the first one of a new cluster; durable at return.
+
+    Its first entry says that this node votes alone, and that the others shall vote as soon as they
+    have all of the log: so a node that was never told of a cluster never votes in it.
+
+    Raises:
+        ConfigurationError: these nodes cannot be a cluster.
+    """
+    first = Configuration(frozenset({node_id}))
+    if members != first.voters:
+        first = first.change(members)
+    first.check()
+    log.adopt_term(next_term(log.term, node_id))
+    log.wait_durable(log.append_configuration(first.encode()))
+
+
+def _is_founding(configurations: Sequence[tuple[int, Configuration]]) -> bool:
+    """Whether the first node of a cluster has not had others with it yet."""
+    return configurations[0][0] == 1 and all(
+        len(now.voters) == 1 and now.target for _, now in configurations
+    )
+
+
+class _View:
+    """What a RaftNode may ask of the log."""
+
+    def __init__(self, log: NodeLog, samples: Samples) -> None:
+        self._log = log
+        self._samples = samples
+        self.term_of = log.term_of
+
+    @property
+    def first_lsn(self) -> int:
+        return self._log.first_lsn
+
+    @property
+    def last_lsn(self) -> int:
+        return self._log.last_lsn
+
+    @property
+    def durable_lsn(self) -> int:
+        return self._log.durable_lsn
+
+    def bytes_after(self, lsn: int) -> int:
+        """About how many bytes lie behind an entry, of those written while this node led."""
+        last_lsn = self._log.last_lsn
+        return self._samples.lag(lsn, last_lsn, 0.0).bytes if lsn < last_lsn else 0
+
+
+class RaftReplicationManager(WALReplicationManager):
+    """One node of a cluster that elects.
+
+    Args:
+        log, node_id, members, options: as of WALReplicationManager, and so is the rest. The
+            members are those of a log that says nothing of its own.
+
+    Raises:
+        OptionError: the times do not fit each other.
+        CorruptLogError, ConfigurationError: as Ledger.
+    """
+
+    core: RaftNode
+
+    def __init__(
+        self,
+        log: NodeLog,
+        *,
+        node_id: str,
+        members: frozenset[str],
+        options: ReplicationOptions,
+        makes_cluster: bool,
+        **others: Any,
+    ) -> None:
+        if options.election_ms < _HEARTBEATS_MIN * options.heartbeat_ms:
+            raise OptionError(
+                f"election_ms={options.election_ms:g} is less than {_HEARTBEATS_MIN} times "
+                f"heartbeat_ms={options.heartbeat_ms:g}"
+            )
+        if makes_cluster:
+            _found_cluster(log, node_id, members)
+        self._ledger = Ledger(log, members)
+        self._held = False
+        self._founding = _is_founding(self._ledger.configurations())
+        self._admitted = threading.Event()
+        self._reads: dict[int, asyncio.Future[int]] = {}
+        self._next_read = 0
+        self._changing = False
+        self._change: asyncio.Future[int] | None = None
+        self._transfer: asyncio.Future[str] | None = None
+        self._configuration_lsn = 0
+        super().__init__(
+            log, node_id=node_id, members=members, options=options, makes_cluster=False, **others
+        )
+
+    def _make_core(self) -> RaftNode:
+        options, log = self._options, self._log
+        return RaftNode(
+            self._node_id,
+            _View(log, self._samples),
+            log.term,
+            log.committed_lsn,
+            self._ledger.configurations(),
+            random.SystemRandom().uniform,
+            _now_ms(),
+            core_options(options),
+            RaftOptions(options.election_ms, options.stall_ms, options.uncommitted_bytes_max),
+        )
+
+    def _handlers_by_kind(self) -> dict[type, Callable[[Any], None]]:
+        return super()._handlers_by_kind() | {
+            effects.HoldAppends: self._hold_appends,
+            effects.ReadReady: self._read_ready,
+            effects.ReadRefused: self._read_refused,
+            effects.TransferFailed: self._transfer_failed,
+            effects.ChangeRefused: self._change_refused,
+        }
+
+    def _disk_handlers_by_kind(self) -> dict[type, Callable[[Any], None]]:
+        own = {effects.AppendConfiguration: self._append_configuration}
+        return super()._disk_handlers_by_kind() | own
+
+    async def stop(self) -> None:
+        """Ends; no task and no connection is left."""
+        await super().stop()
+        self._end_requests(ClosedLogError(f"{self._log.path} is closed"))
+        try:
+            await asyncio.to_thread(self._ledger.write, self._ledger.mark())
+        except (OSError, WALStoreError) as error:  # the next opening reads more of the log
+            logger.warning("%s: %s", self._node_id, error)
+
+    def _fail(self, error: Exception) -> None:
+        super()._fail(error)
+        self._end_requests(error)
+
+    def _end_requests(self, error: Exception) -> None:
+        for future in [*self._reads.values(), self._change, self._transfer]:
+            if future is not None and not future.done():
+                future.set_exception(error)
+        self._reads.clear()
+        self._admitted.set()
+
+    # ---- the members ----
+
+    @property
+    def members(self) -> frozenset[str]:
+        """Every node of the cluster. From any thread."""
+        return self.core.configuration.members | {self._node_id}
+
+    def _configuration_at(self, lsn: int) -> bytes:
+        return self._ledger.at(lsn)
+
+    def keep_configuration(self, lsn: int) -> None:
+        """Keeps what the entries before lsn say of the members. From any thread; durable at
+        return."""
+        if self._ledger.marked_lsn < lsn - 1:
+            self._ledger.write(self.calls.call(self._ledger.mark))
+
+    def _append_records(self, effect: effects.AppendRecords) -> None:
+        for lsn, payload in effect.batch.configurations:
+            if lsn >= effect.from_lsn:
+                self._ledger.note(lsn, payload)
+        super()._append_records(effect)
+
+    def _cut_diverged(self, effect: effects.CutDiverged) -> None:
+        super()._cut_diverged(effect)
+        self._ledger.cut(effect.after_lsn)
+
+    def _take_snapshot_part(self, effect: effects.TakeSnapshotPart) -> None:
+        part = effect.part
+        known = ((part.lsn, bytes(part.configuration)),)
+        if effect.last:  # the log is about to begin anew behind it
+            self._ledger.write(self._ledger.mark(), Mark(part.lsn, part.lsn_term, known))
+        super()._take_snapshot_part(effect)
+        if effect.last:
+            self._ledger.restart(*known[0])
+
+    def _append_configuration(self, effect: effects.AppendConfiguration) -> None:
+        try:
+            lsn = self._log.append_configuration(effect.payload)
+        except LogFullError as error:
+            logger.warning("%s: the members stay as they are: %s", self._node_id, error)
+            self._configuration_lsn = 0
+            return
+        self._ledger.note(lsn, effect.payload)
+        self._configuration_lsn = lsn
+
+    def _leave_disk(self, effect: Effect, done: bool) -> None:
+        super()._leave_disk(effect, done)
+        if isinstance(effect, effects.AppendConfiguration):
+            lsn, change, self._change = self._configuration_lsn, self._change, None
+            self._effects.extend(self.core.configured(lsn, _now_ms()))
+            self._admit()
+            if change is not None and not change.done():
+                change.set_result(lsn)
+        elif isinstance(effect, effects.AppendTermEntry) and not done:
+            self._effects.extend(self.core.resign(_now_ms()))
+
+    def _gives_up(self, effect: Effect) -> bool:
+        return isinstance(effect, effects.AppendTermEntry)
+
+    def _change_refused(self, effect: effects.ChangeRefused) -> None:
+        change, self._change = self._change, None
+        if change is not None and not change.done():
+            change.set_exception(MembershipError(effect.reason))
+
+    async def change_members(self, wish: Wish, timeout_s: float) -> int:
+        """See ReplicationWALManager.add_learner."""
+        if self.error is not None:
+            raise self.error
+        if not self.leading:
+            raise self._not_leader()
+        if self._changing:
+            raise MembershipError("an earlier change is under way")
+        self._changing = True
+        change: asyncio.Future[int] = self.loop.create_future()
+        wanted: tuple[Set[str], Set[str]] = (frozenset(), frozenset())
+
+        def begin() -> list[Effect]:
+            nonlocal wanted
+            self._change = change  # answered before the core gets its next input
+            current = self.core.configuration
+            voters = current.target or current.voters  # an addition that is not done yet stands
+            wanted = wish(voters, current.learners - voters)
+            return self.core.change(*wanted, _now_ms())
+
+        try:
+            async with asyncio.timeout(timeout_s):
+                self._input(begin)
+                lsn = await change
+                if not lsn:
+                    raise MembershipError("the disk has no space for it")
+                while not self._has_become(*wanted):
+                    if self.error is not None:
+                        raise self.error
+                    if not self.leading:
+                        raise MembershipError("the leader changed meanwhile; it may still be made")
+                    await asyncio.sleep(_LOOK_S)
+        except TimeoutError:
+            lsn = self.core.configuration_lsn
+            raise ReplicationTimeoutError(
+                self.core.receipt(lsn), "quorum", "committed", timeout_s
+            ) from None
+        finally:
+            self._changing = False
+        return self.core.configuration_lsn
+
+    def _has_become(self, voters: Set[str], learners: Set[str]) -> bool:
+        """Whether these are the members, for good."""
+        core = self.core
+        now = core.configuration
+        settled = not (now.joint or now.target) and core.configuration_lsn <= core.committed_lsn
+        return settled and (now.voters, now.learners) == (voters, learners)
+
+    async def _maintain(self) -> None:
+        own = self.loop.create_task(self._write_assumed())
+        try:
+            await super()._maintain()
+        finally:
+            own.cancel()
+
+    async def _write_assumed(self) -> None:
+        """The log of a cluster that did not elect before says nothing of its members: the first
+        leader writes it down."""
+        while True:
+            if self.leading and self.core.configuration_lsn == self._ledger.assumed:
+                self._input(self._write_down)
+            await asyncio.sleep(self._options.election_ms / 1000)
+
+    def _write_down(self) -> list[Effect]:
+        return self.core.change(self.core.configuration.voters, set(), _now_ms())
+
+    # ---- appends ----
+
+    def _let_appends_in(self) -> None:
+        hold = self._keeps_appends_out()
+        if hold:
+            self._admitted.clear()
+        self._log.accept_appends(True, hold=hold)
+        if not hold:
+            self._admitted.set()
+
+    def _watches_disk(self) -> bool:
+        return True
+
+    def _hold_appends(self, effect: effects.HoldAppends) -> None:
+        self._held = effect.hold
+        self._admit()
+
+    def _admit(self) -> None:
+        """Lets users' appends in, or keeps them out, while this node leads."""
+        if not self.leading:
+            return
+        hold = self._keeps_appends_out()
+        if hold:
+            self._admitted.clear()
+        self._log.hold_appends(hold)
+        if not hold:
+            self._admitted.set()
+
+    def _keeps_appends_out(self) -> bool:
+        """Also while the first node of a new cluster would commit them alone."""
+        now = self.core.configuration
+        self._founding = self._founding and bool(now.target) and len(now.voters) == 1
+        return self._held or self._founding
+
+    def _role_changed(self, effect: effects.RoleChanged) -> None:
+        super()._role_changed(effect)
+        if effect.role != "leader":
+            self._held = False
+            self._admitted.set()  # for those who wait to see that it leads no longer
+
+    def wait_to_lead(self, timeout_s: float) -> bool:
+        """Whether this node leads; while it keeps appends out, they wait. From any thread.
+
+        Raises:
+            TooFewNodesError: they have waited for so long.
+        """
+        if self.leading and not self._admitted.wait(timeout_s):
+            raise TooFewNodesError("quorum", (self._node_id, *self.connected))
+        return self.leading
+
+    # ---- reads ----
+
+    async def linearizable_lsn(self, timeout_s: float) -> int:
+        """See ReplicationWALManager.linearizable_lsn."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not (lsn := await self._ask_to_read()):
+                    await asyncio.sleep(_LOOK_S)
+                return lsn
+        except TimeoutError:
+            raise ReplicationTimeoutError(
+                self.core.receipt(self.core.committed_lsn), "quorum", "confirmed", timeout_s
+            ) from None
+
+    async def _ask_to_read(self) -> int:
+        """The lsn; 0: not now."""
+        if self.error is not None:
+            raise self.error
+        if not self.leading:
+            raise self._not_leader()
+        self._next_read += 1
+        read_id = self._next_read
+        future: asyncio.Future[int] = self.loop.create_future()
+        self._reads[read_id] = future
+        self._input(lambda: self.core.read(read_id, _now_ms()))
+        try:
+            return await future
+        finally:
+            self._reads.pop(read_id, None)
+
+    def _read_ready(self, effect: effects.ReadReady) -> None:
+        self._answer_read(effect.read_id, effect.lsn)
+
+    def _read_refused(self, effect: effects.ReadRefused) -> None:
+        self._answer_read(effect.read_id, 0)
+
+    def _answer_read(self, read_id: int, lsn: int) -> None:
+        future = self._reads.get(read_id)
+        if future is not None and not future.done():
+            future.set_result(lsn)
+
+    # ---- who leads ----
+
+    def _not_leader(self) -> NotLeaderError:
+        leader_id = self.leader_id if self.leader_id != self._node_id else None
+        return NotLeaderError(self._node_id, leader_id, self.url_of(leader_id))
+
+    async def promote(self, force: bool, timeout_s: float) -> int:
+        """Asks the leader to hand over; where there is none, waits until one is elected.
+
+        Raises:
+            PromotionError: this node does not vote, or does not lead in time.
+        """
+        if force:
+            raise OptionError("a node that is elected cannot be forced to lead: leave force out")
+        deadline_s = time.monotonic() + timeout_s
+        while not self.leading:
+            if self.error is not None:
+                raise self.error
+            core, leader_id = self.core, self.core.leader_id
+            if self._node_id not in core.configuration.voters:
+                raise PromotionError(self._node_id, {self._node_id: "it is no voter"})
+            if time.monotonic() >= deadline_s:
+                reason = "it did not hand over in time" if leader_id else "no leader was elected"
+                raise PromotionError(self._node_id, {leader_id or self._node_id: reason})
+            if leader_id not in (None, self._node_id):
+                ask = effects.Send(str(leader_id), TimeoutNow())
+                self._input(lambda ask=ask: [ask])  # type: ignore[misc]
+            await asyncio.sleep(self._options.heartbeat_ms / 1000)
+        return self.core.term
+
+    async def demote(self) -> int:
+        """Hands over to the voter that has most; where nobody takes over, begins a term in which
+        nobody leads."""
+        if self.error is not None:
+            raise self.error
+        target = self._best_voter()
+        if self.leading and target is not None:
+            failed = self._transfer = self.loop.create_future()
+            self._input(lambda: self.core.transfer(target, _now_ms()))
+            while self.leading and not failed.done():
+                await asyncio.wait([failed], timeout=_LOOK_S)
+            self._transfer = None
+            if failed.done():
+                failed.result()  # raises where the node was closed meanwhile
+        if self.leading:
+            return await super().demote()
+        while self._work is not None:
+            await asyncio.wait([self._work])
+        return self.core.term
+
+    def _best_voter(self) -> str | None:
+        progress = {node: self.core.progress(node) for node in self.core.configuration.voters}
+        there = [
+            (known.matched_lsn, node)
+            for node, known in progress.items()
+            if known is not None and known.connected
+        ]
+        return max(there)[1] if there else None
+
+    def _transfer_failed(self, effect: effects.TransferFailed) -> None:
+        logger.info("%s: %s does not take over: %s", self._node_id, effect.node, effect.reason)
+        if self._transfer is not None and not self._transfer.done():
+            self._transfer.set_result(effect.reason)
+
+    # ---- what people look at ----
+
+    def status(self) -> NodeStatus:
+        """This node and the others. In the loop."""
+        now = self.core.configuration
+        settled = self._has_become(now.voters, now.learners)
+        return super().status().with_members(now.voters, now.learners, changing=not settled)
+
+
+def _now_ms() -> float:
+    return time.monotonic() * 1000

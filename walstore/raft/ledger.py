@@ -1,0 +1,202 @@
+"""The configurations of a log on a disk: which one is in force where, also when the entries that
+said so are gone (docs/consensus.md, "The file beside the log").
+
+The file `configurations` is written anew, synced and renamed:
+
+    xxh3 of the rest, 16 hex digits | newline | JSON: {"assumed": lsn, "marks": [{"lsn": lsn,
+    "term": its term, "configurations": [[lsn, payload as hex], ...]}, ...]}
+
+A mark says which configurations there are up to an entry. It holds for a log that has this entry
+with this term: of two, the second is that of a snapshot that was about to be installed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from typing import NamedTuple, Protocol
+
+from xxhash import xxh3_64_hexdigest
+
+from walstore.errors import CorruptLogError, LogFullError
+from walstore.raft.errors import ConfigurationError
+from walstore.raft.membership import Configuration, decode_configuration
+from walstore.replication.log import CONFIGURATIONS_NAME
+from walstore.wal import files
+
+__all__ = ["Ledger", "LedgerLog", "Mark"]
+
+_FILE_BYTES_MAX = 1 << 24
+
+
+class LedgerLog(Protocol):
+    """What the ledger needs of the log."""
+
+    path: str
+
+    @property
+    def first_lsn(self) -> int: ...
+
+    @property
+    def last_lsn(self) -> int: ...
+
+    @property
+    def committed_lsn(self) -> int: ...
+
+    def term_of(self, lsn: int) -> int:
+        """The term of an entry, or of the one before the first."""
+
+    def configurations_from(self, lsn: int) -> list[tuple[int, bytes]]:
+        """Lsn and payload of each configuration entry from this one on."""
+
+
+class Mark(NamedTuple):
+    """The configurations up to an entry, the oldest of them as of the log's first one."""
+
+    lsn: int
+    term: int
+    known: tuple[tuple[int, bytes], ...]
+
+
+class Ledger:
+    """Kept in the node's loop; `write` may be called in any thread.
+
+    Args:
+        log: the log, as it was opened.
+        voters: of a log that has entries and was never elected for: who its nodes are.
+
+    Attributes:
+        assumed: the lsn of a configuration that no entry says yet: the one made of `voters`; -1.
+
+    Raises:
+        CorruptLogError: the file is damaged, or another log's.
+        ConfigurationError: `voters` cannot be a cluster.
+    """
+
+    def __init__(self, log: LedgerLog, voters: frozenset[str]) -> None:
+        self._log = log
+        self._path = os.path.join(log.path, CONFIGURATIONS_NAME)
+        self._lock = threading.Lock()
+        self.assumed = -1
+        marks = self._read()
+        if marks is None:
+            known = log.configurations_from(log.first_lsn)
+            if not known and log.last_lsn:
+                self.assumed = log.first_lsn - 1
+                first = Configuration(voters)
+                first.check()
+                known = [(self.assumed, first.encode())]
+            self._known = known
+            self.marked_lsn = -1
+            self.write(self.mark())
+            return
+        holding = [mark for mark in marks if self._holds(mark)]
+        if not holding:
+            raise self._damaged("it is of another log")
+        mark = holding[-1]
+        self._known = [*mark.known, *log.configurations_from(max(mark.lsn + 1, log.first_lsn))]
+        self.marked_lsn = mark.lsn
+
+    # ---- what is known ----
+
+    def configurations(self) -> list[tuple[int, Configuration]]:
+        """As RaftNode wants them."""
+        try:
+            found = [(lsn, decode_configuration(payload)) for lsn, payload in self._known]
+        except ConfigurationError as error:
+            raise self._damaged(error.reason) from None
+        return found or [(self._log.first_lsn - 1, Configuration())]
+
+    def at(self, lsn: int) -> bytes:
+        """The payload of the one in force at an entry; nothing where none is known."""
+        return next((payload for at, payload in reversed(self._known) if at <= lsn), b"")
+
+    def note(self, lsn: int, payload: bytes) -> None:
+        """The log has another one, behind the others: those that it had there are gone."""
+        self.cut(lsn - 1)
+        self._known = [*self._known, (lsn, payload)]
+
+    def cut(self, after_lsn: int) -> None:
+        """The log ends here now."""
+        self._known = [item for item in self._known if item[0] <= after_lsn]
+
+    def restart(self, lsn: int, payload: bytes) -> None:
+        """The log begins anew after lsn."""
+        self._known = [(lsn, payload)]
+
+    # ---- on the disk ----
+
+    def mark(self) -> Mark:
+        """What is known of what is committed."""
+        log = self._log
+        lsn, before = log.committed_lsn, log.first_lsn - 1
+        old = [item for item in self._known if item[0] <= before][-1:]
+        new = [item for item in self._known if before < item[0] <= lsn]
+        return Mark(lsn, log.term_of(lsn), (*old, *new))
+
+    def write(self, *marks: Mark) -> None:
+        """Durable at return; `marks` in the order in which they come to hold.
+
+        Raises:
+            LogFullError, OSError: the disk did not take it; the file before is still there.
+        """
+        body = json.dumps({"assumed": self.assumed, "marks": [_plain(mark) for mark in marks]})
+        data = f"{xxh3_64_hexdigest(body.encode())}\n{body}".encode()
+        with self._lock:
+            try:
+                self._replace(data)
+            except OSError as error:
+                if error.errno not in files.NO_SPACE:
+                    raise
+                raise LogFullError(error.errno, self._path) from error
+            self.marked_lsn = marks[0].lsn
+
+    def _replace(self, data: bytes) -> None:
+        unfinished = self._path + ".new"
+        if os.path.exists(unfinished):
+            files.remove(unfinished)
+        fd = files.open_file(unfinished, write=True, create=True)
+        try:
+            files.write_at(fd, data, 0, unfinished)
+            files.sync_data(fd, unfinished)
+        finally:
+            files.close(fd)
+        files.rename(unfinished, self._path)
+        files.sync_directory(os.path.dirname(self._path))
+
+    def _read(self) -> list[Mark] | None:
+        """None: there is no file."""
+        if not os.path.exists(self._path):
+            return None
+        fd = files.open_file(self._path)
+        try:
+            data = files.read_at(fd, _FILE_BYTES_MAX, 0)
+        finally:
+            files.close(fd)
+        checksum, _, body = data.partition(b"\n")
+        if checksum != xxh3_64_hexdigest(body).encode():
+            raise self._damaged("its checksum does not match")
+        found = json.loads(body)
+        self.assumed = found["assumed"]
+        return [
+            Mark(
+                mark["lsn"],
+                mark["term"],
+                tuple((lsn, bytes.fromhex(text)) for lsn, text in mark["configurations"]),
+            )
+            for mark in found["marks"]
+        ]
+
+    def _holds(self, mark: Mark) -> bool:
+        log = self._log
+        there = log.first_lsn - 1 <= mark.lsn <= log.last_lsn
+        return there and log.term_of(mark.lsn) == mark.term
+
+    def _damaged(self, reason: str) -> CorruptLogError:
+        return CorruptLogError(self._path, 0, self._log.first_lsn, reason)
+
+
+def _plain(mark: Mark) -> dict[str, object]:
+    known = [[lsn, payload.hex()] for lsn, payload in mark.known]
+    return {"lsn": mark.lsn, "term": mark.term, "configurations": known}
