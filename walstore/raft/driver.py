@@ -202,7 +202,12 @@ class RaftReplicationManager(WALReplicationManager):
         if self._ledger.marked_lsn < lsn - 1:
             self._ledger.write(self.calls.call(self._ledger.mark))
 
+    def _append_term_entry(self, effect: effects.AppendTermEntry) -> None:
+        self._ledger.cut(self._log.last_lsn)  # the disk may have refused what was noted
+        super()._append_term_entry(effect)
+
     def _append_records(self, effect: effects.AppendRecords) -> None:
+        self._ledger.cut(effect.from_lsn - 1)  # as above
         for lsn, payload in effect.batch.configurations:
             if lsn >= effect.from_lsn:
                 self._ledger.note(lsn, payload)
@@ -213,13 +218,15 @@ class RaftReplicationManager(WALReplicationManager):
         self._ledger.cut(effect.after_lsn)
 
     def _take_snapshot_part(self, effect: effects.TakeSnapshotPart) -> None:
-        part = effect.part
-        known = ((part.lsn, bytes(part.configuration)),)
         if effect.last:  # the log is about to begin anew behind it
+            part = effect.part
+            known = ((part.lsn, bytes(part.configuration)),)
             self._ledger.write(self._ledger.mark(), Mark(part.lsn, part.lsn_term, known))
         super()._take_snapshot_part(effect)
-        if effect.last:
-            self._ledger.restart(*known[0])
+
+    def _reset(self, effect: effects.Reset) -> None:
+        super()._reset(effect)
+        self._ledger.begin_anew()
 
     def _append_configuration(self, effect: effects.AppendConfiguration) -> None:
         try:

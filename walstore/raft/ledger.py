@@ -79,6 +79,7 @@ class Ledger:
         self._path = os.path.join(log.path, CONFIGURATIONS_NAME)
         self._lock = threading.Lock()
         self.assumed = -1
+        self._next: Mark | None = None
         marks = self._read()
         if marks is None:
             known = log.configurations_from(log.first_lsn)
@@ -94,7 +95,7 @@ class Ledger:
         holding = [mark for mark in marks if self._holds(mark)]
         if not holding:
             raise self._damaged("it is of another log")
-        mark = holding[-1]
+        mark = holding[0]  # where entries have caught up with a snapshot, the first knows more
         self._known = [*mark.known, *log.configurations_from(max(mark.lsn + 1, log.first_lsn))]
         self.marked_lsn = mark.lsn
 
@@ -121,9 +122,10 @@ class Ledger:
         """The log ends here now."""
         self._known = [item for item in self._known if item[0] <= after_lsn]
 
-    def restart(self, lsn: int, payload: bytes) -> None:
-        """The log begins anew after lsn."""
-        self._known = [(lsn, payload)]
+    def begin_anew(self) -> None:
+        """The log has begun anew, after the entry of the mark that was to hold then."""
+        assert self._next is not None
+        self._known = [*self._next.known]
 
     # ---- on the disk ----
 
@@ -135,22 +137,30 @@ class Ledger:
         new = [item for item in self._known if before < item[0] <= lsn]
         return Mark(lsn, log.term_of(lsn), (*old, *new))
 
-    def write(self, *marks: Mark) -> None:
-        """Durable at return; `marks` in the order in which they come to hold.
+    def write(self, mark: Mark, then: Mark | None = None) -> None:
+        """Keeps a mark that holds now, and one that will when the log has begun anew; durable at
+        return. Nothing is to do where a later one is kept: marks are made in several threads.
 
         Raises:
             LogFullError, OSError: the disk did not take it; the file before is still there.
         """
-        body = json.dumps({"assumed": self.assumed, "marks": [_plain(mark) for mark in marks]})
-        data = f"{xxh3_64_hexdigest(body.encode())}\n{body}".encode()
         with self._lock:
+            if then is not None:
+                self._next = then
+            elif mark.lsn < self.marked_lsn:
+                return
+            marks = [mark]
+            if self._next is not None and self._next.lsn > mark.lsn:
+                marks.append(self._next)
+            body = json.dumps({"assumed": self.assumed, "marks": [_plain(each) for each in marks]})
+            data = f"{xxh3_64_hexdigest(body.encode())}\n{body}".encode()
             try:
                 self._replace(data)
             except OSError as error:
                 if error.errno not in files.NO_SPACE:
                     raise
                 raise LogFullError(error.errno, self._path) from error
-            self.marked_lsn = marks[0].lsn
+            self.marked_lsn = mark.lsn
 
     def _replace(self, data: bytes) -> None:
         unfinished = self._path + ".new"

@@ -63,7 +63,7 @@ async def _meet(
         async with asyncio.timeout(timeout_s):
             await network.start()
             while True:
-                said = {node: await network.ask(node) for node in network.connected}
+                said = {node: await network.ask(node) for node in others & {*network.connected}}
                 found = set(said.values()) - {NO_CLUSTER}
                 if found:
                     return found.pop()

@@ -284,7 +284,10 @@ class WALReplicationManager:
     # ---- turns: inputs to the core, effects from it ----
 
     def _input(self, thunk: Callable[[], list[Effect]]) -> None:
-        """Gives the core an input when its turn has come; at once, if nothing is under way."""
+        """Gives the core an input when its turn has come; at once, if nothing is under way. Not any
+        more when replication has ended, amid effects that were not carried out."""
+        if self.error is not None or self._ending:
+            return
         self._inbox.append(thunk)
         if not self._turning and self._work is None:
             self._turn()
@@ -679,7 +682,7 @@ class WALReplicationManager:
         try:
             self.keep_configuration(lsn)
             self._log.drop_before(lsn)
-        except WALStoreError as error:
+        except (OSError, WALStoreError) as error:
             logger.warning("%s: nothing was truncated: %s", self._node_id, error)
 
     # ---- from any thread ----
