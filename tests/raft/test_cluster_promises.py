@@ -250,6 +250,49 @@ def test_a_snapshot_that_was_not_installed_says_nothing(tmp_path: Any) -> None:
     assert Ledger(longer, frozenset()).configurations() == [(1, before)]
 
 
+def test_an_older_mark_takes_no_newer_ones_place(tmp_path: Any) -> None:
+    """Two threads make marks; what the later one truncated is gone when the other one writes."""
+    one = Configuration(frozenset("abc"))
+    log = FakeLog(str(tmp_path), 1, 100)
+    log.entries = [(1, one.encode())]
+    ledger = Ledger(log, frozenset())
+    older = ledger.mark()
+    log.last_lsn = log.committed_lsn = 200
+    ledger.write(ledger.mark())
+    log.first_lsn, log.entries = 151, []
+    ledger.write(older)
+    assert ledger.marked_lsn == 200
+    assert Ledger(log, frozenset()).configurations() == [(1, one)]
+
+
+def test_a_mark_leaves_the_one_that_is_to_hold_next(tmp_path: Any) -> None:
+    """A snapshot is about to be installed while somebody truncates, or the node is closed."""
+    before, after = Configuration(frozenset("abc")), Configuration(frozenset("abd"))
+    log = FakeLog(str(tmp_path), 1, 10)
+    log.entries = [(1, before.encode())]
+    ledger = Ledger(log, frozenset())
+    ledger.write(ledger.mark(), Mark(50, 9, ((40, after.encode()),)))
+    log.last_lsn = log.committed_lsn = 12
+    ledger.write(ledger.mark())
+    assert ledger.configurations() == [(1, before)]
+    assert Ledger(log, frozenset()).configurations() == [(1, before)]
+    reset = FakeLog(str(tmp_path), 51, 50, term=9)
+    assert Ledger(reset, frozenset()).configurations() == [(40, after)]
+    ledger.begin_anew()
+    assert ledger.configurations() == [(40, after)]
+
+
+def test_entries_that_caught_up_with_a_snapshot_know_more(tmp_path: Any) -> None:
+    first, last = Configuration(frozenset("abc")), Configuration(frozenset("abd"))
+    log = FakeLog(str(tmp_path), 1, 10)
+    log.entries = [(1, first.encode())]
+    ledger = Ledger(log, frozenset())
+    ledger.write(ledger.mark(), Mark(50, 7, ((40, last.encode()),)))
+    log.last_lsn = log.committed_lsn = 60
+    log.entries = [(1, first.encode()), (40, last.encode())]
+    assert Ledger(log, frozenset()).at(20) == first.encode()
+
+
 def test_a_file_of_another_log_and_a_damaged_one_are_refused(tmp_path: Any) -> None:
     log = FakeLog(str(tmp_path), 1, 10)
     log.entries = [(1, Configuration(frozenset("abc")).encode())]
