@@ -16,6 +16,7 @@ import pytest
 from tests.replication.nodes import WAIT_S, Cluster, data, until
 from walstore import ClosedLogError, LSNOutOfRangeError, OptionError
 from walstore.replication import (
+    FatalReplicationError,
     NodeConnected,
     NotLeaderError,
     ReplicationTimeoutError,
@@ -345,6 +346,25 @@ def test_a_closed_node_says_so(cluster: Make) -> None:
     ):
         with pytest.raises(ClosedLogError):
             refused()
+
+
+def test_nothing_is_decided_any_more_when_replication_has_ended(cluster: Make) -> None:
+    """Effects that were to be carried out are gone: what the core holds is no longer so."""
+    leader = cluster("a").lead()
+    leader.append(b"before")
+    streaming = leader._streaming
+    inputs: list[str] = []
+
+    def give(name: str) -> None:
+        streaming._input(lambda: inputs.append(name) or [])  # type: ignore[func-returns-value]
+
+    streaming.calls.call(lambda: give("while it goes on"))
+    error = FatalReplicationError("a person has to look at this")
+    streaming.calls.call(lambda: streaming._fail(error))
+    streaming.calls.call(lambda: give("after its end"))
+    assert inputs == ["while it goes on"]
+    with pytest.raises(FatalReplicationError, match="a person has to look"):
+        leader.append(b"after")
 
 
 def test_a_callback_may_look_at_its_node_and_not_wait_for_it(cluster: Make) -> None:
