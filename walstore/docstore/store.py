@@ -263,8 +263,8 @@ class DocumentStore:
             ClosedStoreError, StoreLostError; and as FileWALManager.read and truncate_before.
         """
         self._check_writable()
+        self._journal.refresh()  # before: who leads may need what is held while checkpointing
         with self._checkpointing:
-            self._journal.refresh()
             journal, log = self._journal, self.log
             with journal.lock:
                 lsn, state_lsn = journal.applied_lsn, journal.state_lsn
