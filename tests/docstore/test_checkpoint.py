@@ -212,6 +212,25 @@ def test_a_snapshot_whose_last_entry_is_another_one_is_refused(file_site: Site) 
     assert contents(file_site.open()) == {"things": {"1": {"_id": 1}}}
 
 
+def test_a_snapshot_before_a_log_of_another_history_is_refused(file_site: Site) -> None:
+    """The log begins right behind the snapshot's last entry, and behind another one."""
+    expected = fill(file_site)
+    assert file_site.store is not None
+    assert file_site.log is not None
+    lsn, term = file_site.store.applied_lsn, file_site.log.term
+    file_site.store.close()
+    file_site.log._reset(lsn + 1, term, term)
+    file_site.close()
+    assert contents(file_site.open()) == expected
+    assert file_site.store is not None
+    file_site.store.close()
+    assert file_site.log is not None
+    file_site.log._reset(lsn + 1, term + 1, term + 1)
+    file_site.close()
+    with pytest.raises(SnapshotError, match="another entry in the place of its last one"):
+        file_site.open()
+
+
 def test_a_newer_version_is_not_touched(file_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshot, "VERSION", 2)
     fill(file_site)
