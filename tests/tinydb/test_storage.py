@@ -25,6 +25,7 @@ from walstore.docstore import (
     StoreLostError,
 )
 from walstore.docstore.record import KIND, decode_record
+from walstore.docstore.values import encode
 from walstore.tinydb import UnstorableDocumentError, WALStorage, WALTable, WALTinyDB
 
 Open = Callable[[], TinyDB]
@@ -533,3 +534,25 @@ def test_it_does_what_the_json_file_does(tmp_path: Path) -> None:
     assert steps == 360
     assert changed >= 150
     assert failed >= 1
+
+
+def test_a_reader_opens_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is read, another write of both tables comes."""
+    writer = WALStorage(tmp_path / "db")
+    writer.write({"a": {"1": {"n": 0}}, "b": {"1": {"n": 0}}})
+    used = "walstore.tinydb.storage.encode"
+    calls = []
+
+    def encode_beside_a_write(value: Any) -> bytes:
+        monkeypatch.setattr(used, encode)
+        calls.append(value)
+        writer.write({"a": {"1": {"n": 1}}, "b": {"1": {"n": 1}}})
+        return encode(value)
+
+    monkeypatch.setattr(used, encode_beside_a_write)
+    reader = WALStorage(tmp_path / "db", read_only=True)
+    found = reader.read()
+    assert found == {"a": {"1": {"n": 0}}, "b": {"1": {"n": 0}}}
+    assert calls == [{"n": 0}]
+    reader.close()
+    writer.close()
