@@ -87,6 +87,15 @@ def test_every_value_comes_back() -> None:
     assert len(kinds) == 9
 
 
+@pytest.mark.parametrize("character", ["\x7f", "\x9b", "\u202e", "\u2028", "\U000e0001"])
+def test_what_a_terminal_acts_on_is_escaped(character: str) -> None:
+    value = {f"a{character}": [f"Łódź {character}"]}
+    text = to_json(value)
+    assert text.isprintable()
+    assert "Łódź" in text
+    assert from_json(text) == value
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [

@@ -29,8 +29,12 @@ class BadJSONError(ValueError):
 
 
 def to_json(value: Any, *, ascii: bool = False) -> str:
-    """A document, or a value of one, on one line; `ascii`: with all else as \\u escapes."""
-    return json.dumps(_plain(value), ensure_ascii=ascii, allow_nan=False)
+    """A document, or a value of one, on one line, which no terminal acts on: what is not printable
+    is a \\u escape; `ascii`: all else, too."""
+    text = json.dumps(_plain(value), ensure_ascii=ascii, allow_nan=False)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def _plain(value: Any) -> Any:
