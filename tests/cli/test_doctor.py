@@ -75,6 +75,20 @@ def test_unsafe_times_are_refused(tmp_path: Path, run: Run) -> None:
     assert re.search(r"take \d+ and \d+, or more", found.out)
 
 
+def test_the_name_of_a_peer_does_nothing_to_a_terminal(tmp_path: Path, run: Run) -> None:
+    with listening() as port, closing(socket.socket()) as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        gone = deaf.getsockname()[1]
+        peers = (
+            f'[peers]\n"b\\u001b[31m" = "ws://127.0.0.1:{port}"\n'
+            f'"c\\u009b31m" = "ws://127.0.0.1:{gone}"\n'
+        )
+        found = run("doctor", "--config", write_config(tmp_path, peers), "--seconds", "0.1")
+    assert "round trip b\\x1b[31m" in found.out
+    assert "c\\x9b31m does not answer" in found.out
+    assert found.out.replace("\n", "").isprintable()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

@@ -15,7 +15,7 @@ from rich.text import Text
 from walstore.cli import exits
 from walstore.cli.node_config import load_config, parse_address
 from walstore.cli.options import json_option
-from walstore.cli.output import Screen, count, facts
+from walstore.cli.output import Screen, count, facts, plain
 from walstore.cli.progress import progress_bar
 from walstore.cluster import (
     Clock,
@@ -207,6 +207,6 @@ def _show(
     screen.line()
     for finding in findings:
         level = Text(finding.level.value.ljust(9), style=_STYLES[finding.level])
-        screen.show(facts([("", level.append(finding.text, style="default"))]))
+        screen.show(facts([("", level.append(plain(finding.text), style="default"))]))
         if finding.hint:
             screen.line(f"           {finding.hint}", "dim")
