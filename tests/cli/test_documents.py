@@ -130,6 +130,7 @@ def test_other_forms_are_read(text: str, value: Any) -> None:
         ('{"$numberLong": "0x10"}', "is no \\$numberLong"),
         ('{"$oid": "1"}', "is no \\$oid"),
         ("[" * 100_000, "nested too deeply"),
+        ("1" * 5000, "a number has too many digits"),
     ],
 )
 def test_what_means_nothing_is_refused(text: str, reason: str) -> None:

@@ -66,6 +66,10 @@ def from_json(text: str) -> Any:
         return json.loads(text, object_pairs_hook=_object, parse_constant=_refused_constant)
     except json.JSONDecodeError as error:
         raise BadJSONError(f"not JSON: {error.msg}, at column {error.colno}") from None
+    except BadJSONError:
+        raise
+    except ValueError:  # int() takes 4300 digits
+        raise BadJSONError("a number has too many digits") from None
     except RecursionError:
         raise BadJSONError("nested too deeply") from None
 
