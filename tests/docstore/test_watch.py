@@ -417,6 +417,17 @@ def test_what_is_too_old_is_refused(file_site: Site, tokens: list[str]) -> None:
     assert "wait_for" in caught.value.hint
 
 
+@pytest.mark.parametrize("number", ["1" * 5000, "1" * 21, "-1", "\u0661"])
+def test_a_token_with_what_is_no_number_is_refused(
+    file_site: Site, tokens: list[str], number: str
+) -> None:
+    store = file_site.store
+    assert store is not None
+    log_id, _lsn, *place = tokens[-1].split(".")
+    with pytest.raises(QueryError, match="is not the token of a change"):
+        store.watch(resume_after=".".join([log_id, number, *place]))
+
+
 def test_a_token_of_another_history_is_refused(file_site: Site, tokens: list[str]) -> None:
     store = file_site.store
     assert store is not None
