@@ -97,6 +97,8 @@ def test_the_name_of_a_peer_does_nothing_to_a_terminal(tmp_path: Path, run: Run)
         (["/nowhere/at/all"], 4, "/nowhere/at/all: No such file or directory"),
         (["--config", "/nowhere.toml"], 4, "/nowhere.toml: No such file or directory"),
         (["x", "--peer", "b"], 64, "write host:port"),
+        (["x", "--peer", "a..b:1"], 64, "a..b:1 is no address; write host:port"),
+        (["x", "--peer", f"{'a' * 300}:1"], 64, "is no address; write host:port"),
         (["x", "--seconds", "0"], 64, "0.1<=x<=600"),
     ],
 )
