@@ -89,6 +89,19 @@ def test_the_name_of_a_peer_does_nothing_to_a_terminal(tmp_path: Path, run: Run)
     assert found.out.replace("\n", "").isprintable()
 
 
+def test_nodes_that_elect_go_by_other_times(tmp_path: Path, run: Run) -> None:
+    times = 'election = "raft"\n[replication]\nelection_ms = 299\nleader_timeout_ms = 5000\n'
+    config = write_config(tmp_path, times)
+    found = run("doctor", "--config", config, "--seconds", "0.1")
+    assert found.code == 1
+    assert "unsafe   election_ms = 299 is less than 3 heartbeats" in found.out
+    assert re.search(r"times that suit +heartbeat_ms = \d+, election_ms = \d+\n", found.out)
+    assert "leader_timeout_ms" not in found.out
+    found_json = run("doctor", "--config", config, "--seconds", "0.1", "--json").json
+    assert found_json["timing"] == {"heartbeat_ms": 100, "election_ms": 299}
+    assert [*found_json["suits"]] == ["heartbeat_ms", "election_ms"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
