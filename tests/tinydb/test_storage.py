@@ -26,6 +26,7 @@ from walstore.docstore import (
 )
 from walstore.docstore.record import KIND, decode_record
 from walstore.docstore.values import encode
+from walstore.limits import DOCUMENT_BYTES_MAX, DOCUMENT_DEPTH_MAX
 from walstore.tinydb import UnstorableDocumentError, WALStorage, WALTable, WALTinyDB
 
 Open = Callable[[], TinyDB]
@@ -556,3 +557,18 @@ def test_a_reader_opens_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert calls == [{"n": 0}]
     reader.close()
     writer.close()
+
+
+def test_a_document_beyond_the_limits_is_refused(opener: Open) -> None:
+    def nested(levels: int) -> dict[str, Any]:
+        return {"n": nested(levels - 1)} if levels > 1 else {"n": 1}
+
+    db = opener()
+    db.insert({"deep": nested(DOCUMENT_DEPTH_MAX - 2)})
+    with pytest.raises(UnstorableDocumentError, match=r"_default\.2\.deep\.n.*nested deeper"):
+        db.insert({"deep": nested(DOCUMENT_DEPTH_MAX - 1)})
+    with pytest.raises(UnstorableDocumentError, match=r"_default\.3: takes \d+ bytes, more than"):
+        db.insert({"large": "x" * DOCUMENT_BYTES_MAX})
+    assert len(db) == 1
+    db = opener()
+    assert db.all() == [{"deep": nested(DOCUMENT_DEPTH_MAX - 2)}]

@@ -14,6 +14,7 @@ from walstore import FileWALManager
 from walstore.docstore import (
     ClosedStoreError,
     DocumentStore,
+    InvalidDocumentError,
     OutcomeUnknownError,
     QueryError,
     StoreLostError,
@@ -230,7 +231,11 @@ class WALStorage(Storage):
 
 def _put(draft: Draft, name: str, row: Document) -> None:
     id_key = key_of(row["_id"])
-    draft.put(name, id_key, draft.collection(name).get(id_key), row)
+    try:
+        draft.put(name, id_key, draft.collection(name).get(id_key), row)
+    except InvalidDocumentError as error:  # it is too large
+        place = row["_id"] if name == NAMES else f"{name}.{row['_id']}"
+        raise UnstorableDocumentError(place, error.reason, error.hint) from None
 
 
 def _delete(draft: Draft, name: str, key: str) -> None:
