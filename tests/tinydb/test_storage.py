@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -572,3 +573,14 @@ def test_a_document_beyond_the_limits_is_refused(opener: Open) -> None:
     assert len(db) == 1
     db = opener()
     assert db.all() == [{"deep": nested(DOCUMENT_DEPTH_MAX - 2)}]
+
+
+def test_what_cannot_be_loaded_leaves_nothing_open(tmp_path: Path) -> None:
+    """Somebody else's collection, in which the storage's own fields are missing."""
+    with FileWALManager(tmp_path / "db") as log, DocumentStore(log) as store:
+        store["tinydb"].insert_one({"_id": "_default"})
+    before = set(threading.enumerate())
+    with pytest.raises(KeyError):
+        WALStorage(tmp_path / "db")
+    assert set(threading.enumerate()) <= before
+    FileWALManager(tmp_path / "db").close()

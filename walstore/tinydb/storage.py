@@ -67,7 +67,11 @@ class WALStorage(Storage):
         self._log = FileWALManager(path, segment_bytes=segment_bytes, **options)
         try:
             self._store = DocumentStore(self._log, checkpoint_bytes=checkpoint_bytes)
-            self._state, self._next_at = _load(self._store)
+            try:
+                self._state, self._next_at = _load(self._store)
+            except BaseException:
+                self._store.close()
+                raise
         except BaseException:
             self._log.close()
             raise
