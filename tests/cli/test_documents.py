@@ -156,6 +156,14 @@ def test_what_is_exported_is_the_same_when_it_is_imported(
     assert run("export", tmp_path / "new", "copy").out == exported.out
 
 
+def test_an_impossible_name_makes_no_log(tmp_path: Path, run: Run) -> None:
+    file = lines_file(tmp_path / "orders.jsonl", ["{}"])
+    found = run("import", tmp_path / "new", "a\x1b", file)
+    assert found.code == 64
+    assert "cannot be a name" in found.err
+    assert not (tmp_path / "new").exists()
+
+
 def test_import_from_a_pipe(shop: Path, tmp_path: Path) -> None:
     exported = subprocess.Popen(
         [sys.executable, "-m", "walstore", "export", str(shop), "orders"],

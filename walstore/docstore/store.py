@@ -35,7 +35,7 @@ from walstore.docstore.watch import ChangeStream, begin_of
 from walstore.errors import LSNOutOfRangeError, OptionError, ReadOnlyLogError, WALStoreError
 from walstore.limits import COLLECTION_NAME_BYTES_MAX
 
-__all__ = ["DocumentStore"]
+__all__ = ["DocumentStore", "check_collection_name"]
 
 OPEN_ATTEMPTS_MAX = 10
 """How often a reader begins anew because the writer's checkpoints came between."""
@@ -130,13 +130,7 @@ class DocumentStore:
         Raises:
             QueryError: it cannot be a name.
         """
-        size = len(name.encode("utf-8", "surrogatepass")) if type(name) is str else 0
-        if not 0 < size <= COLLECTION_NAME_BYTES_MAX or not name.isprintable():
-            raise QueryError(
-                "collection",
-                f"{name!r} cannot be a name",
-                f"printable text of 1 to {COLLECTION_NAME_BYTES_MAX} bytes can",
-            )
+        check_collection_name(name)
         return Collection(self, name)
 
     def list_collection_names(self) -> list[str]:
@@ -327,6 +321,21 @@ class DocumentStore:
 
     def __repr__(self) -> str:
         return f"<DocumentStore on {self.log.path!r}{' closed' if self.closed else ''}>"
+
+
+def check_collection_name(name: object) -> None:
+    """Raises unless this can be a collection's name.
+
+    Raises:
+        QueryError
+    """
+    size = len(name.encode("utf-8", "surrogatepass")) if type(name) is str else 0
+    if not 0 < size <= COLLECTION_NAME_BYTES_MAX or not str(name).isprintable():
+        raise QueryError(
+            "collection",
+            f"{name!r} cannot be a name",
+            f"printable text of 1 to {COLLECTION_NAME_BYTES_MAX} bytes can",
+        )
 
 
 def _check_lsn(what: str, lsn: Any) -> None:
