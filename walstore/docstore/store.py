@@ -40,6 +40,9 @@ __all__ = ["DocumentStore", "check_collection_name"]
 OPEN_ATTEMPTS_MAX = 10
 """How often a reader begins anew because the writer's checkpoints came between."""
 
+RETRIES = 8
+"""How often a checkpoint that cannot be written is tried again, in what makes one due."""
+
 Result = TypeVar("Result")
 
 _logger = logging.getLogger("walstore.docstore")
@@ -269,11 +272,23 @@ class DocumentStore:
             # What is read is durable: a snapshot holds nothing that the log could still lose.
             term = log.read(lsn).term
             position = Position(log.log_id, lsn, term, state_lsn)
-            self._files.write(position, snapshot.write(position, copy))
+            try:
+                self._files.write(position, snapshot.write(position, copy))
+            except BaseException:
+                self._try_again_soon()
+                raise
             keep_lsn = journal.keep_from(self._files.prune())
             if keep_lsn > log.first_lsn:
                 log.truncate_before(keep_lsn)
             return lsn
+
+    def _try_again_soon(self) -> None:
+        """After a checkpoint that was not written: not only when as much has come as makes one due,
+        and not at every write either."""
+        due_bytes = self._checkpoint_bytes or 0
+        with self._journal.lock:
+            soon_bytes = due_bytes - due_bytes // RETRIES
+            self._journal.payload_bytes = max(self._journal.payload_bytes, soon_bytes)
 
     def _look_at_size(self) -> None:
         if self._journal.payload_bytes >= (self._checkpoint_bytes or 0):
