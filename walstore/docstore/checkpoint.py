@@ -165,7 +165,8 @@ class SnapshotFiles:
         """Writes a snapshot; durable at return.
 
         Raises:
-            OSError: it could not be written. What was there is as it was.
+            OSError: it could not be written. What was there is as it was, see
+                durable.write_whole.
         """
         new = os.path.join(self.path, _NEW)
         durable.write_whole(self.path_of(position.lsn), pieces, new=new)
