@@ -8,11 +8,11 @@ A note that was answered with 201 is on the disk.
 
 from __future__ import annotations
 
+import json
 import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from json import JSONDecodeError
 from typing import Any
 
 import uvicorn
@@ -50,11 +50,12 @@ async def create(request: Request) -> JSONResponse:
     """Waiting for the disk is for a thread. Those that wait together share one sync."""
     try:
         note = await request.json()
+        json.dumps(note, allow_nan=False)  # JSON has no infinity, though 1e999 is read as one
         if not isinstance(note, dict) or not isinstance(note.get("text"), str):
             raise HTTPException(400, "a note is an object with a text")
         note.pop("_id", None)
         inserted = await run_in_threadpool(request.app.state.notes.insert_one, note)
-    except (JSONDecodeError, UnicodeDecodeError, InvalidDocumentError) as error:
+    except (ValueError, InvalidDocumentError) as error:  # not JSON, not UTF-8, or too many digits
         raise HTTPException(400, str(error)) from None
     return JSONResponse({"id": inserted.inserted_id}, 201)
 

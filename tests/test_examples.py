@@ -122,6 +122,8 @@ def test_web(tmp_path: Path) -> None:
         assert status == 201
         for bad in (b"{", b"[1]", b'{"text": 1}', b'{"text": "x", "n": NaN}', b'{"text": "\xff"}'):
             assert ask(f"{url}/notes", bad)[0] == 400
+        for number in (b"1e999", b"-Infinity", b"1" * 20, b"1" * 5000):
+            assert ask(f"{url}/notes", b'{"text": "x", "n": %b}' % number)[0] == 400
         assert ask(f"{url}/notes/{made['id']}") == (
             200,
             {"_id": made["id"], "text": "buy milk", "tags": ["home"]},

@@ -37,7 +37,9 @@ def write_whole(path: str, pieces: Iterable[bytes], *, new: str) -> None:
             is nobody's data then.
 
     Raises:
-        OSError: it could not be written. What was at `path` is as it was, and `new` is gone.
+        OSError: it could not be written. What was at `path` is as it was, and `new` is gone; only
+            where the directory could not be synced, at the end, the file may be there, whole, and
+            a crash leaves either.
     """
     try:
         with contextlib.suppress(FileNotFoundError):

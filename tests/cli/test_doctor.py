@@ -75,6 +75,33 @@ def test_unsafe_times_are_refused(tmp_path: Path, run: Run) -> None:
     assert re.search(r"take \d+ and \d+, or more", found.out)
 
 
+def test_the_name_of_a_peer_does_nothing_to_a_terminal(tmp_path: Path, run: Run) -> None:
+    with listening() as port, closing(socket.socket()) as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        gone = deaf.getsockname()[1]
+        peers = (
+            f'[peers]\n"b\\u001b[31m" = "ws://127.0.0.1:{port}"\n'
+            f'"c\\u009b31m" = "ws://127.0.0.1:{gone}"\n'
+        )
+        found = run("doctor", "--config", write_config(tmp_path, peers), "--seconds", "0.1")
+    assert "round trip b\\x1b[31m" in found.out
+    assert "c\\x9b31m does not answer" in found.out
+    assert found.out.replace("\n", "").isprintable()
+
+
+def test_nodes_that_elect_go_by_other_times(tmp_path: Path, run: Run) -> None:
+    times = 'election = "raft"\n[replication]\nelection_ms = 299\nleader_timeout_ms = 5000\n'
+    config = write_config(tmp_path, times)
+    found = run("doctor", "--config", config, "--seconds", "0.1")
+    assert found.code == 1
+    assert "unsafe   election_ms = 299 is less than 3 heartbeats" in found.out
+    assert re.search(r"times that suit +heartbeat_ms = \d+, election_ms = \d+\n", found.out)
+    assert "leader_timeout_ms" not in found.out
+    found_json = run("doctor", "--config", config, "--seconds", "0.1", "--json").json
+    assert found_json["timing"] == {"heartbeat_ms": 100, "election_ms": 299}
+    assert [*found_json["suits"]] == ["heartbeat_ms", "election_ms"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -83,6 +110,8 @@ def test_unsafe_times_are_refused(tmp_path: Path, run: Run) -> None:
         (["/nowhere/at/all"], 4, "/nowhere/at/all: No such file or directory"),
         (["--config", "/nowhere.toml"], 4, "/nowhere.toml: No such file or directory"),
         (["x", "--peer", "b"], 64, "write host:port"),
+        (["x", "--peer", "a..b:1"], 64, "a..b:1 is no address; write host:port"),
+        (["x", "--peer", f"{'a' * 300}:1"], 64, "is no address; write host:port"),
         (["x", "--seconds", "0"], 64, "0.1<=x<=600"),
     ],
 )

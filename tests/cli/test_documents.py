@@ -87,6 +87,15 @@ def test_every_value_comes_back() -> None:
     assert len(kinds) == 9
 
 
+@pytest.mark.parametrize("character", ["\x7f", "\x9b", "\u202e", "\u2028", "\U000e0001"])
+def test_what_a_terminal_acts_on_is_escaped(character: str) -> None:
+    value = {f"a{character}": [f"Łódź {character}"]}
+    text = to_json(value)
+    assert text.isprintable()
+    assert "Łódź" in text
+    assert from_json(text) == value
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
@@ -121,6 +130,7 @@ def test_other_forms_are_read(text: str, value: Any) -> None:
         ('{"$numberLong": "0x10"}', "is no \\$numberLong"),
         ('{"$oid": "1"}', "is no \\$oid"),
         ("[" * 100_000, "nested too deeply"),
+        ("1" * 5000, "a number has too many digits"),
     ],
 )
 def test_what_means_nothing_is_refused(text: str, reason: str) -> None:
@@ -144,6 +154,14 @@ def test_what_is_exported_is_the_same_when_it_is_imported(
     assert (imported.code, imported.out) == (0, "imported 4 documents into copy\n")
     assert repr(documents(tmp_path / "new", "copy")) == repr(documents(shop, "orders"))
     assert run("export", tmp_path / "new", "copy").out == exported.out
+
+
+def test_an_impossible_name_makes_no_log(tmp_path: Path, run: Run) -> None:
+    file = lines_file(tmp_path / "orders.jsonl", ["{}"])
+    found = run("import", tmp_path / "new", "a\x1b", file)
+    assert found.code == 64
+    assert "cannot be a name" in found.err
+    assert not (tmp_path / "new").exists()
 
 
 def test_import_from_a_pipe(shop: Path, tmp_path: Path) -> None:

@@ -138,11 +138,38 @@ def test_a_file_that_is_missing(tmp_path: Path, run: Run) -> None:
 
 
 def test_addresses() -> None:
+    hostile = ("a..b:1", f"{'a' * 300}:1", "a:" + "1" * 5000)
     assert parse_address("127.0.0.1:0") == ("127.0.0.1", 0)
     assert parse_address("[::1]:80") == ("::1", 80)
-    for text in ("", "80", ":80", "a", "a:", "a:x", "::1:80", "[a]:80", "a:65536", "[]:1"):
+    for text in (
+        "",
+        "80",
+        ":80",
+        "a",
+        "a:",
+        "a:x",
+        "::1:80",
+        "[a]:80",
+        "a:65536",
+        "[]:1",
+        *hostile,
+    ):
         with pytest.raises(ValueError, match=r".*"):
             parse_address(text)
+
+
+@pytest.mark.parametrize(
+    "url", ["ws://b:99999", "ws://b:x", "ws://[b:1", "ws://a..b:1", f"ws://{'a' * 300}:1", "ws://"]
+)
+@pytest.mark.parametrize("command", ["serve", "doctor"])
+def test_a_peer_that_cannot_be_reached_by_any_name(
+    tmp_path: Path, run: Run, command: str, url: str
+) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text(HEAD + f'[peers]\nb = "{url}"\n')
+    found = run(command, "--config", path)
+    assert found.code == 64
+    assert found.err.startswith(f"walstore: {path}: peers must be")
 
 
 def test_it_is_an_option_error(tmp_path: Path) -> None:

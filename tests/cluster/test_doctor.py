@@ -105,6 +105,8 @@ def test_derived_times_are_judged_good(scale: float) -> None:
         (Timing(2.9, 30), Level.DOUBTFUL, "shorter than a round trip"),
         (Timing(100, 299), Level.UNSAFE, "less than 3 heartbeats"),
         (Timing(100, 300), Level.GOOD, "suit"),
+        (Timing(100, 299, True), Level.UNSAFE, "election_ms = 299 is less than 3 heartbeats"),
+        (Timing(3, 26, True), Level.UNSAFE, "election_ms = 26 is less than 3 rounds"),
         (Timing(3, 26), Level.UNSAFE, "rounds of question, sync and answer"),
     ],
 )

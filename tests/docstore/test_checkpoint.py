@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.docstore.sites import Site, contents
+from tests.replication.nodes import until
 from walstore import UnsupportedFormatError
 from walstore.docstore import SnapshotError, snapshot
 from walstore.docstore.snapshot import Position, SnapshotDamagedError
@@ -212,6 +213,25 @@ def test_a_snapshot_whose_last_entry_is_another_one_is_refused(file_site: Site) 
     assert contents(file_site.open()) == {"things": {"1": {"_id": 1}}}
 
 
+def test_a_snapshot_before_a_log_of_another_history_is_refused(file_site: Site) -> None:
+    """The log begins right behind the snapshot's last entry, and behind another one."""
+    expected = fill(file_site)
+    assert file_site.store is not None
+    assert file_site.log is not None
+    lsn, term = file_site.store.applied_lsn, file_site.log.term
+    file_site.store.close()
+    file_site.log._reset(lsn + 1, term, term)
+    file_site.close()
+    assert contents(file_site.open()) == expected
+    assert file_site.store is not None
+    file_site.store.close()
+    assert file_site.log is not None
+    file_site.log._reset(lsn + 1, term + 1, term + 1)
+    file_site.close()
+    with pytest.raises(SnapshotError, match="another entry in the place of its last one"):
+        file_site.open()
+
+
 def test_a_newer_version_is_not_touched(file_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshot, "VERSION", 2)
     fill(file_site)
@@ -275,6 +295,22 @@ def test_a_checkpoint_that_cannot_be_written_harms_nothing(
     assert len(contents(store)["things"]) == len(expected["things"]) + 1
     assert store.checkpoint() == store.applied_lsn
     assert len(contents(file_site.reopen())["things"]) == len(expected["things"]) + 1
+
+
+def test_a_checkpoint_that_cannot_be_written_is_tried_again_soon(
+    file_site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = file_site.open(checkpoint_bytes=80_000)
+    in_the_way = file_site.path / "documents" / "snapshot.new"
+    in_the_way.mkdir()
+    store["things"].insert_one({"pad": b"x" * 80_000})
+    until(lambda: "no checkpoint of" in caplog.text, "it was tried")
+    until(lambda: store._journal.payload_bytes == 70_000, "and will be again")
+    store["things"].insert_one({"pad": b"x"})
+    assert store._journal.payload_bytes < 80_000, "not at every write"
+    in_the_way.rmdir()
+    store["things"].insert_one({"pad": b"x" * 10_000})
+    until(lambda: len(names(file_site)) == 1, "an eighth later it is tried again")
 
 
 def test_every_flipped_byte_of_a_snapshot_is_noticed() -> None:

@@ -202,6 +202,25 @@ def test_a_change_that_did_not_survive_is_not_gone_on_from(cluster: Make) -> Non
     close_all(stores)
 
 
+def test_a_read_does_not_wait_for_the_other_nodes(cluster: Make) -> None:
+    """A write waits for them, which the log shows already: it is not acknowledged yet."""
+    nodes = cluster("ab", proxied=True, acks="async")
+    leader = nodes.lead()
+    stores = stores_of(nodes)
+    things = stores["a"]["things"]
+    things.insert_one({"_id": 1})
+    nodes.split("a")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(things.insert_one, {"_id": 2}, concern="quorum")
+        until(lambda: leader.committed_lsn > stores["a"].applied_lsn, "it is in the log")
+        assert things.distinct("_id") == [1]
+        assert not waiting.done()
+        nodes.heal()
+        waiting.result(timeout=60)
+    assert things.distinct("_id") == [1, 2]
+    close_all(stores)
+
+
 # ---- snapshots on their way ----
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.docstore.sites import Site
 from tests.helpers import child, end, expect_line
-from walstore import FileWALManager, ReadOnlyLogError
+from walstore import FileWALManager, ReadOnlyLogError, WALEntry
 from walstore.docstore import DocumentStore, SnapshotError, StoreLostError
 from walstore.docstore.checkpoint import SnapshotFiles
 
@@ -45,6 +48,38 @@ def test_each_read_takes_in_what_came_since(site: Site) -> None:
         things.delete_one({"_id": 2})
         site.things().drop()
         assert store.list_collection_names() == []
+
+
+def test_a_read_waits_for_another_that_began_before_the_write(site: Site) -> None:
+    """The other one takes in what there was when it began, which is not enough."""
+    things = site.things()
+    things.insert_one({"_id": 1})
+    begun, sampled, go_on = threading.Event(), threading.Event(), threading.Event()
+
+    class Slow(FileWALManager):
+        def replay(self, *args: Any) -> Iterator[WALEntry]:
+            if args and not begun.is_set():
+                begun.set()
+                assert go_on.wait(60)
+            elif begun.is_set() and not go_on.is_set():
+                sampled.set()
+            return super().replay(*args)
+
+    with reading(site.path) as store, ThreadPoolExecutor(2) as pool:
+        things.insert_one({"_id": 2})
+        store.log.__class__ = Slow
+        try:
+            first = pool.submit(store["things"].distinct, "_id")
+            assert begun.wait(60)
+            things.insert_one({"_id": 3})
+            second = pool.submit(store["things"].distinct, "_id")
+            assert sampled.wait(60)
+            wait([second], timeout=0.2)  # time for an answer that does not wait
+        finally:
+            go_on.set()
+        assert second.result(timeout=60) == [1, 2, 3]
+        assert first.result(timeout=60)[:2] == [1, 2]
+        store.log.__class__ = FileWALManager
 
 
 def test_nothing_is_written(site: Site) -> None:

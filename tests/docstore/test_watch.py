@@ -12,7 +12,7 @@ import pytest
 from tests.docstore.sites import Contents, Site, contents
 from tests.docstore.streams import filled, follow, take, write_some
 from tests.helpers import seeded
-from walstore import FileWALManager
+from walstore import FileWALManager, Tail
 from walstore.docstore import (
     ChangeStream,
     ClosedStoreError,
@@ -415,6 +415,35 @@ def test_what_is_too_old_is_refused(file_site: Site, tokens: list[str]) -> None:
         store.watch(from_lsn=lsn + 2)
     assert caught.value.lsn == lsn + 1
     assert "wait_for" in caught.value.hint
+
+
+def test_a_stream_of_a_store_that_closes_meanwhile_leaves_no_tail(file_site: Site) -> None:
+    store = file_site.open()
+    store["things"].insert_one({})
+    tails: list[Tail] = []
+
+    class Closing(FileWALManager):
+        def tail(self, *args: Any, **options: Any) -> Tail:
+            tails.append(super().tail(*args, **options))
+            store.close()
+            return tails[-1]
+
+    store.log.__class__ = Closing
+    with pytest.raises(ClosedStoreError):
+        store.watch()
+    store.log.__class__ = FileWALManager
+    assert tails[0]._closed
+
+
+@pytest.mark.parametrize("number", ["1" * 5000, "1" * 21, "-1", "\u0661"])
+def test_a_token_with_what_is_no_number_is_refused(
+    file_site: Site, tokens: list[str], number: str
+) -> None:
+    store = file_site.store
+    assert store is not None
+    log_id, _lsn, *place = tokens[-1].split(".")
+    with pytest.raises(QueryError, match="is not the token of a change"):
+        store.watch(resume_after=".".join([log_id, number, *place]))
 
 
 def test_a_token_of_another_history_is_refused(file_site: Site, tokens: list[str]) -> None:

@@ -1447,8 +1447,8 @@ BUGS = (
         (
             Edit(
                 f"{DOCSTORE}/checkpoint.py",
-                "shown = log.first_lsn <= position.lsn <= shown_lsn(log)",
-                "shown = log.first_lsn <= position.lsn",
+                "elif meta.first_lsn <= position.lsn <= shown_to_lsn:",
+                "elif meta.first_lsn <= position.lsn:",
             ),
         ),
         (f"{DOCSTORE_TESTS}/test_nodes.py::test_a_node_that_has_to_hear_anew_what_is_committed",),
@@ -1459,9 +1459,9 @@ BUGS = (
         (
             Edit(
                 f"{DOCSTORE}/journal.py",
-                "            if self.applied_lsn + 1 >= self.log.first_lsn:\n"
+                "                if self.applied_lsn + 1 >= self.log.first_lsn:\n"
+                "                    raise\n",
                 "                raise\n",
-                "            raise\n",
             ),
         ),
         (f"{DOCSTORE_TESTS}/test_nodes.py::test_a_log_that_begins_anew_under_a_reader",),

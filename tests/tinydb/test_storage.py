@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +26,8 @@ from walstore.docstore import (
     StoreLostError,
 )
 from walstore.docstore.record import KIND, decode_record
+from walstore.docstore.values import encode
+from walstore.limits import DOCUMENT_BYTES_MAX, DOCUMENT_DEPTH_MAX
 from walstore.tinydb import UnstorableDocumentError, WALStorage, WALTable, WALTinyDB
 
 Open = Callable[[], TinyDB]
@@ -533,3 +536,51 @@ def test_it_does_what_the_json_file_does(tmp_path: Path) -> None:
     assert steps == 360
     assert changed >= 150
     assert failed >= 1
+
+
+def test_a_reader_opens_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is read, another write of both tables comes."""
+    writer = WALStorage(tmp_path / "db")
+    writer.write({"a": {"1": {"n": 0}}, "b": {"1": {"n": 0}}})
+    used = "walstore.tinydb.storage.encode"
+    calls = []
+
+    def encode_beside_a_write(value: Any) -> bytes:
+        monkeypatch.setattr(used, encode)
+        calls.append(value)
+        writer.write({"a": {"1": {"n": 1}}, "b": {"1": {"n": 1}}})
+        return encode(value)
+
+    monkeypatch.setattr(used, encode_beside_a_write)
+    reader = WALStorage(tmp_path / "db", read_only=True)
+    found = reader.read()
+    assert found == {"a": {"1": {"n": 0}}, "b": {"1": {"n": 0}}}
+    assert calls == [{"n": 0}]
+    reader.close()
+    writer.close()
+
+
+def test_a_document_beyond_the_limits_is_refused(opener: Open) -> None:
+    def nested(levels: int) -> dict[str, Any]:
+        return {"n": nested(levels - 1)} if levels > 1 else {"n": 1}
+
+    db = opener()
+    db.insert({"deep": nested(DOCUMENT_DEPTH_MAX - 2)})
+    with pytest.raises(UnstorableDocumentError, match=r"_default\.2\.deep\.n.*nested deeper"):
+        db.insert({"deep": nested(DOCUMENT_DEPTH_MAX - 1)})
+    with pytest.raises(UnstorableDocumentError, match=r"_default\.3: takes \d+ bytes, more than"):
+        db.insert({"large": "x" * DOCUMENT_BYTES_MAX})
+    assert len(db) == 1
+    db = opener()
+    assert db.all() == [{"deep": nested(DOCUMENT_DEPTH_MAX - 2)}]
+
+
+def test_what_cannot_be_loaded_leaves_nothing_open(tmp_path: Path) -> None:
+    """Somebody else's collection, in which the storage's own fields are missing."""
+    with FileWALManager(tmp_path / "db") as log, DocumentStore(log) as store:
+        store["tinydb"].insert_one({"_id": "_default"})
+    before = set(threading.enumerate())
+    with pytest.raises(KeyError):
+        WALStorage(tmp_path / "db")
+    assert set(threading.enumerate()) <= before
+    FileWALManager(tmp_path / "db").close()

@@ -15,7 +15,7 @@ from rich.text import Text
 from walstore.cli import exits
 from walstore.cli.node_config import load_config, parse_address
 from walstore.cli.options import json_option
-from walstore.cli.output import Screen, count, facts
+from walstore.cli.output import Screen, count, facts, plain
 from walstore.cli.progress import progress_bar
 from walstore.cluster import (
     Clock,
@@ -111,7 +111,8 @@ def doctor(
     patient = _patient(directory, config_path, peers)
     measured = _measure(patient, seconds)
     findings = _findings(patient, measured)
-    suits = derive(measured.disk.sync_ms, measured.slowest_trip, measured.clock.late_ms)
+    disk, late, elects = measured.disk, measured.clock.late_ms, patient.timing.elects
+    suits = derive(disk.sync_ms, measured.slowest_trip, late, elects=elects)
     if as_json:
         click.echo(json.dumps(_as_json(patient, measured, findings, suits)))
     else:
@@ -126,10 +127,11 @@ def _patient(
     if (directory is None) == (config_path is None):
         raise click.UsageError("Name a directory, or a node's file with --config.")
     found = {f"{host}:{port}": (host, port) for host, port in peers}
-    options = ReplicationOptions()
+    options, elects = ReplicationOptions(), False
     if config_path is not None:
         config = load_config(config_path)
         directory, options = config.path, config.node["options"]
+        elects = config.node.get("election") == "raft"
         for name, url in config.node["peers"].items():
             parts = urlsplit(url or "")
             if parts.hostname and parts.port:
@@ -138,7 +140,8 @@ def _patient(
     path = os.path.abspath(directory)
     while config_path is not None and not os.path.isdir(path) and path != os.path.dirname(path):
         path = os.path.dirname(path)  # the node will make it
-    return _Patient(path, found, Timing(options.heartbeat_ms, options.leader_timeout_ms))
+    leader_ms = options.election_ms if elects else options.leader_timeout_ms
+    return _Patient(path, found, Timing(options.heartbeat_ms, leader_ms, elects))
 
 
 def _measure(patient: _Patient, seconds: float) -> _Measured:
@@ -180,8 +183,8 @@ def _as_json(
         "late_ms": clock.late_ms._asdict(),
         "round_trip_ms": {name: trip._asdict() for name, trip in measured.trips.items()},
         "silent": dict(measured.silent),
-        "timing": patient.timing._asdict(),
-        "suits": suits._asdict(),
+        "timing": patient.timing.as_options(),
+        "suits": suits.as_options(),
         "findings": [finding._asdict() for finding in findings],
     }
 
@@ -207,6 +210,6 @@ def _show(
     screen.line()
     for finding in findings:
         level = Text(finding.level.value.ljust(9), style=_STYLES[finding.level])
-        screen.show(facts([("", level.append(finding.text, style="default"))]))
+        screen.show(facts([("", level.append(plain(finding.text), style="default"))]))
         if finding.hint:
             screen.line(f"           {finding.hint}", "dim")

@@ -29,8 +29,12 @@ class BadJSONError(ValueError):
 
 
 def to_json(value: Any, *, ascii: bool = False) -> str:
-    """A document, or a value of one, on one line; `ascii`: with all else as \\u escapes."""
-    return json.dumps(_plain(value), ensure_ascii=ascii, allow_nan=False)
+    """A document, or a value of one, on one line, which no terminal acts on: what is not printable
+    is a \\u escape; `ascii`: all else, too."""
+    text = json.dumps(_plain(value), ensure_ascii=ascii, allow_nan=False)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def _plain(value: Any) -> Any:
@@ -62,6 +66,10 @@ def from_json(text: str) -> Any:
         return json.loads(text, object_pairs_hook=_object, parse_constant=_refused_constant)
     except json.JSONDecodeError as error:
         raise BadJSONError(f"not JSON: {error.msg}, at column {error.colno}") from None
+    except BadJSONError:
+        raise
+    except ValueError:  # int() takes 4300 digits
+        raise BadJSONError("a number has too many digits") from None
     except RecursionError:
         raise BadJSONError("nested too deeply") from None
 

@@ -18,6 +18,7 @@ from walstore.cli.options import log_argument
 from walstore.cli.output import Screen, count
 from walstore.cli.progress import Bar, progress_bar
 from walstore.docstore import BulkWriteError, Collection, DocumentStore, InsertOne
+from walstore.docstore.store import check_collection_name
 from walstore.errors import LogLockedError, WALStoreError
 from walstore.limits import DOCUMENT_BYTES_MAX
 from walstore.wal.manager import FileWALManager
@@ -121,6 +122,7 @@ def import_(log: str, collection: str, file: str) -> int:
       3  not a log                          4  the system refused
       5  a writer has the log open          65 a line that cannot be imported
     """
+    check_collection_name(collection)  # before a log is made for it
     with (
         _opened(file) as lines,
         _writing(log) as wal,

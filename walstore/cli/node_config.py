@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from walstore.errors import OptionError
 from walstore.replication import TLS, NetworkOptions, ReplicationOptions
@@ -45,15 +46,25 @@ def parse_address(text: str) -> tuple[str, int]:
     """Host and port of "host:port"; an IPv6 address stands in brackets.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is none; its text is `text`.
     """
     host, colon, port = text.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not colon or not bare or (":" in bare) == (bare == host):
         raise ValueError(text)
-    if not port.isascii() or not port.isdigit() or int(port) > 65535:
+    if not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535:
+        raise ValueError(text)
+    if not _is_host(bare):
         raise ValueError(text)
     return bare, int(port)
+
+
+def _is_host(name: str) -> bool:
+    """Whether a name can be asked for: its parts are neither empty nor too long."""
+    try:
+        return bool(name.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 def load_config(path: str) -> NodeConfig:
@@ -129,9 +140,17 @@ def _is_acks(value: Any) -> bool:
 
 def _is_peers(value: Any) -> bool:
     return isinstance(value, dict) and all(
-        url == "" or (isinstance(url, str) and url.startswith(("ws://", "wss://")))
-        for url in value.values()
+        url == "" or (isinstance(url, str) and _is_url(url)) for url in value.values()
     )
+
+
+def _is_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        named = _is_host(parts.hostname or "") and parts.port != 0
+    except ValueError:  # its port is no number up to 65535, or its brackets do not match
+        return False
+    return named and url.startswith(("ws://", "wss://"))
 
 
 def _is_table(value: Any) -> bool:

@@ -130,7 +130,7 @@ def facts(pairs: list[tuple[str, str | Text]]) -> Table:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in pairs:
-        table.add_row(name, Text(plain(value)) if isinstance(value, str) else value)
+        table.add_row(plain(name), Text(plain(value)) if isinstance(value, str) else value)
     return table
 
 

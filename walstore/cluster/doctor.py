@@ -109,15 +109,30 @@ class Clock:
 
 
 class Timing(NamedTuple):
-    """Times for a cluster, in ms, as ReplicationOptions has them."""
+    """Times for a cluster, in ms, as ReplicationOptions has them.
+
+    Attributes:
+        heartbeat_ms: between two of them.
+        leader_ms: for how long a leader is not heard before it is given up: leader_timeout_ms, or
+            election_ms of nodes that elect.
+        elects: whether they do.
+    """
 
     heartbeat_ms: float
-    leader_timeout_ms: float
+    leader_ms: float
+    elects: bool = False
+
+    @property
+    def leader_name(self) -> str:
+        """What ReplicationOptions calls `leader_ms`."""
+        return "election_ms" if self.elects else "leader_timeout_ms"
+
+    def as_options(self) -> dict[str, float]:
+        """The times by the names that ReplicationOptions has for them."""
+        return {"heartbeat_ms": self.heartbeat_ms, self.leader_name: self.leader_ms}
 
     def __str__(self) -> str:
-        return (
-            f"heartbeat_ms = {self.heartbeat_ms:g}, leader_timeout_ms = {self.leader_timeout_ms:g}"
-        )
+        return ", ".join(f"{name} = {ms:g}" for name, ms in self.as_options().items())
 
 
 def judge_disk(disk: Disk) -> list[Finding]:
@@ -161,17 +176,20 @@ def _round_ms(sync: Quantiles, trip: Quantiles | None, late: Quantiles) -> float
     return (trip.p99 if trip else 0.0) + 2 * sync.p99 + late.p99
 
 
-def derive(sync: Quantiles, trip: Quantiles | None, late: Quantiles) -> Timing:
+def derive(
+    sync: Quantiles, trip: Quantiles | None, late: Quantiles, *, elects: bool = False
+) -> Timing:
     """Times that suit the machines: a live leader is not given up, a dead one soon.
 
     Args:
         sync: the slowest disk's.
         trip: the slowest round trip's; None: there is no other node.
         late: how late threads wake up.
+        elects: whether the nodes elect their leader.
     """
     beat_ms = max(_HEARTBEAT_MS, 2 * ((trip.p99 if trip else 0.0) + late.p99))
     timeout_ms = max(_HEARTBEATS * beat_ms, _ROUNDS * _round_ms(sync, trip, late))
-    return Timing(_rounded(beat_ms), _rounded(timeout_ms))
+    return Timing(_rounded(beat_ms), _rounded(timeout_ms), elects)
 
 
 def _rounded(ms: float) -> float:
@@ -186,24 +204,24 @@ def judge_timing(
     """Whether a cluster with these times would keep its leader as long as nothing is wrong."""
     found = []
     trip_ms = (trip.p99 if trip else 0.0) + late.p99
-    best = derive(sync, trip, late)
-    hint = f"take {best.heartbeat_ms:g} and {best.leader_timeout_ms:g}, or more"
+    best = derive(sync, trip, late, elects=timing.elects)
+    hint = f"take {best.heartbeat_ms:g} and {best.leader_ms:g}, or more"
+    leader = f"{timing.leader_name} = {timing.leader_ms:g}"
     if timing.heartbeat_ms < trip_ms:
         text = f"heartbeat_ms = {timing.heartbeat_ms:g} is shorter than a round trip, {trip_ms:.1f}"
         found.append(Finding(Level.DOUBTFUL, text, hint))
     least_ms = _HEARTBEATS_MIN * timing.heartbeat_ms
-    if timing.leader_timeout_ms < least_ms:
+    if timing.leader_ms < least_ms:
         text = (
-            f"leader_timeout_ms = {timing.leader_timeout_ms:g} is less than {_HEARTBEATS_MIN} "
-            f"heartbeats, {least_ms:g}: one that is late unseats the leader"
+            f"{leader} is less than {_HEARTBEATS_MIN} heartbeats, {least_ms:g}: one that is late "
+            "unseats the leader"
         )
         found.append(Finding(Level.UNSAFE, text, hint))
     round_ms = _round_ms(sync, trip, late)
-    if timing.leader_timeout_ms < _ROUNDS_MIN * round_ms:
+    if timing.leader_ms < _ROUNDS_MIN * round_ms:
         text = (
-            f"leader_timeout_ms = {timing.leader_timeout_ms:g} is less than {_ROUNDS_MIN} rounds "
-            f"of question, sync and answer, of {round_ms:.1f} each: elections may not come to an "
-            "end"
+            f"{leader} is less than {_ROUNDS_MIN} rounds of question, sync and answer, of "
+            f"{round_ms:.1f} each: elections may not come to an end"
         )
         found.append(Finding(Level.UNSAFE, text, hint))
     return found or [Finding(Level.GOOD, f"{timing} suit these machines")]

@@ -6,6 +6,7 @@ its transaction (docs/docstore.md, "Change streams").
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -18,6 +19,8 @@ from walstore.docstore.values import Document, copy_of
 __all__ = ["DocumentChange", "ResumeToken", "shown"]
 
 Operation = Literal["insert", "update", "delete", "drop"]
+
+_NUMBER = re.compile(r"[0-9]{1,20}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class ResumeToken(NamedTuple):
             QueryError: it is none.
         """
         log_id, *rest = text.split(".") if type(text) is str else [""]
-        if log_id and len(rest) == 4 and all(part.isdecimal() for part in rest):
+        if log_id and len(rest) == 4 and all(map(_NUMBER.fullmatch, rest)):
             lsn, term, position, total = map(int, rest)
             if lsn > 0 and position < total:
                 return cls(log_id, lsn, term, position, total)

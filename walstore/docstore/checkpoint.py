@@ -165,7 +165,8 @@ class SnapshotFiles:
         """Writes a snapshot; durable at return.
 
         Raises:
-            OSError: it could not be written. What was there is as it was.
+            OSError: it could not be written. What was there is as it was, see
+                durable.write_whole.
         """
         new = os.path.join(self.path, _NEW)
         durable.write_whole(self.path_of(position.lsn), pieces, new=new)
@@ -232,8 +233,14 @@ def _check_place(position: Position, log: FileWALManager, first_lsn: int) -> Non
         raise SnapshotDamagedError(f"the log begins at entry {first_lsn}")
     # What a snapshot covers was committed; a log that was used by several nodes may hear anew how
     # far that is, and shows nobody what lies behind.
-    shown = log.first_lsn <= position.lsn <= shown_lsn(log)
-    if shown and log.read(position.lsn).term != position.term:
+    shown_to_lsn = shown_lsn(log)
+    meta = log._view().meta  # of one moment, while the log may begin anew
+    term = position.term
+    if position.lsn + 1 == meta.first_lsn:
+        term = meta.prev_term
+    elif meta.first_lsn <= position.lsn <= shown_to_lsn:
+        term = log.read(position.lsn).term
+    if term != position.term:
         raise SnapshotDamagedError("the log has another entry in the place of its last one")
 
 

@@ -87,9 +87,10 @@ class Journal(AppliedLog):
         super().__init__(log, opened, reopen)
         self._shared = has_other_writers(log)
         self._mutex = threading.Lock()  # of the queue and of who leads
-        self._idle = threading.Condition(self._mutex)  # nobody leads
+        self._handed = threading.Condition(self._mutex)  # another thread leads, or appends, or none
         self._queue: deque[_Request[Any]] = deque()
         self._leading = False
+        self._appending_after_lsn: int | None = None  # while the leading thread appends
 
     def load(self) -> None:
         """Applies what the log has, before the first use.
@@ -101,10 +102,10 @@ class Journal(AppliedLog):
 
     def close(self) -> None:
         """Waits for what has begun, and lets nothing begin any more."""
-        with self._idle:
+        with self._handed:
             self.closed = True
             while self._leading:
-                self._idle.wait()
+                self._handed.wait()
 
     # ---- for writers ----
 
@@ -157,7 +158,7 @@ class Journal(AppliedLog):
             self._queue[0].ready.release()
         else:
             self._leading = False
-            self._idle.notify_all()
+        self._handed.notify_all()
 
     def _lead(self) -> None:
         """Commits a group, of which the thread's own request is the first."""
@@ -248,6 +249,16 @@ class Journal(AppliedLog):
         return True
 
     def _append(self, payloads: list[bytes], concern: Concern) -> range:
+        if self._shared:
+            with self._handed:
+                self._appending_after_lsn = self.log.last_lsn
+                self._handed.notify_all()
+        try:
+            return self._append_alone(payloads, concern)
+        finally:
+            self._appending_after_lsn = None
+
+    def _append_alone(self, payloads: list[bytes], concern: Concern) -> range:
         log: Any = self.log
         if concern == "quorum":
             lsns: range = log.append_many(payloads, kind=KIND, acks="quorum")
@@ -261,14 +272,14 @@ class Journal(AppliedLog):
         return lsns
 
     def refresh(self) -> None:
-        """Before a read: takes in what other nodes wrote, unless a writer is about to.
+        """Before a read: takes in what other nodes wrote, or waits until another thread has.
 
         Raises:
             StoreLostError, ClosedStoreError; and as FileWALManager.replay.
         """
         self.check_open()
         if self._shared and not self.log.closed:
-            self._take_in()
+            self._take_in(wait=True)
 
     def reach(self, lsn: int, timeout_s: float | None = None) -> bool:
         """Waits until an entry is applied that is committed, or will be. Returns whether it is, in
@@ -280,7 +291,7 @@ class Journal(AppliedLog):
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         while self.applied_lsn < lsn:
             self.check_open()
-            self._take_in()
+            self._take_in(wait=False)
             left_s = WAIT_SLICE_S
             if deadline_s is not None:
                 left_s = min(left_s, deadline_s - time.monotonic())
@@ -291,23 +302,43 @@ class Journal(AppliedLog):
                     self._wait_for_news(left_s)
         return True
 
-    def _take_in(self) -> None:
-        """Applies what is committed, unless a writer leads, who will."""
-        if shown_lsn(self.log) <= self.applied_lsn:
+    def _take_in(self, *, wait: bool) -> None:
+        """Applies what is committed. Where another thread leads, waits until that thread has, or
+        leaves it to it."""
+        lsn = shown_lsn(self.log)
+        if lsn <= self.applied_lsn:
             return
-        with self._mutex:
-            if self._leading:
+        with self._handed:
+            while self._leading:
+                if not wait or self.applied_lsn >= self._foreign_lsn(lsn):
+                    return
+                self._handed.wait()
+            if self.applied_lsn >= lsn:
                 return
+            self.check_open()
             self._leading = True
         try:
-            self._catch_up_to(shown_lsn(self.log))
-        except LSNOutOfRangeError:
-            if self.applied_lsn + 1 >= self.log.first_lsn:
-                raise
-            self._restore()  # the log began anew while it was read
+            self._catch_up_to_shown()
         finally:
             with self._mutex:
                 self._name_leader()
+
+    def _foreign_lsn(self, lsn: int) -> int:
+        """The last entry up to this one that need not be the leading thread's own. What it appends
+        itself is not acknowledged before it is applied; it may take as long as other nodes do."""
+        after_lsn = self._appending_after_lsn
+        return lsn if after_lsn is None else min(lsn, after_lsn)
+
+    def _catch_up_to_shown(self) -> None:
+        """Applies what is committed; by the thread that leads."""
+        while True:
+            try:
+                self._catch_up_to(shown_lsn(self.log))
+                return
+            except LSNOutOfRangeError:
+                if self.applied_lsn + 1 >= self.log.first_lsn:
+                    raise
+                self._restore()  # the log began anew while it was read
 
     def catch_up(self) -> None:
         """Applies what other nodes wrote; by the thread that leads."""

@@ -35,10 +35,13 @@ from walstore.docstore.watch import ChangeStream, begin_of
 from walstore.errors import LSNOutOfRangeError, OptionError, ReadOnlyLogError, WALStoreError
 from walstore.limits import COLLECTION_NAME_BYTES_MAX
 
-__all__ = ["DocumentStore"]
+__all__ = ["DocumentStore", "check_collection_name"]
 
 OPEN_ATTEMPTS_MAX = 10
 """How often a reader begins anew because the writer's checkpoints came between."""
+
+RETRIES = 8
+"""How often a checkpoint that cannot be written is tried again, in what makes one due."""
 
 Result = TypeVar("Result")
 
@@ -130,13 +133,7 @@ class DocumentStore:
         Raises:
             QueryError: it cannot be a name.
         """
-        size = len(name.encode("utf-8", "surrogatepass")) if type(name) is str else 0
-        if not 0 < size <= COLLECTION_NAME_BYTES_MAX or not name.isprintable():
-            raise QueryError(
-                "collection",
-                f"{name!r} cannot be a name",
-                f"printable text of 1 to {COLLECTION_NAME_BYTES_MAX} bytes can",
-            )
+        check_collection_name(name)
         return Collection(self, name)
 
     def list_collection_names(self) -> list[str]:
@@ -263,8 +260,8 @@ class DocumentStore:
             ClosedStoreError, StoreLostError; and as FileWALManager.read and truncate_before.
         """
         self._check_writable()
+        self._journal.refresh()  # before: who leads may need what is held while checkpointing
         with self._checkpointing:
-            self._journal.refresh()
             journal, log = self._journal, self.log
             with journal.lock:
                 lsn, state_lsn = journal.applied_lsn, journal.state_lsn
@@ -275,11 +272,23 @@ class DocumentStore:
             # What is read is durable: a snapshot holds nothing that the log could still lose.
             term = log.read(lsn).term
             position = Position(log.log_id, lsn, term, state_lsn)
-            self._files.write(position, snapshot.write(position, copy))
+            try:
+                self._files.write(position, snapshot.write(position, copy))
+            except BaseException:
+                self._try_again_soon()
+                raise
             keep_lsn = journal.keep_from(self._files.prune())
             if keep_lsn > log.first_lsn:
                 log.truncate_before(keep_lsn)
             return lsn
+
+    def _try_again_soon(self) -> None:
+        """After a checkpoint that was not written: not only when as much has come as makes one due,
+        and not at every write either."""
+        due_bytes = self._checkpoint_bytes or 0
+        with self._journal.lock:
+            soon_bytes = due_bytes - due_bytes // RETRIES
+            self._journal.payload_bytes = max(self._journal.payload_bytes, soon_bytes)
 
     def _look_at_size(self) -> None:
         if self._journal.payload_bytes >= (self._checkpoint_bytes or 0):
@@ -327,6 +336,21 @@ class DocumentStore:
 
     def __repr__(self) -> str:
         return f"<DocumentStore on {self.log.path!r}{' closed' if self.closed else ''}>"
+
+
+def check_collection_name(name: object) -> None:
+    """Raises unless this can be a collection's name.
+
+    Raises:
+        QueryError
+    """
+    size = len(name.encode("utf-8", "surrogatepass")) if type(name) is str else 0
+    if not 0 < size <= COLLECTION_NAME_BYTES_MAX or not str(name).isprintable():
+        raise QueryError(
+            "collection",
+            f"{name!r} cannot be a name",
+            f"printable text of 1 to {COLLECTION_NAME_BYTES_MAX} bytes can",
+        )
 
 
 def _check_lsn(what: str, lsn: Any) -> None:

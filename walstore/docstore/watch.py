@@ -98,7 +98,11 @@ class ChangeStream:
             self._tail = journal.log.tail(min(begin_lsn, journal.log.committed_lsn + 1))
         except LSNOutOfRangeError as error:
             raise _gone(error) from error
-        applied_lsn = journal.watch(self)
+        try:
+            applied_lsn = journal.watch(self)
+        except BaseException:
+            self._tail.close()
+            raise
         self._begin = begin or Begin(applied_lsn + 1, 0)
 
     def close(self) -> None:

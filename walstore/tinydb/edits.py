@@ -82,8 +82,10 @@ def _key_of(name: str, doc_id: object) -> str:
 
 
 def _checked(value: Any, place: str) -> Any:
+    """A copy of a value, in the types that are stored; as deep as it may be in the stored row."""
     try:
-        return checked_value(value)
+        return checked_value({"doc": value})["doc"]
     except InvalidDocumentError as error:
-        path = f"{place}.{error.path}" if error.path else place
+        within = error.path.removeprefix("doc").removeprefix(".")
+        path = f"{place}.{within}" if within else place
         raise UnstorableDocumentError(path, error.reason, error.hint) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from tinydb.storages import Storage
@@ -13,11 +14,13 @@ from walstore import FileWALManager
 from walstore.docstore import (
     ClosedStoreError,
     DocumentStore,
+    InvalidDocumentError,
     OutcomeUnknownError,
     QueryError,
     StoreLostError,
 )
 from walstore.docstore.draft import Draft
+from walstore.docstore.snapshot import copy_of_state
 from walstore.docstore.values import Document, decode, encode, key_of
 from walstore.tinydb.edits import (
     Edit,
@@ -64,7 +67,11 @@ class WALStorage(Storage):
         self._log = FileWALManager(path, segment_bytes=segment_bytes, **options)
         try:
             self._store = DocumentStore(self._log, checkpoint_bytes=checkpoint_bytes)
-            self._state, self._next_at = _load(self._store)
+            try:
+                self._state, self._next_at = _load(self._store)
+            except BaseException:
+                self._store.close()
+                raise
         except BaseException:
             self._log.close()
             raise
@@ -228,7 +235,11 @@ class WALStorage(Storage):
 
 def _put(draft: Draft, name: str, row: Document) -> None:
     id_key = key_of(row["_id"])
-    draft.put(name, id_key, draft.collection(name).get(id_key), row)
+    try:
+        draft.put(name, id_key, draft.collection(name).get(id_key), row)
+    except InvalidDocumentError as error:  # it is too large
+        place = row["_id"] if name == NAMES else f"{name}.{row['_id']}"
+        raise UnstorableDocumentError(place, error.reason, error.hint) from None
 
 
 def _delete(draft: Draft, name: str, key: str) -> None:
@@ -239,16 +250,20 @@ def _delete(draft: Draft, name: str, key: str) -> None:
 
 
 def _load(store: DocumentStore) -> tuple[dict[str, Rows | bytes], int]:
-    """What a store holds, and the next place in the order."""
+    """What a store holds, and the next place in the order. All of it is of one moment, also when
+    another process writes meanwhile."""
+    journal = store._journal
+    with journal.lock:
+        copy = {name: documents for name, _specs, documents in copy_of_state(journal.state)}
     state: dict[str, Rows | bytes] = {}
     last_at = 0
-    for named in store[NAMES].find(sort="at"):
+    for named in sorted(copy.get(NAMES, ()), key=itemgetter("at")):
         last_at = max(last_at, named["at"])
         if "value" in named:
             state[named["_id"]] = encode(named["value"])
             continue
         rows = state[named["_id"]] = {}
-        for row in sorted(store[named["_id"]].find(), key=lambda row: row["at"]):
+        for row in sorted(copy.get(named["_id"], ()), key=itemgetter("at")):
             rows[row["_id"]] = encode(row["doc"])
             last_at = max(last_at, row["at"])
     return state, last_at + 1
