@@ -35,7 +35,6 @@ EXPECTED = {
     "reads": 50_000,
     "refused appends": 500,
     "snapshots": 100,
-    "snapshots resumed": 20,
     "step downs": 50,
     "stopped": 10,
     "truncations": 2_000,
