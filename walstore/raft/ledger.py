@@ -19,6 +19,7 @@ from typing import NamedTuple, Protocol
 
 from xxhash import xxh3_64_hexdigest
 
+from walstore import durable
 from walstore.errors import CorruptLogError, LogFullError
 from walstore.raft.errors import ConfigurationError
 from walstore.raft.membership import Configuration, decode_configuration
@@ -155,25 +156,12 @@ class Ledger:
             body = json.dumps({"assumed": self.assumed, "marks": [_plain(each) for each in marks]})
             data = f"{xxh3_64_hexdigest(body.encode())}\n{body}".encode()
             try:
-                self._replace(data)
+                durable.write_whole(self._path, [data], new=self._path + ".new")
             except OSError as error:
                 if error.errno not in files.NO_SPACE:
                     raise
                 raise LogFullError(error.errno, self._path) from error
             self.marked_lsn = mark.lsn
-
-    def _replace(self, data: bytes) -> None:
-        unfinished = self._path + ".new"
-        if os.path.exists(unfinished):
-            files.remove(unfinished)
-        fd = files.open_file(unfinished, write=True, create=True)
-        try:
-            files.write_at(fd, data, 0, unfinished)
-            files.sync_data(fd, unfinished)
-        finally:
-            files.close(fd)
-        files.rename(unfinished, self._path)
-        files.sync_directory(os.path.dirname(self._path))
 
     def _read(self) -> list[Mark] | None:
         """None: there is no file."""
