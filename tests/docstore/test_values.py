@@ -131,6 +131,7 @@ def test_what_is_like_a_stored_type_becomes_it() -> None:
     [
         ({"a": {"b": [0, INT_MAX + 1]}}, "a.b.1", "does not fit into 64 bits"),
         ({"a": INT_MIN - 1}, "a", "does not fit into 64 bits"),
+        ({"a": 10**5000}, "a", "an integer of 16610 bits does not fit into 64 bits"),
         ({"a": math.nan}, "a", "NaN"),
         ({"a": {1, 2}}, "a", "set cannot be stored"),
         ({"a": object()}, "a", "object cannot be stored"),

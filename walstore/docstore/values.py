@@ -107,7 +107,7 @@ def checked_value(value: Any, path: str = "", depth: int = 0) -> Any:
         if INT_MIN <= value <= INT_MAX:
             return value
         raise InvalidDocumentError(
-            path, f"{value} does not fit into 64 bits", "store it as a str or as bytes"
+            path, f"{_shown(value)} does not fit into 64 bits", "store it as a str or as bytes"
         )
     if kind is float:
         if value == value:
@@ -201,6 +201,12 @@ def _checked_datetime(value: datetime.datetime, path: str) -> datetime.datetime:
         raise InvalidDocumentError(path, f"{value} is out of range in UTC") from None
     # Neither a class of its own nor the fold is kept.
     return datetime.datetime.combine(utc.date(), utc.time().replace(fold=0), datetime.UTC)
+
+
+def _shown(value: int) -> str:
+    """A number as text, which Python refuses to make of one that is too long (gh-95778)."""
+    bits = value.bit_length()
+    return str(value) if bits <= 128 else f"an integer of {bits} bits"
 
 
 def _shortened(path: str) -> str:
