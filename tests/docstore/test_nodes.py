@@ -394,13 +394,16 @@ def test_a_crash_between_snapshot_and_log_is_made_good(
     stores["b"].close()
     nodes.stop("b")
     left_behind(nodes, stores, "b")
-    newest = DocumentSnapshots(nodes.path("a")).newest()
+    newest = DocumentSnapshots(nodes.path("a")).newest(nodes["a"]._term_of)
     assert newest is not None
     copy = nodes.base / "copy"
     shutil.copyfile(newest[1], copy)
     snapshots = DocumentSnapshots(nodes.path("b"))
     snapshots.install(newest[0], str(copy))
-    assert snapshots.newest() == (newest[0], str(_snapshot(nodes, "b", newest[0])))
+    assert snapshots.newest(nodes["a"]._term_of) == (
+        newest[0],
+        str(_snapshot(nodes, "b", newest[0])),
+    )
     peers = {"a": None, "c": None}  # it dials nobody, and nobody reaches it
     with caplog.at_level(logging.WARNING, "walstore.docstore"):
         stores["b"] = starting(nodes, "b", listen=None, peers=peers)
@@ -422,7 +425,7 @@ def _snapshot(nodes: Cluster, name: str, lsn: int) -> Path:
 def test_a_snapshot_that_is_not_whole_is_neither_sent_nor_taken(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert DocumentSnapshots(tmp_path / "log").newest() is None
+    assert DocumentSnapshots(tmp_path / "log").newest(lambda lsn: 1) is None
     with (
         FileWALManager(tmp_path / "log") as log,
         DocumentStore(log, checkpoint_bytes=None) as store,
@@ -432,7 +435,7 @@ def test_a_snapshot_that_is_not_whole_is_neither_sent_nor_taken(
             store["things"].insert_one({"_id": number, "pad": "x" * 3_000_000})
             lsns.append(store.checkpoint())
         snapshots = DocumentSnapshots(log.path)
-        newest = snapshots.newest()
+        newest = snapshots.newest(log._term_of)
         assert newest is not None
         assert newest[0] == lsns[1]
         path = Path(newest[1])
@@ -445,7 +448,7 @@ def test_a_snapshot_that_is_not_whole_is_neither_sent_nor_taken(
             spoiled[at] ^= 1
             path.write_bytes(spoiled)
             came.write_bytes(spoiled)
-            older = snapshots.newest()
+            older = snapshots.newest(log._term_of)
             assert older is not None
             assert older[0] == lsns[0]
             with pytest.raises(SnapshotError, match="the leader's snapshot is not whole"):
@@ -453,14 +456,37 @@ def test_a_snapshot_that_is_not_whole_is_neither_sent_nor_taken(
         came.write_bytes(whole)
         with pytest.raises(SnapshotError, match=f"of entry 7 is of {lsns[1]}"):
             other.install(7, str(came))
-        assert other.newest() is None
+        assert other.newest(log._term_of) is None
         assert came.read_bytes() == whole, "nothing was changed"
         other.install(lsns[1], str(came))
-        assert other.newest() == (
+        assert other.newest(log._term_of) == (
             lsns[1],
             str(tmp_path / "other" / "documents" / f"snapshot-{lsns[1]:020}"),
         )
     assert "damaged, and is not sent" in caplog.text
+
+
+def test_a_snapshot_of_another_history_is_not_sent(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log went another way after it was made, as after a promotion by force: whoever got it
+    from here would have documents that nobody wrote."""
+    with (
+        FileWALManager(tmp_path / "log") as log,
+        DocumentStore(log, checkpoint_bytes=None) as store,
+    ):
+        lsns = []
+        for number in range(3):
+            store["things"].insert_one({"_id": number})
+            lsns.append(store.checkpoint())
+        older, newest = (
+            (lsn, str(tmp_path / "log" / "documents" / f"snapshot-{lsn:020}")) for lsn in lsns[1:]
+        )
+        snapshots = DocumentSnapshots(log.path)
+        assert snapshots.newest(log._term_of) == newest
+        assert snapshots.newest(lambda lsn: log._term_of(lsn) + (lsn == newest[0])) == older
+        assert snapshots.newest(lambda lsn: 0) is None
+    assert "snapshot-00000000000000000003 is not of this log, and is not sent" in caplog.text
 
 
 def test_a_node_that_has_to_hear_anew_what_is_committed(cluster: Make) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.helpers import contents, open_descriptors
 from tests.replication.nodes import WAIT_S, Cluster, data, until
 from walstore import LSNOutOfRangeError
-from walstore.replication import CloseCode, NodeDisconnected, ReplicationOptions
+from walstore.replication import CloseCode, NodeDisconnected, ReplicationOptions, TermOf
 
 Make = Callable[..., Cluster]
 SMALL = 16 << 10
@@ -128,7 +128,7 @@ class Application:
         path.write_bytes(state)
         self._newest = (lsn, str(path))
 
-    def newest(self) -> tuple[int, str] | None:
+    def newest(self, term_of: TermOf) -> tuple[int, str] | None:
         return self._newest
 
     def install(self, lsn: int, path: str) -> None:

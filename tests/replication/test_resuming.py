@@ -12,7 +12,7 @@ import pytest
 from tests.replication.cores import A1, B2, Log, core_of, kinds, leading
 from tests.replication.nodes import WAIT_S, Cluster, until
 from tests.replication.proxy import Frame
-from walstore.replication import ReplicationOptions
+from walstore.replication import ReplicationOptions, TermOf
 from walstore.replication.core import Core
 from walstore.replication.effects import Send, SendSnapshot, TakeSnapshotPart
 from walstore.replication.message import SnapshotAck, SnapshotPart, SyncRequest, decode
@@ -92,7 +92,7 @@ class Application:
         os.replace(new, self.path)
         self.lsn = lsn
 
-    def newest(self) -> tuple[int, str] | None:
+    def newest(self, term_of: TermOf) -> tuple[int, str] | None:
         if self.fails:
             self.fails -= 1
             raise OSError(errno.EIO, "the application's disk")

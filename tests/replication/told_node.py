@@ -23,6 +23,7 @@ from walstore.replication import (
     ReplicationOptions,
     ReplicationTimeoutError,
     ReplicationWALManager,
+    TermOf,
 )
 from walstore.testing.shim import Action, Shim
 from walstore.testing.trace import SYNCS
@@ -41,7 +42,7 @@ class Files:
         """Makes a snapshot."""
         (self._folder / f"saved-{lsn}").write_bytes(random.Random(seed).randbytes(size_bytes))
 
-    def newest(self) -> tuple[int, str] | None:
+    def newest(self, term_of: TermOf) -> tuple[int, str] | None:
         saved = [(int(path.name.partition("-")[2]), path) for path in self._folder.glob("saved-*")]
         return max(((lsn, str(path)) for lsn, path in saved), default=None)
 

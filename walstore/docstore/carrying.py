@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from walstore.docstore.checkpoint import SNAPSHOTS_NAME, SnapshotFiles
 
@@ -20,13 +21,15 @@ class DocumentSnapshots:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._files = SnapshotFiles(os.path.join(os.fspath(path), SNAPSHOTS_NAME))
 
-    def newest(self) -> tuple[int, str] | None:
-        """On the leader: lsn and path of its newest snapshot that is whole, or None.
+    def newest(self, term_of: Callable[[int], int]) -> tuple[int, str] | None:
+        """On the leader: lsn and path of its newest snapshot that is whole and of the log whose
+        terms these are, or None.
 
         Raises:
+            UnsupportedFormatError: it was written by a newer walstore.
             OSError: the system refused.
         """
-        return self._files.newest()
+        return self._files.newest(term_of)
 
     def install(self, lsn: int, path: str) -> None:
         """On a follower: takes a snapshot over; durable at return. The store goes on from it once

@@ -8,7 +8,7 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple
 
@@ -183,10 +183,11 @@ class SnapshotFiles:
 
     # ---- on their way to other nodes ----
 
-    def newest(self) -> tuple[int, str] | None:
-        """Lsn and path of the newest one that is whole.
+    def newest(self, term_of: Callable[[int], int]) -> tuple[int, str] | None:
+        """Lsn and path of the newest one that is whole and of this log.
 
         Raises:
+            UnsupportedFormatError: it was written by a newer walstore.
             OSError: the system refused.
         """
         if not os.path.isdir(self.path):
@@ -194,9 +195,15 @@ class SnapshotFiles:
         for lsn in sorted(self._found(), reverse=True):
             path = self.path_of(lsn)
             with open(path, "rb") as file:
-                if snapshot.is_whole(iter(partial(file.read, _READ_BYTES), b"")):
-                    return lsn, path
-            _logger.warning("%s is damaged, and is not sent to other nodes", path)
+                if not snapshot.is_whole(iter(partial(file.read, _READ_BYTES), b"")):
+                    _logger.warning("%s is damaged, and is not sent to other nodes", path)
+                    continue
+                file.seek(0)
+                position = snapshot.position_of(path, file)
+            if position.term == term_of(lsn):
+                return lsn, path
+            # Taken over from a leader, or made here, and this log went another way since.
+            _logger.warning("%s is not of this log, and is not sent to other nodes", path)
         return None
 
     def install(self, lsn: int, path: str) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import xxhash
 
@@ -30,6 +30,7 @@ __all__ = [
     "SnapshotDamagedError",
     "copy_of_state",
     "is_whole",
+    "position_of",
     "read",
     "read_position",
     "write",
@@ -116,6 +117,16 @@ def read_position(path: str, data: memoryview) -> Position:
     return _opened(path, data)[0]
 
 
+def position_of(path: str, file: BinaryIO) -> Position:
+    """The position of a snapshot that is known to be whole, from its beginning.
+
+    Raises:
+        UnsupportedFormatError: it is of a newer version.
+    """
+    (length,) = _LENGTH.unpack_from(file.read(len(MAGIC) + _LENGTH.size), len(MAGIC))
+    return _decoded_header(path, file.read(length))[0]
+
+
 def read(path: str, data: memoryview) -> tuple[Position, State]:
     """A snapshot's position and state.
 
@@ -145,10 +156,15 @@ def _opened(path: str, data: memoryview) -> tuple[Position, list[Any], Iterator[
     if xxhash.xxh3_128_digest(data[:end]) != data[end:]:
         raise SnapshotDamagedError("its checksum is wrong")
     frames = _frames(data[:end])
-    version, *fields, collections = decode(next(frames))
+    position, collections = _decoded_header(path, next(frames))
+    return position, collections, frames
+
+
+def _decoded_header(path: str, frame: bytes | memoryview) -> tuple[Position, list[Any]]:
+    version, *fields, collections = decode(frame)
     if version != VERSION:
         raise UnsupportedFormatError(path, f"snapshot version {version}")
-    return Position(*fields), collections, frames
+    return Position(*fields), collections
 
 
 def _frames(data: memoryview) -> Iterator[memoryview]:

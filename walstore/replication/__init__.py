@@ -44,7 +44,7 @@ from walstore.replication.options import NetworkOptions, ReplicationOptions
 from walstore.replication.security import TLS, Security
 
 # snapshots
-from walstore.replication.snapshots import Snapshots
+from walstore.replication.snapshots import Snapshots, TermOf
 
 # status
 from walstore.replication.status import NodeStatus, PeerStatus
@@ -83,6 +83,7 @@ __all__ = [
     "Security",
     "Snapshots",
     "Stage",
+    "TermOf",
     "TooFewNodesError",
     "UnreachableError",
     "WALReplicationManager",

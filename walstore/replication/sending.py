@@ -226,7 +226,7 @@ class Sender:
         if current is not None:
             self._close_snapshot(node)
         if self._snapshots is not None:
-            newest = self._snapshots.newest()
+            newest = self._snapshots.newest(self._term_of)
             if newest is None or newest[0] < lsn:
                 return None
             lsn, path = newest
@@ -235,6 +235,12 @@ class Sender:
             outgoing.close()  # a task of the connection before has opened one meanwhile
             return None
         return outgoing
+
+    def _term_of(self, lsn: int) -> int:
+        """Of snapshots.TermOf."""
+        if not self._log.first_lsn - 1 <= lsn <= self._log.written_lsn:
+            return 0
+        return self._log.term_of(lsn)
 
     # ---- life ----
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Protocol
 
 from walstore.wal import files
 
-__all__ = ["Incoming", "Outgoing", "Snapshots"]
+__all__ = ["Incoming", "Outgoing", "Snapshots", "TermOf"]
+
+TermOf = Callable[[int], int]
+"""The term of an entry of this node's log; 0 where the log has no such entry."""
 
 INCOMING_NAME = "incoming.snapshot"
 
@@ -19,11 +23,16 @@ class Snapshots(Protocol):
     Both are called in threads of the node's own and may take their time.
     """
 
-    def newest(self) -> tuple[int, str] | None:
+    def newest(self, term_of: TermOf) -> tuple[int, str] | None:
         """On the leader: (lsn, path) of a file that holds what all entries up to lsn amount to, or
         None when there is none. The file stays as it is, also when it is replaced by a newer one
         while it is being sent (an open descriptor is enough). A follower whose connection ends
-        meanwhile goes on where it was, while this node leads."""
+        meanwhile goes on where it was, while this node leads.
+
+        A file may be of a time before this log went another way (a promotion by force, a copy that
+        was put back): keep with each the term of its last entry, and pass over those of which
+        `term_of` says another one.
+        """
 
     def install(self, lsn: int, path: str) -> None:
         """On a follower: take this file over, whole and durable at return. The log begins anew
