@@ -24,7 +24,7 @@ types: $(VENV)/.dev
 	$(RUN) -m mypy
 
 tests: $(VENV)/.dev
-	$(RUN) -m pytest -n 2 --dist loadgroup
+	$(RUN) -m pytest -n 3 --dist loadgroup
 
 # pytest-benchmark runs of walstore alone, then walstore beside what it would be used instead of.
 bench: $(VENV)/.bench
@@ -46,7 +46,9 @@ soak: $(VENV)/.dev
 	WALSTORE_CRASH_SEED=fresh WALSTORE_TEST_SEED=fresh WALSTORE_CRASH_SCALE=$(SOAK_SCALE) \
 	  $(RUN) -m pytest tests/crash tests/docstore -s --timeout 20000 -o faulthandler_timeout=0
 	WALSTORE_TEST_SEED=fresh WALSTORE_SIM_SCALE=20 \
-	  $(RUN) -m pytest tests/sim tests/raft/sim -s --timeout 20000 -o faulthandler_timeout=0
+	  $(RUN) -m pytest tests/sim -s --timeout 20000 -o faulthandler_timeout=0
+	WALSTORE_TEST_SEED=fresh WALSTORE_SIM_SCALE=50 \
+	  $(RUN) -m pytest tests/raft/sim -s --timeout 20000 -o faulthandler_timeout=0
 
 fuzz: $(VENV)/.dev
 	WALSTORE_TEST_SEED=fresh WALSTORE_FUZZ_RUNS=$(FUZZ_RUNS) $(RUN) -m pytest tests/native/test_sanitizers.py -s -o faulthandler_timeout=0

@@ -15,39 +15,39 @@ from tests.sim.run import BadScheduleError, run_all
 from .world import RaftWorld
 
 SCALE = float(os.environ.get("WALSTORE_SIM_SCALE", "1"))
-PARTS = 2
-SCHEDULES = 300
+PARTS = 4
+SCHEDULES = 1_000
 
 # Counts that so many schedules reach at least: a fault that never happens proves nothing.
 EXPECTED = {
-    "acks": 12_000,
-    "appends": 18_000,
-    "breaks": 2_000,
-    "changes": 800,
-    "configurations": 350,
-    "crashes": 1_000,
-    "divergences": 100,
-    "elections": 700,
-    "failed syncs": 150,
-    "full disks": 450,
-    "handed over": 20,
-    "holds": 400,
-    "joint": 80,
-    "late": 400,
-    "left by the leader": 8,
-    "linearizable reads": 5_000,
-    "lost": 3_000,
-    "newcomers": 60,
-    "one-way partitions": 300,
-    "partitions": 300,
-    "pauses": 600,
-    "reads refused": 4_000,
-    "resigned": 120,
-    "snapshots": 30,
-    "stalls": 500,
-    "transferred": 80,
-    "truncations": 350,
-    "votes failed": 50,
+    "acks": 40_000,
+    "appends": 60_000,
+    "breaks": 6_670,
+    "changes": 2_670,
+    "configurations": 1_170,
+    "crashes": 3_330,
+    "divergences": 330,
+    "elections": 2_330,
+    "failed syncs": 500,
+    "full disks": 1_500,
+    "handed over": 67,
+    "holds": 1_330,
+    "joint": 270,
+    "late": 1_330,
+    "left by the leader": 27,
+    "linearizable reads": 16_670,
+    "lost": 10_000,
+    "newcomers": 200,
+    "one-way partitions": 1_000,
+    "partitions": 1_000,
+    "pauses": 2_000,
+    "reads refused": 13_330,
+    "resigned": 400,
+    "snapshots": 100,
+    "stalls": 1_670,
+    "transferred": 270,
+    "truncations": 1_170,
+    "votes failed": 170,
 }
 
 
