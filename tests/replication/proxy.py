@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -182,7 +183,8 @@ class Proxy:
                     await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             if writer.can_write_eof() and not writer.transport.is_closing():
-                writer.write_eof()
+                with suppress(OSError):  # the other side has gone, too
+                    writer.write_eof()
 
 
 async def _read_frame(reader: asyncio.StreamReader) -> Frame:

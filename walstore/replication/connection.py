@@ -496,10 +496,18 @@ class Connection(asyncio.Protocol):
             self.counters.bytes_sent += len(data)
         if transport.get_write_buffer_size() > _UNREAD_BYTES_MAX:
             self.abort()
-        elif ending and transport.can_write_eof():
-            transport.write_eof()
         elif ending:
+            self._write_end(transport)
+
+    def _write_end(self, transport: asyncio.Transport) -> None:
+        """No more bytes follow."""
+        if not transport.can_write_eof():
             transport.close()
+            return
+        try:
+            transport.write_eof()
+        except OSError:  # the peer has reset it since the last write
+            transport.abort()
 
     # ---- the end ----
 
