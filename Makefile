@@ -24,7 +24,7 @@ types: $(VENV)/.dev
 	$(RUN) -m mypy
 
 tests: $(VENV)/.dev
-	$(RUN) -m pytest -n 3 --dist loadgroup
+	$(RUN) -m pytest -n 3 --dist loadscope
 
 # pytest-benchmark runs of walstore alone, then walstore beside what it would be used instead of.
 bench: $(VENV)/.bench

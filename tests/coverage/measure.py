@@ -89,7 +89,7 @@ def run_tests(tree: Path, tests: Sequence[str]) -> bool:
     for name in ("data", "counters"):
         (tree / name).mkdir()
     command = [sys.executable, "-m", "coverage", "run", f"--rcfile={RC}", "-m", "pytest", "-q"]
-    command += ["-n", "2", "--dist", "loadgroup", "-p", "no:cacheprovider"]
+    command += ["-n", "2", "--dist", "loadscope", "-p", "no:cacheprovider"]
     command += [f"--basetemp={tree / 'tmp'}", *tests]
     return subprocess.run(command, cwd=tree, env=environment, timeout=TIMEOUT_S).returncode == 0
 

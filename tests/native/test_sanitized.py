@@ -25,7 +25,6 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tree
 
 
-@pytest.mark.xdist_group("sanitized")
 def test_a_byte_read_behind_a_payload_is_seen(tree: Path) -> None:
     good = sanitized.run_python(tree, ["-c", OVER_READ.format(size=100)], TIMEOUT_S)
     assert (good.returncode, good.stdout) == (0, "read\n"), good.stderr
@@ -35,7 +34,6 @@ def test_a_byte_read_behind_a_payload_is_seen(tree: Path) -> None:
     assert bad.stdout == ""
 
 
-@pytest.mark.xdist_group("sanitized")
 @pytest.mark.timeout(TIMEOUT_S + 50)
 def test_the_suite_passes(tree: Path) -> None:
     passed = sanitized.run_tests(tree, sanitized.FAST, TIMEOUT_S)
