@@ -37,6 +37,7 @@ from walstore.replication.message import (
 )
 from walstore.replication.metrics import PeerCounters
 from walstore.replication.options import NetworkOptions
+from walstore.replication.requests import ClientRequest, ClientResponse, is_client_id
 from walstore.replication.security import certificate_names
 
 __all__ = ["ABNORMAL", "Connection", "Owner"]
@@ -77,6 +78,9 @@ class Owner(Protocol):
     def deliver(self, peer_id: str, message: ReplicationMessage) -> Awaitable[None] | None:
         """A message has come. What is returned is awaited before the next one is delivered."""
 
+    def requested(self, connection: Connection, request: ClientRequest) -> None:
+        """A client asks for something."""
+
     def roomy(self, connection: Connection) -> None:
         """The queue has room again after it was full."""
 
@@ -89,6 +93,8 @@ def _bulk_bytes(body: Body) -> int | None:
 
     A WAL_ENTRY without records belongs in it, too: it means the entries before it.
     """
+    if isinstance(body, (ClientRequest, ClientResponse)):
+        return _SENT + len(body.data) if body.data else None
     if isinstance(body, WalEntry):
         return _SENT + len(body.records)
     if isinstance(body, SnapshotPart):
@@ -268,7 +274,9 @@ class Connection(asyncio.Protocol):
     def _handle_frame(self, frame: Frame) -> None:
         if frame.opcode is Opcode.BINARY and frame.fin:
             if self.session is not None:
-                self._take(self.session.open(memoryview(frame.data)), len(frame.data))
+                message = self.session.open(memoryview(frame.data))
+                self._check_role(self.session, message)
+                self._take(message, len(frame.data))
             else:
                 self._take_handshake(frame.data)
         elif frame.opcode is Opcode.TEXT:
@@ -329,10 +337,26 @@ class Connection(asyncio.Protocol):
             reason = f"the certificate is not of {peer_id}"
             raise RefusedError(CloseCode.WRONG_NODE, reason)
 
+    def _check_role(self, session: Session, message: ReplicationMessage) -> None:
+        """Clients send requests and nodes answer them; neither is ever taken for the other."""
+        body = message.body
+        if isinstance(body, Heartbeat):
+            return
+        from_client = is_client_id(session.peer_id)
+        to_client = is_client_id(session.node_id)
+        if (
+            isinstance(body, ClientRequest) != from_client
+            or isinstance(body, ClientResponse) != to_client
+        ):
+            who = "client" if from_client else "node"
+            raise MessageError(f"a {message.type.name} of a {who}")
+
     def _take(self, message: ReplicationMessage, size: int) -> None:
         self.counters.messages_received += 1
         if isinstance(message.body, Heartbeat):
             self._take_heartbeat(message.body)
+        elif isinstance(message.body, ClientRequest):
+            self._owner.requested(self, message.body)
         elif self.consumer is not None:
             self._inbox.append(message)
             self._inbox_bytes += size
