@@ -484,7 +484,7 @@ class Connection(asyncio.Protocol):
         overtake it still can, and other connections have their turn.
         """
         self._flush_due = False
-        if self.session is not None and not self._write_paused and not self._closing:
+        if self._sends():
             now_ns = self._owner.now()[1]
             while self._control:
                 self._seal(*self._control.popleft(), now_ns)
@@ -495,12 +495,18 @@ class Connection(asyncio.Protocol):
                 size += _bulk_bytes(body) or 0
             self.queued_bytes -= size
         self._write()
-        if self._bulk and not self._write_paused and not self._closing:
+        if self._bulk and self._sends():
             self._flush_later()
         if self._was_full and self.queued_bytes <= self._options.queue_bytes // 2:
             self._was_full = False
             self._roomy.set()
             self._owner.roomy(self)
+
+    def _sends(self) -> bool:
+        """Whether messages can leave. Between the peer's end and the loss of the connection there
+        may be a turn of the loop, in which what is queued stays."""
+        open_still = self._ws.state is State.OPEN and not self._closing
+        return self.session is not None and open_still and not self._write_paused
 
     def _seal(self, term: int, body: Body, now_ns: int) -> None:
         assert self.session is not None
