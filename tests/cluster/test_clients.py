@@ -186,6 +186,41 @@ def test_a_command_that_may_be_there_is_unknown(
     abc.applied_everywhere()
 
 
+def test_a_leader_that_was_deposed_answers_no_read(machines: Callable[..., Machines]) -> None:
+    """Its clients reach it, and the other nodes do not."""
+    abc = machines(proxied=True)
+    old = abc.begin()
+    direct = {name: f"ws://127.0.0.1:{port}" for name, port in abc.ports.items()}
+    others = {name: url for name, url in direct.items() if name != old.node_id}
+    with ClusterClient({old.node_id: direct[old.node_id]}, timeout_s=0.5) as alone:
+        alone.call(put("one", "k", "old"))
+        abc.split(old.node_id)
+        with ClusterClient(others, timeout_s=60.0) as client:
+            client.call(put("two", "k", "new"))
+        with pytest.raises(ClusterUnavailableError):
+            alone.read(b"k")
+        assert alone.read_stale(b"k") == b'"old"'
+        with pytest.raises(ClusterUnavailableError):
+            alone.read_after(b"k", client.last_lsn)
+        abc.heal()
+        assert alone.read_after(b"k", client.last_lsn, timeout_s=60) == b'"new"'
+    abc.applied_everywhere()
+
+
+def test_a_deposed_leader_asked_at_once(machines: Callable[..., Machines]) -> None:
+    """While it still believes that it leads."""
+    abc = machines(proxied=True, options=replace(OPTIONS, election_ms=1000))
+    old = abc.begin()
+    direct = f"ws://127.0.0.1:{abc.ports[old.node_id]}"
+    with ClusterClient({old.node_id: direct}, timeout_s=0.4) as alone:
+        alone.call(put("one", "k", "old"))
+        abc.split(old.node_id)
+        assert old.role == "leader"
+        with pytest.raises(ClusterUnavailableError):
+            alone.read(b"k")
+        abc.heal()
+
+
 def expire_all(node: ReplicationWALManager) -> None:
     """As many others open sessions as there may be."""
     opens = [encode_command(Command(Ask.OPEN, 0, n)) for n in range(1, SESSIONS_MAX + 1)]

@@ -64,6 +64,7 @@ class Links:
         self._waiting: dict[int, tuple[Connection, asyncio.Future[ClientResponse]]] = {}
         self._all: set[Connection] = set()
         self._number = 0
+        self._closed = False
 
     async def ask(
         self, node_id: str, url: str, request: ClientRequest, timeout_s: float
@@ -94,6 +95,8 @@ class Links:
     async def _connected(self, node_id: str, url: str) -> Connection:
         async with self._dialing.setdefault(node_id, asyncio.Lock()):
             connection = self._connections.get(node_id)
+            if self._closed:
+                raise LinkError("the client is closed", False)
             if connection is None:
                 connection = await self._dial(node_id, url)
                 if not connection.closing:
@@ -108,7 +111,6 @@ class Links:
         dialer = Dialer(self._name, node_id, secret, nonce, lambda: self._cluster_id)
         connection = Connection(self, options, dialer, url)
         timeout_s = options.connect_timeout_ms / 1000
-        self._all.add(connection)
         try:
             await asyncio.get_running_loop().create_connection(
                 lambda: connection,
@@ -116,9 +118,11 @@ class Links:
                 port,
                 ssl=self._tls.client() if self._tls is not None else None,
             )
+            self._all.add(connection)
+            if self._closed:
+                connection.abort()
             await connection.ready.wait()
         except OSError as error:  # ssl.SSLError is one
-            self._all.discard(connection)
             raise UnreachableError(node_id, url, timeout_s, str(error)) from error
         except asyncio.CancelledError:
             connection.close(CloseCode.GOING_AWAY, "not waited for any more")
@@ -131,6 +135,7 @@ class Links:
 
     async def close(self) -> None:
         """Ends; no connection is left."""
+        self._closed = True
         for connection in list(self._all):
             connection.close(CloseCode.NORMAL, f"{self._name} is done")
             await connection.ended.wait()

@@ -107,7 +107,7 @@ class MachineHost:
         self._lock = threading.Lock()  # held while the machine works, or is looked at
         self._news = threading.Condition(self._lock)
         self._waiting = 0
-        self._listeners: dict[tuple[int, int, int], list[Listener]] = {}
+        self._listeners: dict[tuple[int, int, int], Listener] = {}
         self._listening = threading.Lock()
         self._closing = False
         self._server: RequestServer | None = None
@@ -179,7 +179,8 @@ class MachineHost:
             if self._waiting:
                 self._news.notify_all()
         if command is not None and outcome is not None:
-            for listener in self.forget(command):
+            listener = self.forget(command)
+            if listener is not None:
                 listener(outcome)
 
     def _apply(self, lsn: int, data: bytes) -> Outcome:
@@ -226,24 +227,24 @@ class MachineHost:
 
     # ---- for who waits for a command (RequestServer) ----
 
-    def expect(self, command: Command, listener: Listener) -> bool:
+    def expect(self, command: Command, listener: Listener) -> Listener | None:
         """Has the listener called, in the host's thread, with what becomes of a command. Returns
-        False where somebody expects it already, so that it need not be appended again."""
+        the one who expected it before, and does not any more: it need not be appended again."""
         with self._listening:
-            listeners = self._listeners.setdefault(command.key, [])
-            listeners.append(listener)
-            return len(listeners) == 1
+            before = self._listeners.get(command.key)
+            self._listeners[command.key] = listener
+            return before
 
-    def forget(self, command: Command) -> list[Listener]:
-        """Those who expected a command; not any more."""
+    def forget(self, command: Command) -> Listener | None:
+        """Who expected a command; not any more."""
         with self._listening:
-            return self._listeners.pop(command.key, [])
+            return self._listeners.pop(command.key, None)
 
     def forget_all(self) -> list[Listener]:
         """All who expect something of clients; not any more."""
         with self._listening:
             keys = [key for key in self._listeners if key[:2] != _LOCAL]
-            return [listener for key in keys for listener in self._listeners.pop(key)]
+            return [self._listeners.pop(key) for key in keys]
 
     # ---- for the application on this node ----
 

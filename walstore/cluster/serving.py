@@ -178,7 +178,8 @@ class RequestServer:
             self._append(link, request)
 
     def _append(self, link: ClientLink, request: ClientRequest) -> None:
-        """Appends a command, if nobody waits for the same one already: it is not waited for."""
+        """Appends a command, unless it was asked for before and is on its way: who asked then asks
+        again now, and is answered here alone. It is not waited for."""
         log = self._log
         if request.ask is Ask.COMMAND and request.session == 0:
             reason = b"a command of a client is in a session"
@@ -193,17 +194,15 @@ class RequestServer:
             request.ask, request.session, request.sequence, request.answered, request.data
         )
         listener = partial(self._answer_outcome, link, request)
-        if not self._host.expect(command, listener):
+        before = self._host.expect(command, listener)
+        if before is not None:
+            before(Outcome(Status.UNSETTLED, 0))
             return
         try:
             log.submit(encode_command(command), kind=KIND)
         except WALStoreError as error:
-            why_not = self._why_not(request, error)
-            for expecting in self._host.forget(command):
-                if expecting is listener:
-                    self._answer(link, request, why_not)
-                else:
-                    expecting(Outcome(Status.UNSETTLED, 0))
+            if self._host.forget(command) is not None:  # nor told by an end of the leadership
+                self._answer(link, request, self._why_not(request, error))
 
     # ---- reads ----
 
