@@ -8,6 +8,7 @@ import contextlib
 import itertools
 import json
 import math
+import shutil
 import subprocess
 import sys
 import threading
@@ -36,6 +37,7 @@ from walstore.replication import NetworkOptions
 pytestmark = pytest.mark.timeout(7000)
 
 KILLS = scaled(4)
+LEFT = scaled(2)
 SWITCHOVERS = scaled(10)
 """100 in a soak of ten times the usual."""
 
@@ -185,8 +187,8 @@ def assert_once(nodes: Nodes, callers: Callers) -> None:
         f"calls={len(callers.done)} reads={reads} failed={len(callers.failed)} "
         f"slowest={callers.slowest_s:.3f} s"
     )
-    assert len(callers.done) > 100
-    assert reads > 30
+    assert len(callers.done) >= 50
+    assert reads >= 10
 
 
 def leader_of(nodes: Nodes) -> str:
@@ -260,18 +262,22 @@ def test_what_is_unknown_is_said_to_be(nodes: Nodes) -> None:
     assert_once(nodes, callers)
 
 
-def test_what_a_kill_leaves_is_a_state(nodes: Nodes) -> None:
-    """Of each node, killed while it applies and checkpoints, read as a log of one node."""
+def test_what_a_kill_leaves_is_a_state(nodes: Nodes, tmp_path: Path) -> None:
+    """Of each node, killed while it applies and checkpoints: a copy of it, read as a log of one
+    node, has each command once. Then they go on."""
     rng = seeded("what is left")
     with Callers(nodes, rng) as callers:
-        callers.go_on(200)
-        nodes.kill("a", "b", "c")
-        callers._ended.set()
-        nodes.start("a", "b", "c")
-    nodes.kill("a", "b", "c")
-    for name in "abc":
-        with FileWALManager(nodes.base / name) as log, MachineHost(log, Registers()) as host:
-            host.wait_applied(log.last_lsn)
-            applied = json.loads(host.read_stale(b"applied"))
-            assert set(applied.values()) == {1}
-            assert len(applied) >= 100
+        for turn in range(LEFT):
+            callers.go_on(rng.randint(30, 150))
+            nodes.kill("a", "b", "c")
+            for name in "abc":
+                copy = shutil.copytree(nodes.base / name, tmp_path / f"{name}{turn}")
+                with FileWALManager(copy) as log, MachineHost(log, Registers()) as host:
+                    host.wait_applied(log.last_lsn)
+                    applied = json.loads(host.read_stale(b"applied"))
+                    assert set(applied.values()) == {1}
+                    assert len(applied) >= 20
+                shutil.rmtree(copy)
+            nodes.start("a", "b", "c")
+    assert callers.failed == []
+    assert_once(nodes, callers)

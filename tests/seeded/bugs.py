@@ -2170,7 +2170,7 @@ BUGS = (
                 "",
             ),
         ),
-        ("tests/cluster/test_host.py::test_a_follower_that_is_too_far_behind_gets_the_state",),
+        ("tests/cluster/test_host.py::test_a_command_that_is_in_the_log_twice_is_applied_once",),
     ),
     Bug(
         "machine-trusts-one-snapshot",
