@@ -29,6 +29,7 @@ from walstore.cluster import (
     MachineHost,
     ResultTooLargeError,
     SessionExpiredError,
+    serving,
 )
 from walstore.cluster.commands import KIND, Command, encode_command
 from walstore.cluster.sessions import SESSIONS_MAX
@@ -117,6 +118,19 @@ def test_many_threads_share_a_client_and_its_session(machines: Callable[..., Mac
     until(lambda: len(abc.hosts[other]._sessions) == 0, "the session is closed")
 
 
+def test_what_is_too_much_for_a_node_is_asked_again(
+    machines: Callable[..., Machines], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All calls come to their end, once each, though most are answered BUSY at first."""
+    monkeypatch.setattr(serving, "REQUESTS_MAX", 3)
+    a = machines("a")
+    a.begin()
+    with a.client() as client, ThreadPoolExecutor(40) as pool:
+        names = [f"c{number}" for number in range(80)]
+        list(pool.map(lambda name: client.call(put(name, "k", name)), names))
+        assert json.loads(client.read(b"applied")) == dict.fromkeys(names, 1)
+
+
 def test_the_same_from_asyncio(machines: Callable[..., Machines]) -> None:
     abc = machines()
     abc.begin()
@@ -127,6 +141,15 @@ def test_the_same_from_asyncio(machines: Callable[..., Machines]) -> None:
             assert len(await asyncio.gather(*calls)) == 200
             applied = json.loads(await client.read(b"applied"))
             assert applied == {f"c{number}": 1 for number in range(200)}
+            given_up = [asyncio.create_task(client.call(put(f"g{n}", "k", n))) for n in range(100)]
+            await asyncio.sleep(0)
+            for task in given_up:
+                task.cancel()
+            await asyncio.wait(given_up)
+            await client.call(put("after", "k", 1))
+            applied = json.loads(await client.read(b"applied"))
+            assert set(applied.values()) == {1}
+            assert len(applied) <= 301
             with pytest.raises(ClusterUnavailableError):
                 async with AsyncClusterClient({"x": "ws://127.0.0.1:1"}, timeout_s=0.1) as other:
                     await other.call(b"{}")
