@@ -2201,7 +2201,7 @@ BUGS = (
         "a command whose answer was lost is unknown, and not undone",
         (
             Edit(
-                f"{CLUSTER}/client.py",
+                f"{CLUSTER}/async_client.py",
                 "asking.taken = asking.taken or error.sent",
                 "asking.taken = False",
             ),

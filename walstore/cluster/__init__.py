@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+# async_client
+from walstore.cluster.async_client import AsyncClusterClient
+
 # client
-from walstore.cluster.client import AsyncClusterClient, ClusterClient
+from walstore.cluster.client import ClusterClient
 
 # doctor
 from walstore.cluster.doctor import (

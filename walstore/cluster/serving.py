@@ -20,7 +20,6 @@ from walstore.cluster.sessions import Outcome
 from walstore.replication import (
     NotLeaderError,
     ReplicationEvent,
-    ReplicationTimeoutError,
     ReplicationWALManager,
     RoleChanged,
 )
@@ -244,7 +243,7 @@ class RequestServer:
             return placed
         try:
             lsn = self._log.linearizable_lsn(timeout_s=_CONFIRM_S)
-        except (WALStoreError, ReplicationTimeoutError) as error:
+        except WALStoreError as error:
             for link, request in of_leader:
                 self._answer(link, request, self._why_not(request, error))
             return placed

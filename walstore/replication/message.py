@@ -17,6 +17,8 @@ from xxhash import xxh3_64, xxh3_64_intdigest
 from walstore.limits import LSN_MAX
 from walstore.replication.errors import CloseCode, MessageError
 from walstore.replication.requests import (
+    ANSWER_BYTES_MAX,
+    COMMAND_BYTES_MAX,
     ClientRequest,
     ClientResponse,
     decode_request,
@@ -99,6 +101,9 @@ MESSAGE_BYTES = 256 << 10
 
 MESSAGE_BYTES_MAX = 1 << 20
 """Largest message taken."""
+
+# A request or an answer always fits, with its names and its MAC.
+assert max(COMMAND_BYTES_MAX, ANSWER_BYTES_MAX) + CONTROL_BYTES_MAX <= MESSAGE_BYTES_MAX
 
 NO_CLUSTER = bytes(16)
 """The cluster id of a node that has no log yet."""
