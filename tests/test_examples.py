@@ -39,10 +39,10 @@ def run(name: str, *arguments: str | Path | int) -> list[str]:
 
 def test_each_example_is_tested() -> None:
     names = {path.name for path in EXAMPLES.glob("*.py")}
-    assert names == {"embedded.py", "replicated.py", "web.py"}
+    assert names == {"bank.py", "embedded.py", "replicated.py", "web.py"}
 
 
-@pytest.mark.parametrize("name", ["embedded.py", "replicated.py", "web.py"])
+@pytest.mark.parametrize("name", ["bank.py", "embedded.py", "replicated.py", "web.py"])
 def test_without_arguments_it_says_what_it_is(name: str) -> None:
     done = subprocess.run(
         [sys.executable, EXAMPLES / name],
@@ -81,6 +81,15 @@ def test_replicated(tmp_path: Path) -> None:
             f"a reads {count} of b",
             "c has the same entries: True",
         ]
+
+
+def test_bank(tmp_path: Path) -> None:
+    ports = free_ports(3)
+    for ada in (100, 91):
+        first, later, refused = run("bank.py", tmp_path / "nodes", *ports)
+        assert first == f'at first: {{"ada": {ada}, "bob": {100 - ada}}}'
+        assert later.endswith(f'later: {{"ada": {ada - 9}, "bob": {109 - ada}}}')
+        assert refused == f"refused: ada has only {ada - 9}"
 
 
 # ---- the web application ----

@@ -55,7 +55,7 @@ SANS_IO += [
     for name in (
         *("acks", "campaign", "core", "effects", "entries"),
         *("follower", "handshake", "lag", "leader", "message", "metrics", "options"),
-        *("progress", "receiving", "runs", "shared", "status", "terms", "throttle"),
+        *("progress", "receiving", "requests", "runs", "shared", "status", "terms", "throttle"),
     )
 ]
 SANS_IO += [
@@ -72,6 +72,10 @@ SANS_IO += [
         *("plan", "prepare", "query", "reading", "record", "replay", "results", "shape"),
         *("snapshot", "state", "transaction", "update", "values", "view"),
     )
+]
+SANS_IO += [
+    f"cluster.{name}"
+    for name in ("client_session", "commands", "machine", "machine_errors", "sessions")
 ]
 SANS_IO += ["tinydb.edits", "tinydb.lazy"]
 # Of those, the ones that go through the disk seam (wal.files) but never around it.

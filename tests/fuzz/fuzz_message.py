@@ -6,6 +6,7 @@ import struct
 
 from xxhash import xxh3_64_intdigest
 
+from walstore.limits import LSN_MAX
 from walstore.replication.errors import CloseCode, MessageError
 from walstore.replication.message import (
     Challenge,
@@ -16,6 +17,7 @@ from walstore.replication.message import (
     encode,
     is_node_id,
 )
+from walstore.replication.requests import ClientRequest, ClientResponse
 
 __all__ = ["one_input"]
 
@@ -42,6 +44,10 @@ def one_input(data: bytes) -> None:
         assert message.body.records or not message.body.more
     if isinstance(message.body, SnapshotPart):
         assert message.body.at + len(message.body.data) <= message.body.total_bytes
+    if isinstance(message.body, ClientRequest):
+        assert max(message.body.session, message.body.sequence, message.body.answered) <= LSN_MAX
+    if isinstance(message.body, ClientResponse):
+        assert (message.body.leader_id + message.body.leader_url).isprintable()
 
 
 def _check_refusal(error: MessageError, data: bytes) -> None:

@@ -40,6 +40,13 @@ from walstore.replication.message import (
     encode,
     is_node_id,
 )
+from walstore.replication.requests import (
+    COMMAND_BYTES_MAX,
+    Ask,
+    ClientRequest,
+    ClientResponse,
+    Status,
+)
 
 HEADER_BYTES = 60
 KEY = bytes(range(32))
@@ -73,6 +80,16 @@ bodies: st.SearchStrategy[Body] = st.one_of(
     st.builds(Confirm, u64),
     st.builds(Confirmed, u64),
     st.just(TimeoutNow()),
+    st.builds(ClientRequest, u64, st.sampled_from(Ask), lsns, lsns, lsns, st.binary(max_size=300)),
+    st.builds(
+        ClientResponse,
+        u64,
+        st.sampled_from(Status),
+        lsns,
+        st.one_of(st.just(""), names),
+        st.sampled_from(["", "ws://127.0.0.1:7"]),
+        st.binary(max_size=300),
+    ),
 )
 cluster_ids = st.binary(min_size=16, max_size=16)
 messages = st.one_of(
@@ -102,6 +119,8 @@ SAMPLES = [
         Confirm(4),
         Confirmed(4),
         TimeoutNow(),
+        ClientRequest(1, Ask.COMMAND, 9, 2, 1, b"command"),
+        ClientResponse(1, Status.NOT_LEADER, 0, "L", "ws://127.0.0.1:7", b"why"),
     )
 ]
 
@@ -137,6 +156,54 @@ def test_a_configuration_longer_than_its_message_is_refused() -> None:
     assert refusal(sealed(frame[: at + 4])) == "a SNAPSHOT shorter than its configuration"
 
 
+@pytest.mark.parametrize(
+    ("at", "put", "reason"),
+    [
+        (8, b"\x06", "a REQUEST for 6, which is not known"),
+        (8, b"\x00", "a REQUEST for 0, which is not known"),
+        (9, b"\x01", "a REQUEST for 2, which is not known"),
+        (23, b"\x80", "a REQUEST beyond every session or sequence"),
+        (39, b"\x80", "a REQUEST beyond every session or sequence"),
+    ],
+)
+def test_requests_that_no_client_makes(at: int, put: bytes, reason: str) -> None:
+    body = ClientRequest(1, Ask.COMMAND, 9, 2, 1, b"command")
+    frame = encode(ReplicationMessage("client:c", "L", 3, 0, 7, bytes(16), body))
+    at += HEADER_BYTES + len("client:cL")
+    assert refusal(sealed(frame[:at] + put + frame[at + 1 :])) == reason
+    assert refusal(sealed(frame[: HEADER_BYTES + 9 + 39])) == "a REQUEST shorter than its fields"
+
+
+@pytest.mark.parametrize(
+    ("at", "put", "reason"),
+    [
+        (16, b"\x00", "a RESPONSE that no node gives"),
+        (16, b"\x0b", "a RESPONSE that no node gives"),
+        (15, b"\x80", "a RESPONSE that no node gives"),
+        (20, b"\x01", "a RESPONSE that no node gives"),
+        (17, b"\xff", "a RESPONSE with names of the wrong size"),
+        (19, b"\x03", "a RESPONSE with names of the wrong size"),
+        (24, b"\xff", "a name that is not UTF-8"),
+        (24, b"\n", "a name that is not printable"),
+    ],
+)
+def test_responses_that_no_node_makes(at: int, put: bytes, reason: str) -> None:
+    body = ClientResponse(1, Status.NOT_LEADER, 0, "L", "ws://127.0.0.1:7", b"why")
+    frame = encode(ReplicationMessage("L", "client:c", 3, 0, 7, bytes(16), body))
+    at += HEADER_BYTES + len("client:cL")
+    assert refusal(sealed(frame[:at] + put + frame[at + 1 :])) == reason
+    assert refusal(sealed(frame[: HEADER_BYTES + 9 + 23])) == "a RESPONSE shorter than its fields"
+
+
+def test_a_request_is_bounded() -> None:
+    def frame(size: int) -> bytes:
+        body = ClientRequest(1, Ask.READ, data=bytes(size))
+        return encode(ReplicationMessage("client:c", "L", 3, 0, 7, bytes(16), body))
+
+    assert len(decode(frame(COMMAND_BYTES_MAX)).body.data) == COMMAND_BYTES_MAX  # type: ignore[union-attr]
+    assert refusal(frame(COMMAND_BYTES_MAX + 1)).startswith("a REQUEST with 1000001 bytes")
+
+
 def test_every_type_is_sampled() -> None:
     assert {message.type for message in SAMPLES} == set(MessageType)
 
@@ -153,7 +220,8 @@ def test_every_change_of_a_byte_is_refused(message: ReplicationMessage, key: byt
 @pytest.mark.parametrize("message", SAMPLES, ids=lambda m: m.type.name)
 def test_every_cut_and_every_surplus_is_refused(message: ReplicationMessage) -> None:
     frame = encode(message)
-    has_bulk = isinstance(message.body, WalEntry | SnapshotPart)  # its end is nobody's to miss
+    # Its end is nobody's to miss.
+    has_bulk = isinstance(message.body, WalEntry | SnapshotPart | ClientRequest | ClientResponse)
     fields_end = HEADER_BYTES + 2 + 32 if has_bulk else len(frame)
     for size in range(len(frame)):
         refusal(frame[:size])

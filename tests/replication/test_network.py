@@ -92,6 +92,23 @@ async def test_two_nodes_connect_and_list_each_other() -> None:
 
 
 @in_loop
+async def test_what_is_sent_to_a_peer_that_has_just_ended_harms_nobody() -> None:
+    """Its end was read, and the loss of the connection comes in a later turn of the loop."""
+    async with Net("B") as b, Net("A", {"B": b.url}) as a:
+        await a.joined("B")
+        await b.joined("A")
+        connection = b.manager._connections["A"]
+        connection.eof_received()
+        b.manager.hold()
+        b.manager.send("A", Ack(1, 2, 3))
+        b.manager.send("A", WalEntry(1, 1, 1, 1, b"records"))
+        b.manager.release()
+        connection.abort()
+        await until(lambda: b.count(NodeDisconnected) == 1, "it is gone")
+        await b.joined("A")
+
+
+@in_loop
 async def test_a_port_that_nobody_holds_is_an_error() -> None:
     async with Net("A") as net:
         with raises_in(1.0), pytest.raises(UnreachableError, match="Connect call failed"):

@@ -56,6 +56,8 @@ RAFT_SIM = "tests/raft/sim/test_sim.py::test_no_schedule_breaks_a_promise"
 RAFT_TRACES = "tests/raft/test_traces.py"
 RAFT_CLUSTER = "tests/raft/test_cluster.py"
 RAFT_PROMISES = "tests/raft/test_cluster_promises.py"
+CLUSTER = "walstore/cluster"
+CLIENTS = "tests/cluster/test_clients.py"
 CATCHING_UP = "tests/replication/test_catching_up.py"
 CANNOT_READ = (
     "tests/replication/test_failing_disks.py::test_a_leader_that_cannot_read_takes_nothing_more"
@@ -2115,5 +2117,107 @@ BUGS = (
             ),
         ),
         (f"{RAFT_PROMISES}::test_appends_wait_while_too_much_is_not_committed",),
+    ),
+    Bug(
+        "network-sends-after-the-end",
+        "what is sent to a peer that has just ended harms nobody",
+        (
+            Edit(
+                CONNECTION_PY,
+                "self._ws.state is State.OPEN and not self._closing\n",
+                "not self._closing\n",
+            ),
+        ),
+        (
+            "tests/replication/test_network.py::"
+            "test_what_is_sent_to_a_peer_that_has_just_ended_harms_nobody",
+        ),
+    ),
+    Bug(
+        "client-speaks-as-a-node",
+        "nothing that a client says reaches what nodes talk to",
+        (
+            Edit(
+                CONNECTION_PY,
+                "                self._check_role(self.session, message)\n",
+                "",
+            ),
+        ),
+        (f"{CLIENTS}::test_what_nodes_say_is_not_taken_from_a_client",),
+    ),
+    Bug(
+        "machine-applies-again",
+        "a command that is in the log twice is applied once",
+        (
+            Edit(
+                f"{CLUSTER}/sessions.py",
+                "        if known is not None:\n",
+                "        if known is not None and lsn < known.lsn:\n",
+            ),
+        ),
+        (
+            "tests/cluster/test_sessions.py::test_random_histories_beside_a_model",
+            "tests/cluster/test_host.py::test_a_command_that_is_in_the_log_twice_is_applied_once",
+        ),
+    ),
+    Bug(
+        "machine-forgets-sessions",
+        "snapshots hold which commands were applied",
+        (
+            Edit(
+                f"{CLUSTER}/host.py",
+                "            self._sessions.load(saved.sessions)\n",
+                "",
+            ),
+        ),
+        ("tests/cluster/test_host.py::test_a_command_that_is_in_the_log_twice_is_applied_once",),
+    ),
+    Bug(
+        "machine-trusts-one-snapshot",
+        "the log is kept from the older of two snapshots on",
+        (
+            Edit(
+                f"{CLUSTER}/checkpoints.py",
+                "            behind_lsn = self._files.prune()\n",
+                "            behind_lsn = self._files.prune() and moment.lsn\n",
+            ),
+        ),
+        ("tests/cluster/test_host.py::test_a_damaged_snapshot_costs_no_state",),
+    ),
+    Bug(
+        "machine-reads-unconfirmed",
+        "a leader that was deposed answers no linearizable read",
+        (
+            Edit(
+                f"{CLUSTER}/serving.py",
+                "self._log.linearizable_lsn(timeout_s=_CONFIRM_S)",
+                "self._log.committed_lsn",
+            ),
+        ),
+        (f"{CLIENTS}::test_a_deposed_leader_asked_at_once",),
+    ),
+    Bug(
+        "client-says-failed",
+        "a command whose answer was lost is unknown, and not undone",
+        (
+            Edit(
+                f"{CLUSTER}/async_client.py",
+                "asking.taken = asking.taken or error.sent",
+                "asking.taken = False",
+            ),
+        ),
+        (f"{CLIENTS}::test_a_command_that_may_be_there_is_unknown",),
+    ),
+    Bug(
+        "docstore-barrier-waits-for-nothing",
+        "a read behind a barrier has what was acknowledged before, or raises",
+        (
+            Edit(
+                f"{DOCSTORE}/concern.py",
+                "shared.linearizable_lsn(timeout_s=timeout_s) if is_shared(log) else ",
+                "",
+            ),
+        ),
+        ("tests/docstore/test_elected.py::test_who_was_deposed_does_not_show_what_is_old",),
     ),
 )

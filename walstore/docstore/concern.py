@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from walstore import FileWALManager
 from walstore.errors import OptionError
 
-__all__ = ["CONCERNS", "Concern", "checked_concern", "has_other_writers", "is_shared", "shown_lsn"]
+__all__ = [
+    "CONCERNS",
+    "Concern",
+    "barrier_lsn",
+    "checked_concern",
+    "has_other_writers",
+    "is_shared",
+    "shown_lsn",
+]
 
 Concern = Literal["local", "durable", "quorum"]
 CONCERNS = ("local", "durable", "quorum")
@@ -41,3 +49,14 @@ def shown_lsn(log: FileWALManager) -> int:
     if log.read_only:
         log.replay()  # looks anew at what the writer has done
     return log.committed_lsn if has_other_writers(log) else log.last_lsn
+
+
+def barrier_lsn(log: FileWALManager, timeout_s: float) -> int:
+    """An entry up to which everything is that was acknowledged before this call, by any node.
+
+    Raises:
+        As ReplicationWALManager.linearizable_lsn.
+    """
+    shared: Any = log
+    lsn: int = shared.linearizable_lsn(timeout_s=timeout_s) if is_shared(log) else shown_lsn(log)
+    return lsn

@@ -15,7 +15,7 @@ from walstore import FileWALManager
 from walstore.docstore import snapshot
 from walstore.docstore.checkpoint import SNAPSHOTS_NAME, Opened, SnapshotFiles
 from walstore.docstore.collection import Collection
-from walstore.docstore.concern import Concern, checked_concern, is_shared
+from walstore.docstore.concern import Concern, barrier_lsn, checked_concern, is_shared
 from walstore.docstore.draft import Draft
 from walstore.docstore.errors import (
     ClosedStoreError,
@@ -234,6 +234,26 @@ class DocumentStore:
             there = False
         if not there:
             raise WaitTimeoutError(lsn, self.applied_lsn, timeout_s)
+
+    def read_barrier(self, timeout_s: float) -> int:
+        """Waits until what is read here has all that was acknowledged before this call, by any
+        node: a read after it is linearizable. On the leader of nodes that elect, or on a log of
+        one node; elsewhere see `wait_for`. Returns the entry that it has waited for.
+
+        Raises:
+            QueryError: an argument makes no sense.
+            WaitTimeoutError, ReplicationTimeoutError: it cannot tell, in time.
+            NotLeaderError: this node does not lead.
+            OptionError: the nodes do not elect, and none can know.
+            ClosedStoreError, StoreLostError, ClosedLogError
+        """
+        if type(timeout_s) not in (int, float) or not timeout_s > 0:
+            raise QueryError("read_barrier", f"timeout_s is a positive number, not {timeout_s!r}")
+        self._journal.check_open()
+        deadline_s = time.monotonic() + timeout_s
+        lsn = barrier_lsn(self.log, timeout_s)
+        self.wait_for(lsn, max(0.0, deadline_s - time.monotonic()))
+        return lsn
 
     def _check_writable(self) -> None:
         self._journal.check_open()

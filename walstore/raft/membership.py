@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from walstore.raft.errors import ConfigurationError
 from walstore.raft.quorum import Quorum
 from walstore.replication.message import NODE_ID_BYTES_MAX, is_node_id
+from walstore.replication.requests import is_client_id
 from walstore.replication.terms import term_bits
 
 __all__ = ["MEMBERS_MAX", "Configuration", "decode_configuration"]
@@ -112,7 +113,7 @@ class Configuration:
             raise ConfigurationError(f"{len(members)} nodes; at most {MEMBERS_MAX} make a cluster")
         owners: dict[int, str] = {}
         for node in sorted(members):
-            if not is_node_id(node):
+            if not is_node_id(node) or is_client_id(node):
                 raise ConfigurationError(f"{node!r} cannot be a node's id")
             other = owners.setdefault(term_bits(node), node)
             if other != node:

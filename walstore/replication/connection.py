@@ -37,6 +37,7 @@ from walstore.replication.message import (
 )
 from walstore.replication.metrics import PeerCounters
 from walstore.replication.options import NetworkOptions
+from walstore.replication.requests import ClientRequest, ClientResponse, is_client_id
 from walstore.replication.security import certificate_names
 
 __all__ = ["ABNORMAL", "Connection", "Owner"]
@@ -77,6 +78,9 @@ class Owner(Protocol):
     def deliver(self, peer_id: str, message: ReplicationMessage) -> Awaitable[None] | None:
         """A message has come. What is returned is awaited before the next one is delivered."""
 
+    def requested(self, connection: Connection, request: ClientRequest) -> None:
+        """A client asks for something."""
+
     def roomy(self, connection: Connection) -> None:
         """The queue has room again after it was full."""
 
@@ -89,6 +93,8 @@ def _bulk_bytes(body: Body) -> int | None:
 
     A WAL_ENTRY without records belongs in it, too: it means the entries before it.
     """
+    if isinstance(body, (ClientRequest, ClientResponse)):
+        return _SENT + len(body.data) if body.data else None
     if isinstance(body, WalEntry):
         return _SENT + len(body.records)
     if isinstance(body, SnapshotPart):
@@ -268,7 +274,9 @@ class Connection(asyncio.Protocol):
     def _handle_frame(self, frame: Frame) -> None:
         if frame.opcode is Opcode.BINARY and frame.fin:
             if self.session is not None:
-                self._take(self.session.open(memoryview(frame.data)), len(frame.data))
+                message = self.session.open(memoryview(frame.data))
+                self._check_role(self.session, message)
+                self._take(message, len(frame.data))
             else:
                 self._take_handshake(frame.data)
         elif frame.opcode is Opcode.TEXT:
@@ -329,10 +337,26 @@ class Connection(asyncio.Protocol):
             reason = f"the certificate is not of {peer_id}"
             raise RefusedError(CloseCode.WRONG_NODE, reason)
 
+    def _check_role(self, session: Session, message: ReplicationMessage) -> None:
+        """Clients send requests and nodes answer them; neither is ever taken for the other."""
+        body = message.body
+        if isinstance(body, Heartbeat):
+            return
+        from_client = is_client_id(session.peer_id)
+        to_client = is_client_id(session.node_id)
+        if (
+            isinstance(body, ClientRequest) != from_client
+            or isinstance(body, ClientResponse) != to_client
+        ):
+            who = "client" if from_client else "node"
+            raise MessageError(f"a {message.type.name} of a {who}")
+
     def _take(self, message: ReplicationMessage, size: int) -> None:
         self.counters.messages_received += 1
         if isinstance(message.body, Heartbeat):
             self._take_heartbeat(message.body)
+        elif isinstance(message.body, ClientRequest):
+            self._owner.requested(self, message.body)
         elif self.consumer is not None:
             self._inbox.append(message)
             self._inbox_bytes += size
@@ -460,7 +484,7 @@ class Connection(asyncio.Protocol):
         overtake it still can, and other connections have their turn.
         """
         self._flush_due = False
-        if self.session is not None and not self._write_paused and not self._closing:
+        if self._sends():
             now_ns = self._owner.now()[1]
             while self._control:
                 self._seal(*self._control.popleft(), now_ns)
@@ -471,12 +495,18 @@ class Connection(asyncio.Protocol):
                 size += _bulk_bytes(body) or 0
             self.queued_bytes -= size
         self._write()
-        if self._bulk and not self._write_paused and not self._closing:
+        if self._bulk and self._sends():
             self._flush_later()
         if self._was_full and self.queued_bytes <= self._options.queue_bytes // 2:
             self._was_full = False
             self._roomy.set()
             self._owner.roomy(self)
+
+    def _sends(self) -> bool:
+        """Whether messages can leave. Between the peer's end and the loss of the connection there
+        may be a turn of the loop, in which what is queued stays."""
+        open_still = self._ws.state is State.OPEN and not self._closing
+        return self.session is not None and open_still and not self._write_paused
 
     def _seal(self, term: int, body: Body, now_ns: int) -> None:
         assert self.session is not None

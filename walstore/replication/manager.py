@@ -20,6 +20,7 @@ from walstore.errors import (
 )
 from walstore.replication.acks import Acks, AcksOption, Receipt, Stage, parse_acks
 from walstore.replication.background import Background
+from walstore.replication.clients import ClientHandler
 from walstore.replication.errors import (
     NotLeaderError,
     ReplicationTimeoutError,
@@ -32,6 +33,7 @@ from walstore.replication.message import NO_CLUSTER, is_node_id
 from walstore.replication.metrics import NetworkMetrics
 from walstore.replication.network import NetworkManager
 from walstore.replication.options import NetworkOptions, ReplicationOptions
+from walstore.replication.requests import is_client_id
 from walstore.replication.security import TLS, Security
 from walstore.replication.snapshots import Snapshots
 from walstore.replication.status import NodeStatus
@@ -315,6 +317,19 @@ class ReplicationWALManager(FileWALManager):
         """Calls back, in the node's own thread, when its role changes and when nodes connect and
         disconnect. Returns a function that ends it. The callback must not block."""
         return self._streaming.subscribe(callback)
+
+    def serve_clients(self, handler: ClientHandler | None) -> None:
+        """Has clients let in, and their requests handed to `handler` in the node's own thread,
+        which it must not block; None: not any more. A MachineHost does this.
+
+        Raises:
+            ClosedLogError
+        """
+        self._streaming.calls.call(partial(self._streaming.network.serve, handler))
+
+    def url_of(self, node_id: str | None) -> str | None:
+        """Where another node listens, as far as this one was told."""
+        return self._streaming.url_of(node_id)
 
     def promote(self, *, force: bool = False, timeout_s: float | None = None) -> int:
         """Makes this node the leader; returns the new term, which is durable then.
@@ -626,8 +641,11 @@ def _members(node_id: str, peers: Mapping[str, str | None]) -> frozenset[str]:
         OptionError: a name cannot be one, or two of them could choose the same term.
     """
     for name in (node_id, *peers):
-        if not isinstance(name, str) or not is_node_id(name):
-            raise OptionError(f"a node id is a printable name of at most 64 bytes, not {name!r}")
+        if not isinstance(name, str) or not is_node_id(name) or is_client_id(name):
+            raise OptionError(
+                "a node id is a printable name of at most 64 bytes that does not begin with "
+                f"'client:', not {name!r}"
+            )
     if node_id in peers:
         raise OptionError(f"{node_id} is given as a peer of itself")
     bits: dict[int, str] = {}

@@ -16,6 +16,16 @@ from xxhash import xxh3_64, xxh3_64_intdigest
 
 from walstore.limits import LSN_MAX
 from walstore.replication.errors import CloseCode, MessageError
+from walstore.replication.requests import (
+    ANSWER_BYTES_MAX,
+    COMMAND_BYTES_MAX,
+    ClientRequest,
+    ClientResponse,
+    decode_request,
+    decode_response,
+    encode_request,
+    encode_response,
+)
 
 __all__ = [
     "CONTROL_BYTES_MAX",
@@ -92,6 +102,9 @@ MESSAGE_BYTES = 256 << 10
 MESSAGE_BYTES_MAX = 1 << 20
 """Largest message taken."""
 
+# A request or an answer always fits, with its names and its MAC.
+assert max(COMMAND_BYTES_MAX, ANSWER_BYTES_MAX) + CONTROL_BYTES_MAX <= MESSAGE_BYTES_MAX
+
 NO_CLUSTER = bytes(16)
 """The cluster id of a node that has no log yet."""
 
@@ -119,6 +132,8 @@ class MessageType(IntEnum):
     CONFIRM = 13
     CONFIRMED = 14
     TIMEOUT_NOW = 15
+    REQUEST = 16
+    RESPONSE = 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +306,8 @@ Body = (
     | Confirm
     | Confirmed
     | TimeoutNow
+    | ClientRequest
+    | ClientResponse
 )
 
 _TYPES: dict[type[Body], MessageType] = {
@@ -309,6 +326,8 @@ _TYPES: dict[type[Body], MessageType] = {
     Confirm: MessageType.CONFIRM,
     Confirmed: MessageType.CONFIRMED,
     TimeoutNow: MessageType.TIMEOUT_NOW,
+    ClientRequest: MessageType.REQUEST,
+    ClientResponse: MessageType.RESPONSE,
 }
 
 
@@ -378,6 +397,10 @@ def _encode_body(body: Body) -> tuple[int, bytes, bytes | memoryview]:
             return 0, _ONE.pack(body.round), b""
         case TimeoutNow():
             return 0, b"", b""
+        case ClientRequest():
+            return 0, *encode_request(body)
+        case ClientResponse():
+            return 0, *encode_response(body)
         case Hello() | Challenge():
             return 0, body.nonce, b""
         case Proof() | Welcome():
@@ -541,6 +564,8 @@ _DECODERS: dict[int, Callable[[memoryview, int], Body]] = {
     MessageType.CONFIRM: _confirm,
     MessageType.CONFIRMED: _confirmed,
     MessageType.TIMEOUT_NOW: _timeout_now,
+    MessageType.REQUEST: lambda body, flags: decode_request(body),
+    MessageType.RESPONSE: lambda body, flags: decode_response(body),
 }
 
 _FLAGS = {

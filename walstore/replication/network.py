@@ -15,12 +15,14 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from walstore.errors import OptionError
+from walstore.replication.clients import ClientHandler, Clients
 from walstore.replication.connection import Connection
 from walstore.replication.errors import CloseCode, RefusedError, UnreachableError
 from walstore.replication.handshake import Dialer, Listener
 from walstore.replication.message import NONCE_BYTES, Body, ReplicationMessage, is_node_id
 from walstore.replication.metrics import NetworkMetrics, PeerCounters, peer_metrics
 from walstore.replication.options import NetworkOptions
+from walstore.replication.requests import ClientRequest, is_client_id
 from walstore.replication.security import Contexts, Security
 
 __all__ = [
@@ -30,6 +32,8 @@ __all__ = [
     "NodeConnected",
     "NodeDisconnected",
     "QueueDrained",
+    "host_and_port",
+    "refusal_of",
 ]
 
 logger = logging.getLogger("walstore.replication")
@@ -74,7 +78,7 @@ class QueueDrained:
 NetworkEvent = NodeConnected | NodeDisconnected | NetworkError | QueueDrained
 
 
-def _host_and_port(address: str, what: str) -> tuple[str, int]:
+def host_and_port(address: str, what: str) -> tuple[str, int]:
     """Of "host:port".
 
     Raises:
@@ -94,6 +98,9 @@ class NetworkManager:
     """Connects a node with its peers, and keeps it connected.
 
     All methods are to be called in the loop that `start` ran in.
+
+    Attributes:
+        clients: those that are connected.
 
     Args:
         node_id: this node's.
@@ -132,7 +139,7 @@ class NetworkManager:
         rng: random.Random | None = None,
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        if not is_node_id(node_id):
+        if not is_node_id(node_id) or is_client_id(node_id):
             raise OptionError(f"{node_id!r} cannot be a node id")
         self.node_id = node_id
         self._cluster_id = cluster_id
@@ -145,7 +152,7 @@ class NetworkManager:
         self._rng = rng if rng is not None else random.Random()
         self._entropy = entropy
         self._tls = Contexts(security.tls) if security.tls is not None else None
-        self._listen = None if listen is None else _host_and_port(listen, "listen")
+        self._listen = None if listen is None else host_and_port(listen, "listen")
         if self._listen is not None:
             security.check_host(self._listen[0])
         self._peers: dict[str, str] = {}
@@ -159,6 +166,7 @@ class NetworkManager:
         self._handshakes: set[asyncio.Task[None]] = set()
         self._all: set[Connection] = set()
         self._asking: set[Connection] = set()
+        self.clients = Clients(options.clients_max)
         self._connections: dict[str, Connection] = {}
         self._counters: dict[str, PeerCounters] = {}
         self._strangers_refused: Counter[str] = Counter()
@@ -328,6 +336,10 @@ class NetworkManager:
         await connection.ended.wait()
         return cluster_id
 
+    def serve(self, handler: ClientHandler | None) -> None:
+        """Lets clients in, and hands their requests to the handler; None: not any more."""
+        self.clients.handler = handler
+
     def subscribe(self, callback: Callable[[NetworkEvent], None]) -> Callable[[], None]:
         """Calls back in the loop with every event; returns what ends that."""
         self._callbacks.append(callback)
@@ -344,12 +356,12 @@ class NetworkManager:
         return NetworkMetrics(peers, len(self._handshakes), dict(self._strangers_refused))
 
     def _check_peer(self, node_id: str, url: str) -> None:
-        if not is_node_id(node_id) or node_id == self.node_id:
+        if not is_node_id(node_id) or is_client_id(node_id) or node_id == self.node_id:
             raise OptionError(f"{node_id!r} cannot be a peer of {self.node_id}")
         scheme, _, address = url.partition("://")
         if scheme != self._security.scheme:
             raise OptionError(f"{url!r} must begin with {self._security.scheme}://")
-        host, _ = _host_and_port(address, f"url of {node_id}")
+        host, _ = host_and_port(address, f"url of {node_id}")
         self._security.check_host(host)
 
     # ---- connections that go out ----
@@ -396,7 +408,7 @@ class NetworkManager:
     async def _dial(self, node_id: str, url: str, *, ask: bool = False) -> Connection:
         """One attempt, until both ends know each other, or the connection has ended."""
         loop = asyncio.get_running_loop()
-        host, port = _host_and_port(url.partition("://")[2], "url")
+        host, port = host_and_port(url.partition("://")[2], "url")
         nonce = self._entropy(NONCE_BYTES)
         dialer = Dialer(self.node_id, node_id, self._security.secret, nonce, self._cluster_id)
         connection = Connection(self, self._options, dialer, url)
@@ -421,7 +433,7 @@ class NetworkManager:
             connection.close(CloseCode.GOING_AWAY, f"{self.node_id} stops")
             raise
         if connection.session is None:
-            raise _refusal(node_id, url, self._options.handshake_timeout_ms / 1000, connection)
+            raise refusal_of(node_id, url, self._options.handshake_timeout_ms / 1000, connection)
         return connection
 
     # ---- connections that come in ----
@@ -484,6 +496,10 @@ class NetworkManager:
         if connection in self._asking:
             return
         node_id = connection.peer_id
+        if is_client_id(node_id):
+            connection.counters = PeerCounters()
+            self.clients.admit(connection)
+            return
         if self._members is not None and node_id not in self._members:
             raise RefusedError(CloseCode.WRONG_NODE, f"{node_id} is no node of this cluster")
         before = self._connections.get(node_id)
@@ -512,6 +528,10 @@ class NetworkManager:
         """Hands a message to the user of this network."""
         return self._on_message(peer_id, message)
 
+    def requested(self, connection: Connection, request: ClientRequest) -> None:
+        """Hands a client's request to who serves clients."""
+        self.clients.requested(connection, request)
+
     def roomy(self, connection: Connection) -> None:
         """Tells that a queue has room again."""
         if self._connections.get(connection.peer_id) is connection:
@@ -521,6 +541,7 @@ class NetworkManager:
         """A connection has ended."""
         self._all.discard(connection)
         self._asking.discard(connection)
+        self.clients.lost(connection)
         if self._connections.get(connection.peer_id) is connection:
             self._forget(connection)
 
@@ -549,7 +570,7 @@ def _is_final(code: int) -> bool:
     return code in set(CloseCode) and CloseCode(code).final
 
 
-def _refusal(
+def refusal_of(
     node_id: str, url: str, timeout_s: float, connection: Connection
 ) -> RefusedError | UnreachableError:
     """Why a connection ended before both ends knew each other."""

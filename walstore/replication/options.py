@@ -25,6 +25,7 @@ class NetworkOptions:
             doubles from one to the next, and up to half of it is taken off at random.
         handshakes_max: connections whose other end is not known yet; further ones are closed.
         peers_max: nodes that are connected at the same time.
+        clients_max: connections of clients at the same time.
     """
 
     queue_bytes: int = 4 << 20
@@ -37,6 +38,7 @@ class NetworkOptions:
     reconnect_max_ms: int = 5000
     handshakes_max: int = 64
     peers_max: int = 64
+    clients_max: int = 256
 
     def __post_init__(self) -> None:
         for option in fields(self):

@@ -1,0 +1,248 @@
+"""A machine on a log: applied in order, once; its snapshots, whole or damaged; what fails."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.machines import Machines, Registers, put
+from tests.crash.settings import scaled
+from tests.helpers import seeded
+from tests.replication.nodes import Cluster, until
+from walstore import ClosedLogError, FileWALManager, OptionError, UnsupportedFormatError
+from walstore.cluster import (
+    AppliedTimeoutError,
+    CommandRefusedError,
+    MachineFailedError,
+    MachineHost,
+    MachineSnapshots,
+    MachineStateError,
+    ResultTooLargeError,
+)
+from walstore.cluster.commands import KIND, Command, encode_command
+from walstore.replication import ReplicationOptions, Stage
+from walstore.replication.requests import COMMAND_BYTES_MAX, Ask
+
+pytestmark = pytest.mark.timeout(120)
+
+FLIPS = scaled(16)
+
+
+def snapshots(path: Path, prefix: str = "") -> list[Path]:
+    return sorted((path / "machine").glob(f"{prefix}snapshot-*"))
+
+
+def filled(path: Path, checkpoints: int = 2, commands: int = 10) -> dict[str, Any]:
+    """A log with a host that was checkpointed after some commands, and used after that; what its
+    machine holds."""
+    log = FileWALManager(path, segment_bytes=64 << 10)
+    with log, MachineHost(log, Registers()) as host:
+        for turn in range(checkpoints + 1):
+            for number in range(commands):
+                host.call(put(f"{turn}-{number}", f"key{number % 3}", [turn, number]))
+            if turn < checkpoints:
+                host.checkpoint()
+        return {"digest": host.machine.digest(), "lsn": host.applied_lsn}  # type: ignore[attr-defined]
+
+
+def reopened(path: Path) -> tuple[str, int]:
+    with FileWALManager(path) as log, MachineHost(log, Registers()) as host:
+        host.wait_applied(log.last_lsn)
+        return host.machine.digest(), host.applied_lsn  # type: ignore[attr-defined]
+
+
+def test_a_machine_on_a_log_of_one_node(tmp_path: Path) -> None:
+    with FileWALManager(tmp_path / "log") as log:
+        log.append(b"somebody else's")
+        with MachineHost(log, Registers()) as host:
+            assert json.loads(host.call(put("one", "k", 1))) == [2, 1]
+            log.append(b"somebody else's")
+            assert host.read(b"k") == b"1"
+            assert host.applied_lsn == 3
+            with pytest.raises(CommandRefusedError, match="two is refused"):
+                host.call(put("two", "k", 2, refuse=True))
+            with pytest.raises(ResultTooLargeError, match="at most 65536 are kept"):
+                host.call(put("three", "k", 3, pad=1 << 16))
+            assert host.read_after(b"k", host.applied_lsn) == host.read_stale(b"k") == b"3"
+            with pytest.raises(AppliedTimeoutError, match="applied are those to 5"):
+                host.wait_applied(6, timeout_s=0.01)
+            with pytest.raises(OptionError, match="at most 1000000 bytes"):
+                host.call(bytes(COMMAND_BYTES_MAX + 1))
+            assert host.checkpoint() == 5
+            assert host.checkpoint() == 5
+        with pytest.raises(ClosedLogError):
+            host.call(b"")
+
+
+def test_it_begins_with_its_newest_snapshot_and_the_log_behind(tmp_path: Path) -> None:
+    held = filled(tmp_path / "log", checkpoints=3)
+    found = snapshots(tmp_path / "log")
+    assert [path.name for path in found] == [f"snapshot-{20:020}", f"snapshot-{30:020}"]
+    with FileWALManager(tmp_path / "log") as log:
+        assert log.first_lsn == 21, "it was cut behind the older one"
+    assert reopened(tmp_path / "log") == (held["digest"], held["lsn"])
+
+
+def test_a_damaged_snapshot_costs_no_state(tmp_path: Path) -> None:
+    """Any bit of it, any cut: the older one and the log give the same; both: it says so."""
+    held = filled(tmp_path / "log")
+    rng = seeded("snapshots")
+    for turn in range(FLIPS):
+        copy = shutil.copytree(tmp_path / "log", tmp_path / f"copy{turn}")
+        (older, newest), kinds = snapshots(copy), ("flip", "cut", "longer")
+        damage(newest, rng.choice(kinds), rng)
+        if turn % 4 == 0:
+            damage(older, rng.choice(kinds), rng)
+            log = FileWALManager(copy)
+            with log, pytest.raises(MachineStateError, match="the log begins at entry 11"):
+                MachineHost(log, Registers())
+            assert len(snapshots(copy, "refused-")) == 2, "kept for a person to look at"
+        else:
+            assert reopened(copy) == (held["digest"], held["lsn"])
+            assert [path.name for path in snapshots(copy, "refused-")] == [f"refused-{newest.name}"]
+    assert reopened(tmp_path / "log") == (held["digest"], held["lsn"])
+
+
+def damage(path: Path, kind: str, rng: Any) -> None:
+    data = bytearray(path.read_bytes())
+    if kind == "flip":
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    elif kind == "cut":
+        del data[rng.randrange(len(data)) :]
+    else:
+        data += bytes(rng.randint(1, 20))
+    path.write_bytes(data)
+
+
+def test_snapshots_of_another_log_or_version_are_not_taken(tmp_path: Path) -> None:
+    filled(tmp_path / "log", checkpoints=1)
+    filled(tmp_path / "other", checkpoints=2, commands=7)
+    foreign = snapshots(tmp_path / "other")[0]
+    (tmp_path / "log" / "machine" / foreign.name).write_bytes(foreign.read_bytes())
+    later = tmp_path / "log" / "machine" / f"snapshot-{15:020}"
+    later.write_bytes(snapshots(tmp_path / "log")[-1].read_bytes())
+    digest, lsn = reopened(tmp_path / "log")
+    assert lsn == 20
+    assert digest == filled(tmp_path / "again", checkpoints=1)["digest"]
+    assert len(snapshots(tmp_path / "log", "refused-")) == 1, "the others are not looked at"
+
+
+def test_a_mistake_of_the_machine_ends_it_there(tmp_path: Path) -> None:
+    """And it goes on with that entry when the machine is mended."""
+    with FileWALManager(tmp_path / "log") as log:
+        with MachineHost(log, Registers()) as host:
+            host.call(put("one", "k", 1))
+            with pytest.raises(MachineFailedError, match="entry 2 cannot be applied: ZeroDiv"):
+                host.call(put("two", "k", 2, broken=True))
+            assert isinstance(host.error, MachineFailedError)
+            assert isinstance(host.error.__cause__, ZeroDivisionError)
+            with pytest.raises(MachineFailedError):
+                host.read(b"k")
+            with pytest.raises(MachineFailedError):
+                host.checkpoint()
+            assert host.applied_lsn == 1
+
+        class Mended(Registers):
+            def apply(self, lsn: int, command: bytes) -> bytes:
+                return super().apply(lsn, command.replace(b'"broken": true', b'"mended": 1'))
+
+        with MachineHost(log, Mended()) as host:
+            assert host.read(b"k") == b"2"
+
+
+def test_an_entry_of_a_newer_version_is_not_guessed_at(tmp_path: Path) -> None:
+    with FileWALManager(tmp_path / "log") as log, MachineHost(log, Registers()) as host:
+        log.append(b"\2" + bytes(40), kind=KIND)
+        until(lambda: host.error is not None, "it stops")
+        assert isinstance(host.error, UnsupportedFormatError)
+        assert host.applied_lsn == 0
+
+
+def test_a_command_that_is_in_the_log_twice_is_applied_once(tmp_path: Path) -> None:
+    """The same on a restart from a snapshot between the two."""
+    with FileWALManager(tmp_path / "log") as log:
+        session = log.append(encode_command(Command(Ask.OPEN, 0, 5)), kind=KIND)
+        again = encode_command(Command(Ask.COMMAND, session, 1, 1, put("one", "k", 1)))
+        log.append(again, kind=KIND)
+        with MachineHost(log, Registers()) as host:
+            host.wait_applied(2)
+            host.checkpoint()
+            log.append(again, kind=KIND)
+            assert json.loads(host.read(b"applied")) == {"one": 1}
+        log.append(again, kind=KIND)
+        with MachineHost(log, Registers()) as host:
+            assert json.loads(host.read(b"applied")) == {"one": 1}
+            next_one = Command(Ask.COMMAND, session, 2, 1, put("two", "k", 2))
+            log.append(encode_command(next_one), kind=KIND)
+            assert json.loads(host.read(b"applied")) == {"one": 1, "two": 1}, "it is still open"
+            assert host.applied_lsn == 5
+
+
+# ---- on several nodes ----
+
+
+def test_acks_wait_until_others_have_applied(tmp_path: Path) -> None:
+    """On nodes for which a person elects, Stage.APPLIED is what their hosts say."""
+    cluster = Cluster(tmp_path)
+    leader = cluster.lead()
+    hosts = {name: MachineHost(cluster[name], Registers()) for name in "ab"}
+    command = encode_command(Command(Ask.COMMAND, 0, 1, 0, put("one", "k", 1)))
+    lsn = leader.append(command, kind=KIND, acks=2, stage=Stage.APPLIED)
+    assert hosts["b"].applied_lsn >= lsn
+    assert hosts["b"].read_stale(b"k") == b"1"
+    assert hosts["a"].call(put("two", "k", 2))
+    with pytest.raises(OptionError, match="election='raft' only"):
+        hosts["a"].read(b"k")
+    assert hosts["a"].read_after(b"k", lsn + 1) == b"2"
+    for host in hosts.values():
+        host.close()
+    cluster.close()
+
+
+def test_a_follower_that_is_too_far_behind_gets_the_state(
+    machines: Callable[..., Machines],
+) -> None:
+    """Amid its life and on its start; sessions travel with it, so that nothing is applied again."""
+    times = ReplicationOptions(
+        probe_ms=100, heartbeat_ms=50, election_ms=300, retention_s=0.05, retention_bytes=1
+    )
+    abc = machines(options=times)
+    abc.begin()
+    with abc.client() as client:
+        client.call(put("first", "k", 0))
+        behind = abc.others(abc.leader())[0].node_id
+        abc.stop(behind)
+        leader = abc.leader()
+        for turn in range(2):
+            for number in range(20):
+                client.call(put(f"{turn}-{number}", "k", number))
+            abc.hosts[leader.node_id].checkpoint()
+        held_lsn = abc.hosts[behind].applied_lsn if behind in abc.hosts else 2
+        until(lambda: leader.first_lsn > held_lsn + 1, "the log is cut")
+        abc.start(behind)
+        abc.applied_everywhere()
+        assert abc[behind].first_lsn > 2
+        abc[behind].promote()
+        client.call(put("last", "k", "end"))
+        assert json.loads(client.read(b"applied"))["0-0"] == 1
+        assert client.read(b"k") == b'"end"'
+    abc.applied_everywhere()
+
+
+def test_what_a_leader_sends_is_checked(tmp_path: Path) -> None:
+    filled(tmp_path / "log")
+    newest = MachineSnapshots(tmp_path / "log").newest()
+    assert newest is not None
+    lsn, path = newest
+    other = MachineSnapshots(tmp_path)
+    with pytest.raises(MachineStateError, match="the leader's snapshot of entry 3 is of 20"):
+        other.install(3, path)
+    Path(path).write_bytes(Path(path).read_bytes()[:-1])
+    with pytest.raises(MachineStateError, match="is not whole: its checksum is wrong"):
+        other.install(lsn, path)
+    assert MachineSnapshots(tmp_path / "log").newest() == (10, str(snapshots(tmp_path / "log")[0]))

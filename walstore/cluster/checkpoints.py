@@ -1,0 +1,87 @@
+"""When a machine's state is written to the disk, and the log cut behind it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from walstore import FileWALManager, WALStoreError
+from walstore.cluster.machine_files import MachineFiles
+
+__all__ = ["Checkpoints", "Moment"]
+
+_logger = logging.getLogger("walstore.cluster")
+
+
+class Moment(NamedTuple):
+    """A machine between two commands.
+
+    Attributes:
+        lsn, term: the last entry that was applied.
+        sessions: their bytes.
+        machine: the machine's, to be taken at leisure.
+    """
+
+    lsn: int
+    term: int
+    sessions: bytes
+    machine: Iterable[bytes]
+
+
+class Checkpoints:
+    """Makes them, in a thread of its own or when asked.
+
+    Args:
+        log: the machine's.
+        files: where they are.
+        look: gives the machine as it is now.
+    """
+
+    def __init__(
+        self, log: FileWALManager, files: MachineFiles, look: Callable[[], Moment]
+    ) -> None:
+        self._log = log
+        self._files = files
+        self._look = look
+        self._one_at_a_time = threading.Lock()
+        self._due = threading.Event()
+        self._ending = False
+        self._thread = threading.Thread(
+            target=self._run, name="walstore-machine-snapshots", daemon=True
+        )
+        self._thread.start()
+
+    def ask(self) -> None:
+        """Has one made soon."""
+        self._due.set()
+
+    def make(self) -> int:
+        """Makes one, and cuts the log; see MachineHost.checkpoint."""
+        with self._one_at_a_time:
+            moment = self._look()
+            if moment.lsn == 0 or moment.lsn in self._files.lsns():
+                return moment.lsn
+            self._files.write(self._log.log_id, *moment)
+            behind_lsn = self._files.prune()
+            if behind_lsn >= self._log.first_lsn:
+                self._log.truncate_before(behind_lsn + 1)
+            return moment.lsn
+
+    def _run(self) -> None:
+        while True:
+            self._due.wait()
+            self._due.clear()
+            if self._ending:
+                return
+            try:
+                self.make()
+            except (OSError, WALStoreError) as error:
+                _logger.warning("no checkpoint of %s: %s", self._log.path, error)
+
+    def close(self) -> None:
+        """Ends, when one that has begun is made."""
+        self._ending = True
+        self._due.set()
+        self._thread.join()

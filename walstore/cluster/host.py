@@ -1,0 +1,386 @@
+"""MachineHost: a state machine on a log (docs/machines.md)."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any, Self
+
+from walstore import (
+    ClosedLogError,
+    FileWALManager,
+    LSNOutOfRangeError,
+    OptionError,
+    WALEntry,
+    WALStoreError,
+)
+from walstore.cluster.checkpoints import Checkpoints, Moment
+from walstore.cluster.commands import KIND, Command, decode_command, encode_command
+from walstore.cluster.machine import StateMachine
+from walstore.cluster.machine_errors import (
+    AppliedTimeoutError,
+    CommandRefusedError,
+    MachineFailedError,
+    ResultTooLargeError,
+)
+from walstore.cluster.machine_files import DIRECTORY_NAME, MachineFiles
+from walstore.cluster.serving import RequestServer
+from walstore.cluster.sessions import RESULT_BYTES_MAX, Outcome, Sessions
+from walstore.limits import LSN_MAX
+from walstore.replication import ReplicationWALManager
+from walstore.replication.requests import COMMAND_BYTES_MAX, Ask, Status
+
+__all__ = ["MachineHost", "result_of"]
+
+logger = logging.getLogger("walstore.cluster")
+
+_MARK_EVERY = 256
+_LOCAL = (Ask.COMMAND, 0)  # what this node's own application has called
+
+Listener = Callable[[Outcome], None]
+
+
+def result_of(status: Status, data: bytes) -> bytes:
+    """The result of a command that was applied.
+
+    Raises:
+        CommandRefusedError, ResultTooLargeError
+    """
+    if status is Status.REFUSED:
+        raise CommandRefusedError(data.decode(errors="replace"))
+    if status is Status.TOO_LARGE:
+        raise ResultTooLargeError(data.decode(errors="replace"))
+    assert status is Status.DONE, status
+    return data
+
+
+class MachineHost:
+    """Applies the commands in a log to a machine, in order, on whatever node this is; and, on a
+    node that listens, takes those of clients.
+
+    Args:
+        log: an open log, of one node or of several. It stays the caller's to close, after the
+            host; entries of other kinds are passed over, and cut away with the host's own. One
+            of several nodes should be given MachineSnapshots.
+        machine: with the state that it begins with, before any command.
+        checkpoint_bytes: a snapshot is made by itself after so many bytes of commands.
+
+    Attributes:
+        log, machine: as given.
+        applied_lsn: the last entry that is applied.
+        error: why nothing more is applied, or None.
+
+    Raises:
+        OptionError: an option makes no sense.
+        MachineStateError: the state cannot be had without guessing.
+        UnsupportedFormatError: a snapshot was written by a newer walstore.
+        OSError: the system refused access to the snapshots.
+
+    All methods are safe from several threads. The log must not be truncated at its end.
+    """
+
+    def __init__(
+        self,
+        log: FileWALManager,
+        machine: StateMachine,
+        *,
+        checkpoint_bytes: int = 64 << 20,
+    ) -> None:
+        if not isinstance(log, FileWALManager) or log.read_only:
+            raise OptionError(f"log is a FileWALManager that is open to write, not {log!r}")
+        if type(checkpoint_bytes) is not int or checkpoint_bytes < 1:
+            raise OptionError(f"checkpoint_bytes is a positive number, not {checkpoint_bytes!r}")
+        self.log = log
+        self.machine = machine
+        self.applied_lsn = 0
+        self.error: WALStoreError | None = None
+        self._checkpoint_bytes = checkpoint_bytes
+        self._sessions = Sessions()
+        self._term = 0
+        self._bytes = 0  # of commands since the last checkpoint
+        self._lock = threading.Lock()  # held while the machine works, or is looked at
+        self._news = threading.Condition(self._lock)
+        self._waiting = 0
+        self._listeners: dict[tuple[int, int, int], Listener] = {}
+        self._listening = threading.Lock()
+        self._closing = False
+        self._server: RequestServer | None = None
+        self._files = MachineFiles(os.path.join(log.path, DIRECTORY_NAME))
+        self._restore()
+        self._checkpoints = Checkpoints(log, self._files, self._look)
+        self._thread = threading.Thread(target=self._run, name="walstore-machine", daemon=True)
+        self._thread.start()
+        if isinstance(log, ReplicationWALManager):
+            self._server = RequestServer(self, log)
+
+    # ---- applying ----
+
+    def _restore(self) -> None:
+        """Takes the state of the newest snapshot that the log goes on from, if there is one."""
+        saved = self._files.open(self.log)
+        if saved is None:
+            return
+        with self._lock:
+            self.machine.restore(saved.machine)
+            self._sessions.load(saved.sessions)
+            self.applied_lsn, self._term = saved.lsn, saved.term
+            self._news.notify_all()
+
+    def _run(self) -> None:
+        try:
+            while not self._closing:
+                try:
+                    self._catch_up()
+                except LSNOutOfRangeError:
+                    if self.applied_lsn + 1 >= self.log.first_lsn:
+                        raise
+                    self._restore()  # the log began anew behind a snapshot of the leader's
+        except ClosedLogError:
+            return
+        except Exception as error:  # the machine's, too: what follows must not be applied
+            self._fail(error)
+
+    def _catch_up(self) -> None:
+        next_lsn = self.applied_lsn + 1
+        if next_lsn < self.log.first_lsn:
+            raise LSNOutOfRangeError(next_lsn, self.log.first_lsn, self.log.last_lsn)
+        if not self.log._await_entry(next_lsn):
+            return
+        shown_lsn = self.log.committed_lsn
+        if shown_lsn < next_lsn:
+            return
+        for entry in self.log.replay(next_lsn, shown_lsn):
+            if self._closing:
+                return
+            self._take(entry)
+            if entry.lsn == shown_lsn or entry.lsn % _MARK_EVERY == 0:
+                self._mark(entry.lsn)
+        if self._bytes >= self._checkpoint_bytes:
+            self._checkpoints.ask()
+
+    def _take(self, entry: WALEntry) -> None:
+        command = outcome = None
+        if entry.kind == KIND:
+            command = decode_command(self.log.path, entry.lsn, entry.payload)
+        with self._lock:
+            if command is not None:
+                work = command
+                outcome = self._sessions.take(
+                    entry.lsn, command, lambda: self._apply(entry.lsn, work.data)
+                )
+                self._bytes += len(entry.payload)
+            self.applied_lsn, self._term = entry.lsn, entry.term
+            if self._waiting:
+                self._news.notify_all()
+        if command is not None and outcome is not None:
+            listener = self.forget(command)
+            if listener is not None:
+                listener(outcome)
+
+    def _apply(self, lsn: int, data: bytes) -> Outcome:
+        try:
+            result = self.machine.apply(lsn, data)
+        except CommandRefusedError as error:
+            return Outcome(Status.REFUSED, lsn, error.reason.encode()[:RESULT_BYTES_MAX])
+        if not isinstance(result, bytes):
+            raise TypeError(f"the machine returned {result!r} where bytes were due")
+        if len(result) > RESULT_BYTES_MAX:
+            reason = f"the result has {len(result)} bytes; at most {RESULT_BYTES_MAX} are kept"
+            return Outcome(Status.TOO_LARGE, lsn, reason.encode())
+        return Outcome(Status.DONE, lsn, result)
+
+    def _mark(self, lsn: int) -> None:
+        if isinstance(self.log, ReplicationWALManager):
+            self.log.mark_applied(lsn)
+        if self._server is not None:
+            self._server.applied()
+
+    def _fail(self, error: Exception) -> None:
+        lsn = self.applied_lsn + 1
+        if not isinstance(error, WALStoreError):
+            failed = MachineFailedError(lsn, repr(error))
+            failed.__cause__ = error
+            error = failed
+        logger.error("%s: the machine stops here: %s", self.log.path, error, exc_info=error)
+        with self._lock:
+            self.error = error
+            self._news.notify_all()
+        for listener in self.forget_all():
+            listener(Outcome(Status.UNSETTLED, 0))
+
+    def check(self) -> None:
+        """Raises when the machine can no longer be used.
+
+        Raises:
+            ClosedLogError; and what has stopped it.
+        """
+        if self._closing:
+            raise ClosedLogError(f"the machine on {self.log.path} is closed")
+        if self.error is not None:
+            raise self.error
+
+    # ---- for who waits for a command (RequestServer) ----
+
+    def expect(self, command: Command, listener: Listener) -> Listener | None:
+        """Has the listener called, in the host's thread, with what becomes of a command. Returns
+        the one who expected it before, and does not any more: it need not be appended again."""
+        with self._listening:
+            before = self._listeners.get(command.key)
+            self._listeners[command.key] = listener
+            return before
+
+    def forget(self, command: Command) -> Listener | None:
+        """Who expected a command; not any more."""
+        with self._listening:
+            return self._listeners.pop(command.key, None)
+
+    def forget_all(self) -> list[Listener]:
+        """All who expect something of clients; not any more."""
+        with self._listening:
+            keys = [key for key in self._listeners if key[:2] != _LOCAL]
+            return [self._listeners.pop(key) for key in keys]
+
+    # ---- for the application on this node ----
+
+    def call(self, command: bytes, *, timeout_s: float = 10.0) -> bytes:
+        """Has a command applied and returns its result, when it is committed and applied here. On a
+        node that leads. It is appended once, and not retried.
+
+        Raises:
+            CommandRefusedError, ResultTooLargeError: as the machine says.
+            AppliedTimeoutError: committed, and not applied in time.
+            OptionError: it is too large.
+            MachineFailedError; NotLeaderError and others, as ReplicationWALManager.append.
+        """
+        _check_size(command)
+        self.check()
+        deadline_s = time.monotonic() + timeout_s
+        number = random.SystemRandom().randint(1, LSN_MAX)
+        made = Command(Ask.COMMAND, 0, number, 0, command)
+        future: Future[Outcome] = Future()
+        self.expect(made, future.set_result)
+        try:
+            more: dict[str, Any] = {}
+            if isinstance(self.log, ReplicationWALManager):
+                more = {"timeout_s": timeout_s}
+            lsn = self.log.append(encode_command(made), kind=KIND, **more)
+            self.wait_applied(lsn, timeout_s=max(0.0, deadline_s - time.monotonic()))
+            outcome = future.result(timeout_s)  # told right after
+        finally:
+            self.forget(made)
+        return result_of(outcome.status, outcome.data)
+
+    def wait_applied(self, lsn: int, *, timeout_s: float = 10.0) -> None:
+        """Waits until an entry is applied here.
+
+        Raises:
+            AppliedTimeoutError: it is not, in time.
+            MachineFailedError, ClosedLogError
+        """
+        deadline_s = time.monotonic() + timeout_s
+        with self._lock:
+            self._waiting += 1
+            try:
+                while self.applied_lsn < lsn:
+                    self.check()
+                    left_s = deadline_s - time.monotonic()
+                    if left_s <= 0:
+                        raise AppliedTimeoutError(lsn, self.applied_lsn, timeout_s)
+                    self._news.wait(left_s)
+            finally:
+                self._waiting -= 1
+
+    def read(self, query: bytes, *, timeout_s: float = 10.0) -> bytes:
+        """The machine's answer, of a state that has all that was answered before this call. On the
+        leader of nodes that elect, or a log of one node.
+
+        Raises:
+            CommandRefusedError: the machine's.
+            NotLeaderError, ReplicationTimeoutError, OptionError: as
+                ReplicationWALManager.linearizable_lsn.
+            AppliedTimeoutError, MachineFailedError, ClosedLogError
+        """
+        log = self.log
+        if isinstance(log, ReplicationWALManager):
+            lsn = log.linearizable_lsn(timeout_s=timeout_s)
+        else:
+            lsn = log.committed_lsn
+        return self.read_after(query, lsn, timeout_s=timeout_s)
+
+    def read_after(self, query: bytes, lsn: int, *, timeout_s: float = 10.0) -> bytes:
+        """The machine's answer when it has applied an entry, on any node: `lsn` of what one wrote
+        reads one's own writes.
+
+        Raises:
+            As `read`, for what is this node's.
+        """
+        self.wait_applied(lsn, timeout_s=timeout_s)
+        return self.read_stale(query)
+
+    def read_stale(self, query: bytes) -> bytes:
+        """The machine's answer as it is now on this node, which may be behind.
+
+        Raises:
+            CommandRefusedError: the machine's.
+            MachineFailedError, ClosedLogError
+        """
+        return self.answer(query)[1]
+
+    def answer(self, query: bytes) -> tuple[int, bytes]:
+        """The same, with the last entry that was applied."""
+        self.check()
+        with self._lock:
+            return self.applied_lsn, self.machine.query(query)
+
+    # ---- snapshots, and the end ----
+
+    def _look(self) -> Moment:
+        self.check()
+        with self._lock:
+            self._bytes = 0
+            sessions = self._sessions.encode()
+            return Moment(self.applied_lsn, self._term, sessions, self.machine.snapshot())
+
+    def checkpoint(self) -> int:
+        """Writes a snapshot, then cuts what is not needed off the log's beginning; both durable
+        at return. Commands go on. Returns the lsn that the snapshot covers.
+
+        Raises:
+            OSError: it could not be written. What was there is as it was.
+            MachineFailedError, ClosedLogError; and as FileWALManager.truncate_before.
+        """
+        return self._checkpoints.make()
+
+    def close(self) -> None:
+        """Lets go of the log. Clients are told to ask elsewhere. Closing twice does nothing."""
+        if self._closing:
+            return
+        if self._server is not None:
+            self._server.close()
+        self._closing = True
+        with self._lock:
+            self._news.notify_all()
+        self._thread.join()
+        self._checkpoints.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _check_size(command: bytes) -> None:
+    if not isinstance(command, bytes) or len(command) > COMMAND_BYTES_MAX:
+        raise OptionError(f"a command is at most {COMMAND_BYTES_MAX} bytes")
