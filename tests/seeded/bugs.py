@@ -55,6 +55,7 @@ RAFT = "walstore/raft"
 RAFT_SIM = "tests/raft/sim/test_sim.py::test_no_schedule_breaks_a_promise"
 RAFT_TRACES = "tests/raft/test_traces.py"
 RAFT_CLUSTER = "tests/raft/test_cluster.py"
+RAFT_FAULTS = "tests/raft/test_cluster_faults.py"
 RAFT_PROMISES = "tests/raft/test_cluster_promises.py"
 CATCHING_UP = "tests/replication/test_catching_up.py"
 CANNOT_READ = (
@@ -2115,5 +2116,17 @@ BUGS = (
             ),
         ),
         (f"{RAFT_PROMISES}::test_appends_wait_while_too_much_is_not_committed",),
+    ),
+    Bug(
+        "raft-driver-goes-by-the-wall-clock",
+        "a jump of the wall clock elects nobody",
+        (
+            Edit(
+                f"{RAFT}/driver.py",
+                "    return time.monotonic() * 1000\n",
+                "    return time.time() * 1000\n",
+            ),
+        ),
+        (f"{RAFT_FAULTS}::test_a_jump_of_the_clock_and_a_stalled_disk_elect_nobody",),
     ),
 )
