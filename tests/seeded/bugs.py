@@ -56,6 +56,7 @@ RAFT_SIM = "tests/raft/sim/test_sim.py::test_no_schedule_breaks_a_promise"
 RAFT_TRACES = "tests/raft/test_traces.py"
 RAFT_CLUSTER = "tests/raft/test_cluster.py"
 RAFT_FAULTS = "tests/raft/test_cluster_faults.py"
+RAFT_POWER_CUTS = "tests/raft/test_promises_kept.py::test_promises_survive_power_cuts"
 RAFT_PROMISES = "tests/raft/test_cluster_promises.py"
 CATCHING_UP = "tests/replication/test_catching_up.py"
 CANNOT_READ = (
@@ -2128,5 +2129,31 @@ BUGS = (
             ),
         ),
         (f"{RAFT_FAULTS}::test_a_jump_of_the_clock_and_a_stalled_disk_elect_nobody",),
+    ),
+    Bug(
+        "raft-driver-votes-before-its-disk-knows",
+        "a vote that left is remembered after a power cut",
+        (
+            Edit(
+                "walstore/wal/writing.py",
+                "            self._set_term(max(term, self.meta.term))\n",
+                "            self.meta = replace(self.meta, term=max(term, self.meta.term))\n"
+                "            lib.walcore_writer_set_term(self.group.raw, self.meta.term)\n",
+            ),
+        ),
+        (f"{RAFT_POWER_CUTS}[vote]",),
+    ),
+    Bug(
+        "raft-driver-begins-anew-without-the-members",
+        "the members as of a snapshot are known after a power cut",
+        (
+            Edit(
+                f"{RAFT}/driver.py",
+                "            self._ledger.write(self._ledger.mark(), "
+                "Mark(part.lsn, part.lsn_term, known))\n",
+                "            self._ledger._next = Mark(part.lsn, part.lsn_term, known)\n",
+            ),
+        ),
+        (f"{RAFT_POWER_CUTS}[install]",),
     ),
 )
