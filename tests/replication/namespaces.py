@@ -26,7 +26,7 @@ class Namespaces:
 
     Args:
         names: one letter is one node.
-        tag: tells them from others of this process; a letter or two.
+        tag: tells them from others of this process.
 
     Raises:
         UnavailableError: this machine does not allow it.
@@ -72,7 +72,7 @@ class Namespaces:
 
     def space(self, name: str) -> str:
         """The namespace of a node."""
-        return f"walstore-{os.getpid()}{self._tag}-{name}"
+        return f"walstore-{os.getpid()}-{self._tag}{name}"
 
     def address(self, name: str) -> str:
         """The address of a node."""
