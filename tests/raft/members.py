@@ -28,7 +28,7 @@ from walstore import WALEntry
 from walstore.wal.record import DATA, TERM
 
 ELECTION_MS = 500
-OPTIONS = {"probe_ms": 100, "heartbeat_ms": 100, "election_ms": ELECTION_MS, "stall_ms": 1500}
+OPTIONS = {"probe_ms": 100, "heartbeat_ms": 100, "stall_ms": 1500}
 NETWORK = {
     "heartbeat_ms": 200,
     "silence_ms": 2000,
@@ -225,13 +225,21 @@ class Members:
         tag: tells its namespaces from those of other clusters.
         small: nodes whose disks are filesystems of a few MiB of their own, in memory.
         stalling: nodes whose disks can be made to stall, see `stalled`.
+        election_ms: of each node.
 
     Raises:
         UnavailableError: this machine does not allow it.
     """
 
     def __init__(
-        self, base: Path, names: str, *, tag: str = "", small: str = "", stalling: str = ""
+        self,
+        base: Path,
+        names: str,
+        *,
+        tag: str = "",
+        small: str = "",
+        stalling: str = "",
+        election_ms: int = ELECTION_MS,
     ) -> None:
         self.names = names
         self.history = History()
@@ -241,6 +249,7 @@ class Members:
         self.spaces = Namespaces(names, tag=tag)
         self._small = small
         self._stalling = stalling
+        self._options = OPTIONS | {"election_ms": election_ms}
         self.base = base
         self._ends = ExitStack()
 
@@ -288,7 +297,7 @@ class Members:
                 "insecure": True,
                 "segment_bytes": SEGMENT_BYTES,
                 "network": NETWORK,
-                "options": OPTIONS,
+                "options": self._options,
             }
             self.running[name] = Member(
                 options,
