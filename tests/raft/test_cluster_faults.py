@@ -73,6 +73,8 @@ def test_nothing_acked_is_lost_and_nothing_stale_is_read(tmp_path: Path) -> None
 
 def run_schedule(base: Path, seed: str, number: int, ended: threading.Event) -> Counter[str]:
     """One cluster, from its beginning to the end of its logs; returns what was done and seen."""
+    if ended.is_set():
+        return Counter()  # another one has failed
     names = NODES[number % len(NODES)]
     with Members(base, names, tag=str(number), small=SMALL) as cluster:
         cluster.start(*names)

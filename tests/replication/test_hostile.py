@@ -13,6 +13,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
 from websockets.typing import Origin
 
 from tests.helpers import open_descriptors, seeded
@@ -69,6 +71,33 @@ async def test_who_leaves_in_the_burst_of_its_hello_is_not_answered(
         raw.ws.transport.write(b"".join(raw.ws.protocol.data_to_send()))
         await raw.ws.wait_closed()
         await until(lambda: len(b.manager._all) == 1, "it is gone")
+    assert "data_received" not in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+@in_loop
+async def test_a_listener_that_leaves_as_it_accepts_is_not_answered(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What it says arrives in one piece where this node was held up."""
+
+    async def leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        protocol = ServerProtocol()
+        while not (events := protocol.events_received()):
+            protocol.receive_data(await reader.read(1 << 16))
+        (request,) = events
+        assert isinstance(request, Request)
+        protocol.send_response(protocol.accept(request))
+        protocol.send_close(CloseCode.GOING_AWAY, "gone again")
+        writer.write(b"".join(protocol.data_to_send()))
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(leave, "127.0.0.1", 0)
+    async with server, Net("A") as net:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(UnreachableError, match="gone again"):
+            await net.manager.connect("B", f"ws://127.0.0.1:{port}")
     assert "data_received" not in caplog.text
     assert "Traceback" not in caplog.text
 
