@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -100,6 +101,19 @@ async def test_a_listener_that_leaves_as_it_accepts_is_not_answered(
             await net.manager.connect("B", f"ws://127.0.0.1:{port}")
     assert "data_received" not in caplog.text
     assert "Traceback" not in caplog.text
+
+
+@in_loop
+async def test_a_peer_that_resets_while_it_is_refused_disturbs_nobody() -> None:
+    """It has left, which the loop has not been told yet: the kernel answers what it is sent."""
+    async with pair() as (b, _):
+        raw = await Raw.to(b)
+        await raw.greet(SECRET)
+        await b.joined("good", "raw")
+        raw.ws.transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+        b.manager._connections["raw"].refuse(CloseCode.NO_ANSWER, "silent")
+        await b.joined("good")
+        await raw.ws.wait_closed()
 
 
 @pytest.mark.parametrize("greeted", [False, True], ids=["stranger", "peer"])

@@ -2119,6 +2119,18 @@ BUGS = (
         (f"{RAFT_PROMISES}::test_appends_wait_while_too_much_is_not_committed",),
     ),
     Bug(
+        "connection-trusts-the-end-of-a-reset-peer",
+        "a peer that resets its connection while it is refused disturbs nobody",
+        (
+            Edit(
+                CONNECTION_PY,
+                "                self.abort()\n        elif",
+                "                raise\n        elif",
+            ),
+        ),
+        (f"{HOSTILE}::test_a_peer_that_resets_while_it_is_refused_disturbs_nobody",),
+    ),
+    Bug(
         "raft-driver-goes-by-the-wall-clock",
         "a jump of the wall clock elects nobody",
         (

@@ -497,7 +497,10 @@ class Connection(asyncio.Protocol):
         if transport.get_write_buffer_size() > _UNREAD_BYTES_MAX:
             self.abort()
         elif ending and transport.can_write_eof():
-            transport.write_eof()
+            try:
+                transport.write_eof()
+            except OSError:  # the peer's kernel has answered the data with a reset
+                self.abort()
         elif ending:
             transport.close()
 
