@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.helpers import segment_files
 from tests.raft.members import ELECTION_MS, MemberError, Members
 from walstore import FileWALManager
+from walstore.wal.record import DATA
 
 DAY_S = 86_400
 AT_ONCE = 2
@@ -147,11 +148,11 @@ class Faults:
         """A bit of a full segment, while the node is down."""
         self._cluster.serve(name)
         assert self._cluster.stop(name) == 0, self._cluster.errors()
-        sealed = _committed_segments(self._cluster.path(name))
-        if not sealed:
+        places = _committed_places(self._cluster.path(name))
+        if not places:
             return lambda: self._cluster.start(name)
-        file = self._rng.choice(sealed)
-        at, was = _flip_bit(file, self._rng)
+        file, payload = self._rng.choice(places)
+        at, was = _flip_bit(file, payload, self._rng)
         self._count("flipped bit")
         self._cluster.start(name)
         return lambda: self._mend(name, file, at, was)
@@ -196,13 +197,17 @@ class Faults:
         return False
 
 
-def _committed_segments(path: Path) -> list[Path]:
-    """The full segments whose entries all are committed: no leader will cut them."""
-    with FileWALManager(path, read_only=True) as log:
-        committed_lsn = log.last_lsn
+def _committed_places(path: Path) -> list[tuple[Path, bytes]]:
+    """Payloads of users in full segments whose entries all are committed: no leader cuts them."""
     files = segment_files(path)
-    behind = [int(file.stem.partition("-")[0]) for file in files[1:]]
-    return [file for file, lsn in zip(files, behind, strict=False) if lsn <= committed_lsn]
+    firsts = [int(file.stem.partition("-")[0]) for file in files]
+    found = []
+    with FileWALManager(path, read_only=True) as log:
+        for file, first_lsn, next_lsn in zip(files, firsts, firsts[1:], strict=False):
+            if next_lsn <= log.last_lsn:
+                entries = log.replay(first_lsn, next_lsn - 1)
+                found += [(file, entry.payload) for entry in entries if entry.kind == DATA]
+    return found
 
 
 def _take_all_space(filler: Path) -> None:
@@ -217,10 +222,10 @@ def _take_all_space(filler: Path) -> None:
                     raise
 
 
-def _flip_bit(file: Path, rng: random.Random) -> tuple[int, int]:
-    """In the payload of an entry; returns where, and the byte that was there."""
+def _flip_bit(file: Path, payload: bytes, rng: random.Random) -> tuple[int, int]:
+    """In this payload; returns where, and the byte that was there."""
     data = file.read_bytes()
-    at = data.index(b"=", rng.randrange(len(data) // 2)) - 1
+    at = data.index(payload) + rng.randrange(len(payload))
     with file.open("r+b") as changed:
         changed.seek(at)
         changed.write(bytes([data[at] ^ 1 << rng.randrange(8)]))
