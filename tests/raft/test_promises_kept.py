@@ -4,6 +4,8 @@ knows when it comes back. lone.py says how; the crash lab cuts the power."""
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +27,7 @@ from walstore.replication.errors import MembershipError
 from walstore.replication.lag import Samples
 from walstore.replication.log import NodeLog
 from walstore.replication.message import SnapshotAck, SnapshotPart, VoteRequest, VoteResponse
+from walstore.replication.snapshots import Incoming
 from walstore.replication.streaming import core_options
 from walstore.replication.terms import next_term
 from walstore.testing import CrashLab, Mark
@@ -131,20 +134,24 @@ class Application:
         durable.write_whole(str(self.path), [data], new=f"{self.path}.new")
 
 
+async def _take_snapshot(node: Lone, mark: Mark) -> None:
+    await node.take("b", BEGIN, 0)
+    await node.commit("b", BEGIN[-1])
+    lost = led(5, B1, "b")
+    await node.take("b", lost, B1)
+    mark(["cut", 4])
+    mark(["front", SNAPSHOT_LSN + 1, ABD.encode().hex()])
+    half = len(SNAPSHOT) // 2
+    for at, data in ((0, SNAPSHOT[:half]), (half, SNAPSHOT[half:])):
+        part = SnapshotPart(SNAPSHOT_LSN, C1, at, len(SNAPSHOT), data, ABD.encode())
+        node.hear("c", C1, part)
+        await node.said(SnapshotAck, lambda ack, end=at + half: ack.at >= end, "c")  # type: ignore[misc]
+    mark(["snapshot", SNAPSHOT_LSN])
+
+
 async def _install(path: Path, mark: Mark) -> None:
     async with Lone(path, mark, Application(path)) as node:
-        await node.take("b", BEGIN, 0)
-        await node.commit("b", BEGIN[-1])
-        lost = led(5, B1, "b")
-        await node.take("b", lost, B1)
-        mark(["cut", 4])
-        mark(["front", SNAPSHOT_LSN + 1, ABD.encode().hex()])
-        half = len(SNAPSHOT) // 2
-        for at, data in ((0, SNAPSHOT[:half]), (half, SNAPSHOT[half:])):
-            part = SnapshotPart(SNAPSHOT_LSN, C1, at, len(SNAPSHOT), data, ABD.encode())
-            node.hear("c", C1, part)
-            await node.said(SnapshotAck, lambda ack, end=at + half: ack.at >= end, "c")  # type: ignore[misc]
-        mark(["snapshot", SNAPSHOT_LSN])
+        await _take_snapshot(node, mark)
         behind = led(SNAPSHOT_LSN + 1, C1, "c", 6)
         await node.take("c", behind, C1)
         await node.commit("c", behind[-1])
@@ -156,6 +163,27 @@ async def _install(path: Path, mark: Mark) -> None:
 def install(path: Path, mark: Mark) -> None:
     """A snapshot takes the log's place, with the members as of it."""
     asyncio.run(_install(path, mark))
+
+
+def test_a_snapshot_whose_file_stays_has_taken_the_log_s_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fails when all is done but to remove what has come."""
+
+    def fail(incoming: Incoming) -> None:
+        if os.path.exists(incoming.path):
+            raise OSError(errno.EIO, incoming.path)
+
+    async def run() -> None:
+        async with Lone(tmp_path, lambda _: None, Application(tmp_path)) as node:
+            with pytest.raises(OSError, match="Errno 5"):
+                await _take_snapshot(node, lambda _: None)
+            assert node.log.first_lsn == SNAPSHOT_LSN + 1
+        async with Lone(tmp_path, lambda _: None, Application(tmp_path)) as node:
+            assert node.driver.core.configuration == ABD
+
+    monkeypatch.setattr(Incoming, "remove", fail)
+    asyncio.run(run())
 
 
 # ---- what was promised ----
