@@ -28,7 +28,7 @@ from walstore import WALEntry
 from walstore.wal.record import DATA, TERM
 
 ELECTION_MS = 500
-OPTIONS = {"probe_ms": 100, "heartbeat_ms": 100, "stall_ms": 1500}
+OPTIONS = {"probe_ms": 100, "heartbeat_ms": 100, "stall_ms": 1500, "join_timeout_ms": 25_000}
 NETWORK = {
     "heartbeat_ms": 200,
     "silence_ms": 2000,
