@@ -25,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="python -m bench.replication", description=__doc__)
     result.add_argument("--rounds", type=int, default=3, help="per row (3)")
     result.add_argument("--seconds", type=float, default=2.0, help="per measurement (2.0)")
+    result.add_argument("--kills", type=int, default=5, help="of a leader, per round (5)")
     result.add_argument("--mib", type=int, default=MIB, help=f"to catch up with ({MIB})")
     result.add_argument("--big", action="store_true", help=f"the same with {BIG_MIB} MiB")
     result.add_argument("--only", action="append", default=[], choices=NAMES, help="these rows")
@@ -43,9 +44,12 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Runs, writes the reports, shows the targets; 1 if a measurement failed."""
     options = parser().parse_args()
-    if not 1 <= options.rounds <= 50 or not 0.01 <= options.seconds <= 60 or options.mib < 1:
-        raise SystemExit("--rounds must be in 1..50, --seconds in 0.01..60, --mib at least 1")
-    settings = Settings(options.rounds, options.seconds, BIG_MIB if options.big else options.mib)
+    if not 1 <= options.rounds <= 50 or not 0.01 <= options.seconds <= 60:
+        raise SystemExit("--rounds must be in 1..50, --seconds in 0.01..60")
+    if options.mib < 1 or options.kills < 1:
+        raise SystemExit("--mib and --kills must be at least 1")
+    mib = BIG_MIB if options.big else options.mib
+    settings = Settings(options.rounds, options.seconds, mib, options.kills)
     rows = [row for row in ROWS if not options.only or row.name in options.only]
     options.dir.mkdir(parents=True, exist_ok=True)
     require_disk(options.dir)

@@ -76,6 +76,14 @@ class Cluster:
         """So many MiB are appended with all followers, then again while one is stopped."""
         raise NotDone
 
+    def failover(self, payload: bytes, kills: int) -> Metrics:
+        """Kills the leader, so often: how long until the next append is confirmed."""
+        raise NotDone
+
+    def idle(self, seconds: float) -> Metrics:
+        """CPU of a node while nothing is asked of the cluster: of the one that takes most."""
+        raise NotDone
+
     def disturbed(self, payload: bytes, seconds: float, mib: int) -> Metrics:
         """Appends one after the other: alone, beside a slow follower, beside a catch-up."""
         raise NotDone

@@ -13,16 +13,18 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from bench.peers.machine import memory_mib
 from bench.replication.cluster import Metrics, figures
 from walstore import FileWALManager
-from walstore.replication import ReplicationWALManager
+from walstore.replication import NotLeaderError, ReplicationWALManager
 
 TIMEOUT_S = 600.0
 BULK_RECORDS = 64  # of a batch that fills
+POLL_S = 0.001
 
 
 def repeated(call: Callable[[], object], seconds: float) -> tuple[list[int], int]:
@@ -115,14 +117,37 @@ class Node:
         """How many nodes are connected."""
         return {"nodes": len(self.log.connected)}
 
+    def leads(self) -> Metrics:
+        """Whether this node has been elected, and all nodes have been added."""
+        return {"leads": self.log.role == "leader" and not self.log.status().changing}
 
-def main() -> None:
-    """Answers each line with one; ends at the end of the input."""
-    node = Node(json.loads(sys.argv[1]))
+    def first_append(self, size: int, dead: str, seconds: float) -> Metrics:
+        """When this node, now leading, has appended; 0: another one leads."""
+        end_s = time.monotonic() + seconds
+        while time.monotonic() < end_s:
+            leader = self.log.leader_id
+            if leader == self.log.node_id:
+                with suppress(NotLeaderError):  # not before its disk says so
+                    self.log.append(b"x" * size)
+                    return {"at_ns": time.monotonic_ns()}
+            elif leader not in (None, dead):
+                return {"at_ns": 0}
+            time.sleep(POLL_S)
+        raise TimeoutError("nobody leads")
+
+
+def serve(node: object) -> None:
+    """Answers each line of the input with one, to its end."""
     print(json.dumps({"ready": 1}), flush=True)
     for line in sys.stdin:
         work, arguments = json.loads(line)
         print(json.dumps(getattr(node, work)(**arguments)), flush=True)
+
+
+def main() -> None:
+    """A node, until its input ends."""
+    node = Node(json.loads(sys.argv[1]))
+    serve(node)
     node.log.close()
 
 

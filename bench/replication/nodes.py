@@ -56,8 +56,11 @@ class Walstore(Cluster):
     def launch(self, name: str) -> None:
         """Starts a node; its first line of output says that it is ready."""
         options = json.dumps({"path": str(self.path / name), **self.options(name)})
-        command = [sys.executable, "-m", "bench.replication.node", options]
-        self.running[name] = self.processes.start(f"node-{name}", command)
+        self.running[name] = self.processes.start(f"node-{name}", self.command(options))
+
+    def command(self, options: str) -> list[str]:
+        """What runs a node."""
+        return [sys.executable, "-m", "bench.replication.node", options]
 
     def until_connected(self) -> None:
         until("followers", lambda: self.ask(LEADER, "connected")["nodes"] == len(NAMES) - 1)

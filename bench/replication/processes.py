@@ -17,6 +17,8 @@ STOP_S = 30.0
 POLL_S = 0.01
 PORTS = range(20_000, 32_768)  # below those of connections that go out
 PORT_TRIES = 100
+SETTLE_S = 1.0
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 def free_port() -> int:
@@ -90,6 +92,19 @@ class Processes:
         """Ends all, the last one started first."""
         for name in reversed(list(self._running)):
             self.stop(name, how)
+
+    def idle(self, names: Sequence[str], seconds: float) -> dict[str, float]:
+        """How much of a CPU each of these takes by itself, the most of them, in percent."""
+        time.sleep(SETTLE_S)
+        before = {name: self._cpu_s(name) for name in names}
+        time.sleep(seconds)
+        used_s = [self._cpu_s(name) - before[name] for name in names]
+        return {"cpu_percent": 100 * max(used_s) / seconds}
+
+    def _cpu_s(self, name: str) -> float:
+        stat = Path("/proc", str(self._running[name].pid), "stat").read_text(errors="replace")
+        fields = stat.rpartition(")")[2].split()  # the command may hold spaces and parentheses
+        return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
     def send(self, name: str, what: signal.Signals) -> None:
         """Sends a signal to one."""

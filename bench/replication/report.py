@@ -20,12 +20,21 @@ COLUMNS = {
     "mib_per_s": ("MiB/s", ",.1f"),
     "p50_us": ("p50 us", ",.0f"),
     "p99_us": ("p99 us", ",.0f"),
+    "failover_ms": ("failover p50 ms", ",.0f"),
+    "failover_max_ms": ("max ms", ",.0f"),
+    "cpu_percent": ("% of a CPU", ".2f"),
     "growth_mib": ("RSS growth MiB", ",.1f"),
     "ratio": ("of the rate with all", ".2f"),
     "slow_ratio": ("p99 ratio, slow follower", ".2f"),
     "catch_up_ratio": ("p99 ratio, catch-up", ".2f"),
 }
-COLORS = {"walstore": "#1b6ca8", "floor": "#8a8f98", "plain": "#8a8f98"}
+COLORS = {
+    "walstore": "#1b6ca8",
+    "elected": "#1b6ca8",
+    "elected-5": "#1b6ca8",
+    "floor": "#8a8f98",
+    "plain": "#8a8f98",
+}
 PEER_COLOR = "#d98e04"
 
 
@@ -69,7 +78,8 @@ def to_markdown(run: Run) -> str:
     lines = [
         "# Replication: walstore and its peers", "",
         f"{run.started}. {machine}.", "",
-        f"Medians of {settings.rounds} rounds of {settings.seconds:g} s, {settings.mib} MiB."
+        f"Medians of {settings.rounds} rounds of {settings.seconds:g} s, {settings.mib} MiB,"
+        f" {settings.kills} kills."
         " NAME/n: n clients. Compare within a table only.", "",
     ]  # fmt: skip
     for outcome in run.outcomes:

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.replication.cluster import Cluster, Metrics
+from bench.replication.elected import Elected, ElectedFive
 from bench.replication.etcd import Etcd
 from bench.replication.floor import Floor
 from bench.replication.nodes import Plain, Walstore
 from bench.replication.postgres import PostgresInsert, PostgresMessage
+from bench.replication.pysyncobj import PySyncObj
 from bench.replication.redis import Redis
 
 CONTENDERS: dict[str, type[Cluster]] = {
@@ -20,9 +22,13 @@ CONTENDERS: dict[str, type[Cluster]] = {
     "redis": Redis,
     "etcd": Etcd,
     "plain": Plain,
+    "elected": Elected,
+    "elected-5": ElectedFive,
+    "pysyncobj": PySyncObj,
 }
 POSTGRES = ("postgres-insert", "postgres-message")
 PEERS = (*POSTGRES, "redis", "etcd")
+ELECTING = ("elected", "etcd", "pysyncobj")
 CLIENTS = (16, 64, 256)  # of a peer: the best of them counts
 IN_FLIGHT = 256
 PAYLOAD = b"x" * 128
@@ -35,6 +41,7 @@ class Settings:
     rounds: int
     seconds: float
     mib: int
+    kills: int
 
 
 Work = Callable[[str, Cluster, Settings], dict[str, Metrics]]  # by label
@@ -89,5 +96,22 @@ ROWS = (
     Row(
         "disturbed", "p99 of an append beside a slow follower, and a catch-up", ("walstore",),
         simple(lambda c, s: c.disturbed(PAYLOAD, s.seconds, s.mib)), "p99_us",
+    ),
+    Row(
+        "elected-one", "nodes that elect: 128 B, one at a time", ELECTING,
+        simple(lambda c, s: c.one(PAYLOAD, s.seconds)),
+    ),
+    Row("elected-many", "nodes that elect: 128 B, 256 in flight", ELECTING, many),
+    Row(
+        "five", "five nodes that elect, and three: 128 B, one at a time",
+        ("elected-5", "elected"), simple(lambda c, s: c.one(PAYLOAD, s.seconds)), "p50_us",
+    ),
+    Row(
+        "failover", "from kill -9 of the leader to the next append, election timeout 1 s",
+        ELECTING, simple(lambda c, s: c.failover(PAYLOAD, s.kills)), "failover_ms",
+    ),
+    Row(
+        "idle", "CPU of a node of a cluster that nobody uses", ELECTING,
+        simple(lambda c, s: c.idle(s.seconds)), "cpu_percent",
     ),
 )  # fmt: skip

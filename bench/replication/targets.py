@@ -10,6 +10,8 @@ from bench.replication.rows import PEERS, POSTGRES
 from bench.replication.run import Outcome
 
 WINDOW_MIB = 4  # in flight to a follower
+ELECTION_MS = 1000
+RATES = {"catch-up": "mib_per_s", "failover": "failover_ms"}  # of most rows: ops_per_s
 
 
 def verdict(good: bool, outcome: Outcome) -> str:
@@ -35,20 +37,21 @@ class Against:
     metric: str
     contenders: tuple[str, ...]
     factor: float
+    ours: str = "walstore"
 
     def judge(self, outcome: Outcome) -> Verdict:
         rising = self.metric.endswith("_per_s")
         sign = ">=" if rising else "<="
         title = f"{self.title}: {sign} {self.factor:g}x {' or '.join(self.contenders)}"
-        rate = "mib_per_s" if self.row == "catch-up" else "ops_per_s"
+        rate = RATES.get(self.row, "ops_per_s")
         rates = {
             label: value
             for label in outcome.labels_of(self.contenders)
             if (value := outcome.median(label, rate)) is not None
         }
-        ours = outcome.median("walstore", self.metric)
+        ours = outcome.median(self.ours, self.metric)
         if ours is None or not rates:
-            return unknown(title, outcome, ("walstore", *self.contenders))
+            return unknown(title, outcome, (self.ours, *self.contenders))
         best = max(rates, key=lambda label: rates[label])
         theirs = outcome.median(best, self.metric)
         assert theirs is not None
@@ -69,12 +72,13 @@ class Limit:
     metric: str
     limit: float
     at_least: bool = False
+    ours: str = "walstore"
 
     def judge(self, outcome: Outcome) -> Verdict:
         title = f"{self.title}: {'>=' if self.at_least else '<='} {self.limit:g}"
-        value = outcome.median("walstore", self.metric)
+        value = outcome.median(self.ours, self.metric)
         if value is None:
-            return unknown(title, outcome, ("walstore",))
+            return unknown(title, outcome, (self.ours,))
         good = value >= self.limit if self.at_least else value <= self.limit
         shown = f"{value / self.limit:.2f}"
         return Verdict(title, f"{value:,.2f}", "-", shown, verdict(good, outcome))
@@ -95,6 +99,13 @@ TARGETS: tuple[Against | Limit, ...] = (
     Limit("throughput, one follower stopped", "stopped", "ratio", 0.9, at_least=True),
     Limit("p99 beside a slow follower", "disturbed", "slow_ratio", 2.0),
     Limit("p99 beside a catch-up", "disturbed", "catch_up_ratio", 2.0),
+    Against("elected, one at a time, p50 us", "elected-one", "p50_us", ("etcd",), 0.5, "elected"),
+    Against("elected, one at a time, p99 us", "elected-one", "p99_us", ("etcd",), 0.5, "elected"),
+    Against("elected, 256 in flight, 1/s", "elected-many", "ops_per_s", ("etcd",), 5.0, "elected"),
+    Against("five nodes, p50 us", "five", "p50_us", ("elected",), 1.4, "elected-5"),
+    Limit("failover, ms", "failover", "failover_ms", 1.5 * ELECTION_MS, ours="elected"),
+    Against("failover, ms", "failover", "failover_ms", ("etcd",), 1.0, "elected"),
+    Limit("CPU of an idle node, %", "idle", "cpu_percent", 2.0, ours="elected"),
 )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.replication.cluster import Cluster, Metrics, figures
+from bench.replication.elected import failovers
 from bench.replication.etcd import field
 from bench.replication.report import row_table
 from bench.replication.rows import CONTENDERS, PEERS, ROWS
@@ -79,9 +80,20 @@ def test_plan_is_consistent() -> None:
     assert {target.row for target in TARGETS} == names
     for row in ROWS:
         assert set(row.contenders) <= set(CONTENDERS)
-        assert row.contenders[0] == "walstore"
+        assert row.contenders[0] in ("walstore", "elected", "elected-5")
     assert set(PEERS) < set(CONTENDERS)
     assert all(issubclass(kind, Cluster) and kind.promise for kind in CONTENDERS.values())
+
+
+def test_nodes_that_elect_have_targets_of_their_own() -> None:
+    failover = outcome_of("failover", {"elected": [failovers([1400.0, 1100.0, 3000.0])]})
+    failover.results["etcd"] = [{"failover_ms": 1350.0}]
+    idle = outcome_of("idle", {"elected": [{"cpu_percent": 2.1}]})
+    five = outcome_of("five", {"elected": [{"ops_per_s": 9.0, "p50_us": 100.0}]})
+    five.results["elected-5"] = [{"ops_per_s": 8.0, "p50_us": 139.0}]
+    found = {each.target.partition(":")[0]: each.ok for each in judge([failover, five])}
+    assert found == {"five nodes, p50 us": "PASS", "failover, ms": "FAIL"}
+    assert [each.ok for each in judge([failover, idle])] == ["PASS", "FAIL", "FAIL"]
 
 
 def test_fields_are_those_of_protobuf() -> None:
@@ -106,3 +118,15 @@ def test_replication_runs_and_reports(tmp_path: Path) -> None:
     page = found.with_suffix(".md").read_text(encoding="utf-8")
     assert "| target | measured | peer | ratio | ok |" in page
     assert "## quorum append, 128 B, one at a time" in page
+
+
+def test_a_leader_is_killed_and_another_one_takes_over(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bench.replication", "--rounds", "1", "--kills", "1"]
+    command += ["--only", "failover", "--contenders", "elected", "--results", str(tmp_path)]
+    command += ["--dir", str(REPOSITORY / "build" / "bench")]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (found,) = tmp_path.glob("*.json")
+    (row,) = json.loads(found.read_text(encoding="utf-8"))["rows"]
+    (figures_of_it,) = row["results"]["elected"]
+    assert 0 < figures_of_it["failover_ms"] == figures_of_it["failover_max_ms"]

@@ -236,7 +236,9 @@ def test_a_follower_that_is_too_far_behind_gets_the_state(
 
 def test_what_a_leader_sends_is_checked(tmp_path: Path) -> None:
     filled(tmp_path / "log")
-    newest = MachineSnapshots(tmp_path / "log").newest()
+    with FileWALManager(tmp_path / "log") as log:
+        term_of = {lsn: log._term_of(lsn) for lsn in (10, 20)}.__getitem__
+    newest = MachineSnapshots(tmp_path / "log").newest(term_of)
     assert newest is not None
     lsn, path = newest
     other = MachineSnapshots(tmp_path)
@@ -245,4 +247,8 @@ def test_what_a_leader_sends_is_checked(tmp_path: Path) -> None:
     Path(path).write_bytes(Path(path).read_bytes()[:-1])
     with pytest.raises(MachineStateError, match="is not whole: its checksum is wrong"):
         other.install(lsn, path)
-    assert MachineSnapshots(tmp_path / "log").newest() == (10, str(snapshots(tmp_path / "log")[0]))
+    assert MachineSnapshots(tmp_path / "log").newest(term_of) == (
+        10,
+        str(snapshots(tmp_path / "log")[0]),
+    )
+    assert MachineSnapshots(tmp_path / "log").newest(lambda lsn: term_of(lsn) + 1) is None

@@ -24,12 +24,17 @@ _NOBODY = "02:00:00:00:00:01"
 class Namespaces:
     """Namespaces by name, each with an address; between them frames may be lost, one way or both.
 
+    Args:
+        names: one letter is one node.
+        tag: tells them from others of this process.
+
     Raises:
         UnavailableError: this machine does not allow it.
     """
 
-    def __init__(self, names: str) -> None:
+    def __init__(self, names: str, *, tag: str = "") -> None:
         self.names = names
+        self._tag = tag
         self._ends = ExitStack()
         self._cut: set[tuple[str, str]] = set()
 
@@ -67,7 +72,7 @@ class Namespaces:
 
     def space(self, name: str) -> str:
         """The namespace of a node."""
-        return f"walstore-{os.getpid()}-{name}"
+        return f"walstore-{os.getpid()}-{self._tag}{name}"
 
     def address(self, name: str) -> str:
         """The address of a node."""

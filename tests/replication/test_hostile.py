@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -13,6 +14,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
 from websockets.typing import Origin
 
 from tests.helpers import open_descriptors, seeded
@@ -71,6 +74,46 @@ async def test_who_leaves_in_the_burst_of_its_hello_is_not_answered(
         await until(lambda: len(b.manager._all) == 1, "it is gone")
     assert "data_received" not in caplog.text
     assert "Traceback" not in caplog.text
+
+
+@in_loop
+async def test_a_listener_that_leaves_as_it_accepts_is_not_answered(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What it says arrives in one piece where this node was held up."""
+
+    async def leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        protocol = ServerProtocol()
+        while not (events := protocol.events_received()):
+            protocol.receive_data(await reader.read(1 << 16))
+        (request,) = events
+        assert isinstance(request, Request)
+        protocol.send_response(protocol.accept(request))
+        protocol.send_close(CloseCode.GOING_AWAY, "gone again")
+        writer.write(b"".join(protocol.data_to_send()))
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(leave, "127.0.0.1", 0)
+    async with server, Net("A") as net:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(UnreachableError, match="gone again"):
+            await net.manager.connect("B", f"ws://127.0.0.1:{port}")
+    assert "data_received" not in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+@in_loop
+async def test_a_peer_that_resets_while_it_is_refused_disturbs_nobody() -> None:
+    """It has left, which the loop has not been told yet: the kernel answers what it is sent."""
+    async with pair() as (b, _):
+        raw = await Raw.to(b)
+        await raw.greet(SECRET)
+        await b.joined("good", "raw")
+        raw.ws.transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+        b.manager._connections["raw"].refuse(CloseCode.NO_ANSWER, "silent")
+        await b.joined("good")
+        await raw.ws.wait_closed()
 
 
 @pytest.mark.parametrize("greeted", [False, True], ids=["stranger", "peer"])

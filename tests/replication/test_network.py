@@ -6,12 +6,8 @@ import asyncio
 import logging
 import random
 import socket
-import struct
-import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
+from collections.abc import Awaitable
 from functools import partial
 
 import pytest
@@ -178,62 +174,6 @@ async def test_disconnect_ends_it_and_nobody_dials_again() -> None:
         await b.joined()
         await asyncio.sleep(3 * FAST.reconnect_min_ms / 1000)
         assert b.count(NodeConnected) == 1
-
-
-@in_loop
-async def test_a_peer_that_resets_the_connection_while_it_is_refused_is_gone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Between the last bytes and the end of the stream: the kernel knows of the reset, the loop
-    does not yet."""
-    reset = threading.Event()
-
-    def hang_up(transport: asyncio.BaseTransport, loop: asyncio.AbstractEventLoop) -> None:
-        linger = struct.pack("ii", 1, 0)  # closing sends a reset
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        transport.close()
-        loop.call_soon(loop.call_soon, reset.set)  # the socket is closed in the turn before
-
-    async with Net("B", {}) as b:
-        with elsewhere(partial(Net, "A", {"B": b.url})) as (a, loop):
-            await b.joined("A")
-            there = a.manager._connections["B"]._transport
-            here = b.manager._connections["A"]._transport
-            assert here is not None
-            assert there is not None
-            write = here.write
-
-            def write_and_lose(data: bytes) -> None:
-                write(data)
-                loop.call_soon_threadsafe(hang_up, there, loop)
-                assert reset.wait(WAIT_S)
-
-            monkeypatch.setattr(here, "write", write_and_lose)
-            b.manager.refuse("A", "it said nonsense")
-            assert reset.is_set()
-            await until(lambda: b.count(NodeDisconnected) == 1, "it is gone")
-            await b.joined("A")
-
-
-@contextmanager
-def elsewhere(make: Callable[[], Net]) -> Iterator[tuple[Net, asyncio.AbstractEventLoop]]:
-    """A network in the loop of another thread."""
-    begun: Future[tuple[Net, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
-
-    async def run() -> None:
-        over = asyncio.Event()
-        async with make() as net:
-            begun.set_result((net, asyncio.get_running_loop(), over))
-            await over.wait()
-
-    thread = threading.Thread(target=lambda: asyncio.run(run()))
-    thread.start()
-    net, loop, over = begun.result(WAIT_S)
-    try:
-        yield net, loop
-    finally:
-        loop.call_soon_threadsafe(over.set)
-        thread.join()
 
 
 @in_loop

@@ -55,6 +55,8 @@ RAFT = "walstore/raft"
 RAFT_SIM = "tests/raft/sim/test_sim.py::test_no_schedule_breaks_a_promise"
 RAFT_TRACES = "tests/raft/test_traces.py"
 RAFT_CLUSTER = "tests/raft/test_cluster.py"
+RAFT_FAULTS = "tests/raft/test_cluster_faults.py"
+RAFT_POWER_CUTS = "tests/raft/test_promises_kept.py::test_promises_survive_power_cuts"
 RAFT_PROMISES = "tests/raft/test_cluster_promises.py"
 CLUSTER = "walstore/cluster"
 CLIENTS = "tests/cluster/test_clients.py"
@@ -1344,13 +1346,25 @@ BUGS = (
         (
             Edit(
                 f"{DOCSTORE}/checkpoint.py",
-                'if snapshot.is_whole(iter(partial(file.read, _READ_BYTES), b"")):',
-                "if file.read(1):",
+                'if not snapshot.is_whole(iter(partial(file.read, _READ_BYTES), b"")):',
+                "if not file.read(1):",
             ),
         ),
         (
             f"{DOCSTORE_TESTS}/test_nodes.py::test_a_snapshot_that_is_not_whole_is_neither_sent_nor_taken",
         ),
+    ),
+    Bug(
+        "snapshot-of-another-history-sent",
+        "a snapshot whose log went another way goes to no other node",
+        (
+            Edit(
+                f"{DOCSTORE}/checkpoint.py",
+                "            if position.term == term_of(lsn):\n",
+                "            if position.term:\n",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_nodes.py::test_a_snapshot_of_another_history_is_not_sent",),
     ),
     Bug(
         "store-keeps-transactions-over-a-snapshot",
@@ -2219,5 +2233,55 @@ BUGS = (
             ),
         ),
         ("tests/docstore/test_elected.py::test_who_was_deposed_does_not_show_what_is_old",),
+    ),
+    Bug(
+        "connection-trusts-the-end-of-a-reset-peer",
+        "a peer that resets its connection while it is refused disturbs nobody",
+        (
+            Edit(
+                CONNECTION_PY,
+                "            transport.write_eof()\n        except OSError:",
+                "            transport.write_eof()\n        except MemoryError:",
+            ),
+        ),
+        (f"{HOSTILE}::test_a_peer_that_resets_while_it_is_refused_disturbs_nobody",),
+    ),
+    Bug(
+        "raft-driver-goes-by-the-wall-clock",
+        "a jump of the wall clock elects nobody",
+        (
+            Edit(
+                f"{RAFT}/driver.py",
+                "    return time.monotonic() * 1000\n",
+                "    return time.time() * 1000\n",
+            ),
+        ),
+        (f"{RAFT_FAULTS}::test_a_jump_of_the_clock_and_a_stalled_disk_elect_nobody",),
+    ),
+    Bug(
+        "raft-driver-votes-before-its-disk-knows",
+        "a vote that left is remembered after a power cut",
+        (
+            Edit(
+                "walstore/wal/writing.py",
+                "            self._set_term(max(term, self.meta.term))\n",
+                "            self.meta = replace(self.meta, term=max(term, self.meta.term))\n"
+                "            lib.walcore_writer_set_term(self.group.raw, self.meta.term)\n",
+            ),
+        ),
+        (f"{RAFT_POWER_CUTS}[vote]",),
+    ),
+    Bug(
+        "raft-driver-begins-anew-without-the-members",
+        "the members as of a snapshot are known after a power cut",
+        (
+            Edit(
+                f"{RAFT}/driver.py",
+                "            self._ledger.write(self._ledger.mark(), "
+                "Mark(part.lsn, part.lsn_term, known))\n",
+                "            self._ledger._next = Mark(part.lsn, part.lsn_term, known)\n",
+            ),
+        ),
+        (f"{RAFT_POWER_CUTS}[install]",),
     ),
 )

@@ -16,6 +16,7 @@ import xxhash
 
 from walstore import FileWALManager, UnsupportedFormatError, durable
 from walstore.cluster.machine_errors import MachineStateError
+from walstore.replication import TermOf
 
 __all__ = ["DIRECTORY_NAME", "MachineFiles", "MachineSnapshots", "Saved"]
 
@@ -203,16 +204,19 @@ class MachineSnapshots:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._files = MachineFiles(os.path.join(os.fspath(path), DIRECTORY_NAME))
 
-    def newest(self) -> tuple[int, str] | None:
-        """On the leader: lsn and path of its newest snapshot that is whole, or None.
+    def newest(self, term_of: TermOf) -> tuple[int, str] | None:
+        """On the leader: lsn and path of its newest snapshot that is whole and of the log whose
+        terms these are, or None.
 
         Raises:
+            UnsupportedFormatError: it was written by a newer walstore.
             OSError: the system refused.
         """
         for lsn in reversed(self._files.lsns()):
             path = self._files.path_of(lsn)
             try:
-                _read(path)
+                if _read(path).term != term_of(lsn):
+                    raise _UnusableError("the log went another way since")
             except _UnusableError as error:
                 _logger.warning("%s is not sent to other nodes: %s", path, error)
                 continue

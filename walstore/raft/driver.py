@@ -225,8 +225,11 @@ class RaftReplicationManager(WALReplicationManager):
         super()._take_snapshot_part(effect)
 
     def _reset(self, effect: effects.Reset) -> None:
-        super()._reset(effect)
-        self._ledger.begin_anew()
+        try:
+            super()._reset(effect)
+        finally:  # also where the log has begun anew, and then the disk failed
+            if self._log.first_lsn == effect.first_lsn:
+                self._ledger.begin_anew()
 
     def _append_configuration(self, effect: effects.AppendConfiguration) -> None:
         try:

@@ -263,7 +263,7 @@ class Connection(asyncio.Protocol):
                 assert isinstance(self._ws, ServerProtocol)
                 self._ws.send_response(self._ws.accept(event))
             elif isinstance(event, Response):
-                if self._ws.handshake_exc is None:
+                if self._ws.state is State.OPEN:  # or it leaves, as it said in the same burst
                     assert isinstance(self._shake, Dialer)
                     self._ws.send_binary(self._shake.hello())
             else:
