@@ -53,7 +53,7 @@ SANS_IO = ["errors", "limits", "wal.record", "wal.segment", "wal.meta", "wal.rec
 SANS_IO += [
     f"replication.{name}"
     for name in (
-        *("acks", "campaign", "core", "effects", "entries"),
+        *("acks", "addresses", "campaign", "core", "effects", "entries"),
         *("follower", "handshake", "lag", "leader", "message", "metrics", "options"),
         *("progress", "receiving", "runs", "shared", "status", "terms", "throttle"),
     )

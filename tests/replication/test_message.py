@@ -21,6 +21,8 @@ from walstore.replication.message import (
     NODE_ID_BYTES_MAX,
     TERM_MAX,
     Ack,
+    Address,
+    Addresses,
     Body,
     Challenge,
     Confirm,
@@ -73,6 +75,18 @@ bodies: st.SearchStrategy[Body] = st.one_of(
     st.builds(Confirm, u64),
     st.builds(Confirmed, u64),
     st.just(TimeoutNow()),
+    st.builds(
+        Addresses,
+        st.lists(
+            st.builds(
+                Address,
+                names,
+                st.integers(1, (1 << 63) - 1),
+                st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=1024),
+            ),
+            max_size=3,
+        ).map(tuple),
+    ),
 )
 cluster_ids = st.binary(min_size=16, max_size=16)
 messages = st.one_of(
@@ -102,6 +116,7 @@ SAMPLES = [
         Confirm(4),
         Confirmed(4),
         TimeoutNow(),
+        Addresses((Address("a", 1, "ws://h:1"), Address("b", 7, "wss://[::1]:65535"))),
     )
 ]
 
