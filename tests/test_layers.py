@@ -73,6 +73,7 @@ SANS_IO += [
         *("snapshot", "state", "transaction", "update", "values", "view"),
     )
 ]
+SANS_IO += ["cluster.doctor", "cluster.errors", "cluster.health"]
 SANS_IO += ["tinydb.edits", "tinydb.lazy"]
 # Of those, the ones that go through the disk seam (wal.files) but never around it.
 THROUGH_THE_SEAM = {"wal.meta", "wal.recovery", "wal.scan"}

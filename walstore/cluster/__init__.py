@@ -14,16 +14,30 @@ from walstore.cluster.doctor import (
     judge_disk,
     judge_timing,
 )
+from walstore.cluster.errors import ChangeRefusedError, ClusterError, NotWellError, RecoveryError
+from walstore.cluster.health import ClusterHealth, HealthLimits, NodeHealth, State, judge
+from walstore.cluster.manager import ClusterManager, ClusterNode
 from walstore.cluster.measure import measure_clock, measure_disk, measure_round_trips
 
 __all__ = [
+    "ChangeRefusedError",
     "Clock",
+    "ClusterError",
+    "ClusterHealth",
+    "ClusterManager",
+    "ClusterNode",
     "Disk",
     "Finding",
+    "HealthLimits",
     "Level",
+    "NodeHealth",
+    "NotWellError",
     "Quantiles",
+    "RecoveryError",
+    "State",
     "Timing",
     "derive",
+    "judge",
     "judge_clock",
     "judge_disk",
     "judge_timing",

@@ -361,8 +361,8 @@ class RaftReplicationManager(WALReplicationManager):
         gone = [node for node in sorted(self.core.configuration.learners) if self._is_gone(node)]
         if not gone:
             return
-        days = self._options.learner_gone_s / 86_400
-        logger.warning("%s: gone for %g days, removed: %s", self._node_id, days, ", ".join(gone))
+        limit_s = self._options.learner_gone_s
+        logger.warning("%s: gone for %g s, removed: %s", self._node_id, limit_s, ", ".join(gone))
         try:
             await self.change_members(
                 lambda voters, learners: (voters - {*gone}, learners - {*gone}),

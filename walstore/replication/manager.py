@@ -223,8 +223,7 @@ class ReplicationWALManager(FileWALManager):
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         members = _members(node_id, peers or {})
-        self.node_id = node_id
-        self.acks = parse_acks(acks, members)
+        self.node_id, self.acks = node_id, parse_acks(acks, members)
         self.timeout_s = _checked_timeout(timeout_s)
         self._elects = _checked_election(election, role, acks, too_few)
         self._members, self._too_few = members, too_few
