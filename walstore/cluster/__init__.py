@@ -18,6 +18,7 @@ from walstore.cluster.errors import ChangeRefusedError, ClusterError, NotWellErr
 from walstore.cluster.health import ClusterHealth, HealthLimits, NodeHealth, State, judge
 from walstore.cluster.manager import ClusterManager, ClusterNode
 from walstore.cluster.measure import measure_clock, measure_disk, measure_round_trips
+from walstore.cluster.recovery import Survivor, inspect_survivor, make_cluster
 
 __all__ = [
     "ChangeRefusedError",
@@ -35,12 +36,15 @@ __all__ = [
     "Quantiles",
     "RecoveryError",
     "State",
+    "Survivor",
     "Timing",
     "derive",
+    "inspect_survivor",
     "judge",
     "judge_clock",
     "judge_disk",
     "judge_timing",
+    "make_cluster",
     "measure_clock",
     "measure_disk",
     "measure_round_trips",
