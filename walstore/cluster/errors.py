@@ -44,7 +44,11 @@ class NotWellError(ClusterError, TimeoutError):
 
     def __init__(self, health: ClusterHealth, timeout_s: float) -> None:
         self.health = health
-        parts = [f"{n.node_id} is {n.state}" for n in health.nodes if n.role and not n.well]
+        parts = [
+            f"{n.node_id} is {n.state}" + (f" ({n.reason})" if n.reason else "")
+            for n in health.nodes
+            if n.role and not n.well
+        ]
         if health.leader_id is None:
             parts.insert(0, "nobody who answers leads")
         if health.changing:
