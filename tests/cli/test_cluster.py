@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import stat
@@ -11,12 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import click
 import pytest
 
 from tests.cli.conftest import Outcome, Run
 from tests.cli.nodes import READY_S, Served, append, ask, lone_node
-from tests.helpers import contents
+from tests.helpers import ROOT, contents
 from tests.replication.nodes import free_ports
+from walstore.cli.cluster import cluster as group
 from walstore.replication.log import CONFIGURATIONS_NAME
 
 pytestmark = pytest.mark.timeout(180)
@@ -85,6 +88,22 @@ def append_anywhere(nodes: dict[str, Served], payload: bytes) -> str:
                 return name
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("name", sorted(group.commands))
+def test_each_command_has_help_and_is_documented(run: Run, name: str) -> None:
+    found = run("cluster", name, "--help")
+    assert found.code == 0
+    for part in (f"Usage: walstore cluster {name}", "Examples:", "Exit codes:"):
+        assert part in found.out
+    assert name in run("cluster", "--help").out
+    text = (ROOT / "docs" / "cli.md").read_text()
+    section = text.split("## walstore cluster\n")[1].split("\n## ")[0]
+    (usage,) = re.findall(rf"^    walstore cluster {name} (.*)$", section, re.M)
+    for parameter in group.commands[name].params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help
+            assert parameter.opts[0] in usage
 
 
 def test_init_writes_what_is_not_there(run: Run, tmp_path: Path) -> None:
