@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 
 import click
@@ -15,7 +16,7 @@ from walstore.cli.cluster_recover import recover
 from walstore.cli.options import json_option
 from walstore.cli.output import Screen, grid, plain
 from walstore.cli.remote import RemoteNode
-from walstore.cluster import ClusterHealth, ClusterManager, NotWellError, judge
+from walstore.cluster import ClusterHealth, ClusterManager, judge
 from walstore.errors import OptionError, WALStoreError
 from walstore.replication import NodeStatus
 
@@ -23,6 +24,7 @@ __all__ = ["cluster"]
 
 _LEADER_TIMEOUT_S = 5.0
 _CHANGE_TIMEOUT_S = 60
+_LOOK_S = 0.1
 
 _node_option = click.option("--node", "node_id", metavar="ID", required=True, help="Which node.")
 _timeout_option = click.option(
@@ -115,20 +117,19 @@ def status(urls: tuple[str, ...], as_json: bool, wait_s: int | None) -> int:
       0  all is well        1  it is not
       4  nobody answers     64 wrong usage
     """
-    nodes = _nodes(urls)
-    if wait_s is not None:
-        _ask(nodes)
-        try:
-            ClusterManager(lambda: nodes, timeout_s=wait_s).wait_until_well()
-        except NotWellError:
-            pass  # what is amiss is shown below
-    found, silent = _ask(nodes)
-    health = judge(found)
+    nodes, deadline_s = _nodes(urls), time.monotonic() + (wait_s or 0)
+    while True:
+        found, silent = _ask(nodes)
+        health = judge(found)
+        well = health.well and not silent
+        if well or time.monotonic() >= deadline_s:
+            break
+        time.sleep(_LOOK_S)
     if as_json:
         click.echo(json.dumps(_as_dict(health, silent)))
     else:
         _show(health, found, silent)
-    return exits.OK if health.well and not silent else exits.DEGRADED
+    return exits.OK if well else exits.DEGRADED
 
 
 @click.command()
@@ -247,8 +248,8 @@ def _as_dict(health: ClusterHealth, silent: dict[str, str]) -> dict[str, object]
 
 
 def _show(health: ClusterHealth, found: Sequence[NodeStatus], silent: dict[str, str]) -> None:
-    urls = {peer.node_id: peer.url for status in found for peer in status.peers if peer.url}
-    urls |= {status.node_id: status.url for status in found if status.url}
+    urls = {status.node_id: status.url for status in found}  # where it listens, if no other knows
+    urls |= {peer.node_id: peer.url for status in found for peer in status.peers if peer.url}
     rows: list[list[str | Text]] = [
         [
             node.node_id,

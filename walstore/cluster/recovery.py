@@ -103,7 +103,7 @@ def inspect_survivor(path: str) -> Survivor:
         Other errors: as FileWALManager.
     """
     with closing(_opened(path)) as log:
-        return _describe(log, NodeLog(log))
+        return _describe(log, NodeLog(log))._replace(path=path)
 
 
 def make_cluster(
@@ -183,6 +183,7 @@ def _fill(new: _NodesLog, old: NodeLog, own: Survivor, first: Configuration) -> 
     log.wait_durable(log.append_configuration(first.encode()))
     # What the entries before the first one said of the members; that still holds here.
     _copy(os.path.join(own.path, CONFIGURATIONS_NAME), os.path.join(log.path, CONFIGURATIONS_NAME))
+    log.set_committed(own.committed_lsn)
     made = _describe(new, log)
     assert made.voters == (node_id,)
     return made
