@@ -130,7 +130,17 @@ def test_what_no_cluster_is_made_of(elected: Callable[..., Elected], tmp_path: P
     with pytest.raises(RecoveryError, match="do not elect") as caught:
         inspect_survivor(str(manual.path("m")))
     assert "--force" in caught.value.hint
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "no space")
+
+    with pytest.raises(OSError, match="no space"):
+        make_cluster(str(alone.path("a")), into, "a", carry=fail)
     assert not Path(into).exists()
+    with pytest.raises(RecoveryError, match="already") as caught:
+        make_cluster(str(alone.path("a")), into, "a")
+    assert caught.value.path == into + ".unfinished"
+    assert "remove it" in caught.value.hint
 
 
 def test_documents_and_a_truncated_log_are_taken_over(

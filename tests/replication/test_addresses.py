@@ -13,10 +13,10 @@ from tests.raft.conftest import elected  # noqa: F401
 from tests.raft.elected import Elected
 from tests.replication.nodes import free_ports, until
 from walstore import OptionError
-from walstore.replication import ReplicationWALManager
+from walstore.replication import ReplicationMessage, ReplicationWALManager
 from walstore.replication.addresses import ADDRESSES_MAX, AddressBook
 from walstore.replication.addressing import ADDRESSES_NAME, advertised_url
-from walstore.replication.message import Address
+from walstore.replication.message import Address, Addresses, decode, encode
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -87,6 +87,19 @@ def test_a_book_is_bounded_and_a_damaged_file_is_an_empty_one() -> None:
     for bad in (data[:-1], data + b" ", b"x"):
         assert AddressBook("a", bad).damaged
         assert not AddressBook("a", bad).known
+
+
+def test_no_stamp_keeps_a_node_from_counting_on() -> None:
+    book, other = AddressBook("a"), AddressBook("b")
+    book.announce("ws://h:1")
+    for stamp in ((1 << 63) - 1, 1 << 62):
+        assert not book.merge([Address("a", stamp, "ws://evil:1")])
+    assert other.merge([Address("a", (1 << 62) - 1, "ws://evil:1")])
+    assert book.merge(other.told())
+    (own,) = book.told()
+    message = ReplicationMessage("a", "b", 1, 1, 1, bytes(16), Addresses((own,)))
+    assert decode(encode(message)) == message
+    assert own.url == "ws://h:1"
 
 
 def test_port_0_is_the_one_that_is_listened_at() -> None:

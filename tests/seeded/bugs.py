@@ -2122,7 +2122,7 @@ BUGS = (
         (
             Edit(
                 f"{RAFT}/driver.py",
-                "            and peer in core.configuration.voters\n",
+                "            and peer in core.configuration.quorum.nodes\n",
                 "            and peer in core.configuration.learners\n",
             ),
         ),

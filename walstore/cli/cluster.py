@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import click
 from rich.text import Text
@@ -69,11 +70,12 @@ def _ask(nodes: Sequence[RemoteNode]) -> tuple[list[NodeStatus], dict[str, str]]
     """
     found: list[NodeStatus] = []
     silent: dict[str, str] = {}
-    for node in nodes:
-        try:
-            found.append(node.status())
-        except WALStoreError as error:
-            silent[node.url] = str(error).removeprefix(f"{node.url} ")
+    with ThreadPoolExecutor(len(nodes)) as pool:
+        for node, answer in zip(nodes, pool.map(_answer, nodes), strict=True):
+            if isinstance(answer, NodeStatus):
+                found.append(answer)
+            else:
+                silent[node.url] = str(answer).removeprefix(f"{node.url} ")
     if not found:
         url, reason = next(iter(silent.items()))
         raise NodeUnreachableError(f"{url} {reason}")
@@ -83,6 +85,13 @@ def _ask(nodes: Sequence[RemoteNode]) -> tuple[list[NodeStatus], dict[str, str]]
         named = ", ".join(f"{s.node_id} is of {s.cluster_id}" for s in found)
         raise OptionError(f"these nodes are of several clusters: {named}")
     return found, silent
+
+
+def _answer(node: RemoteNode) -> NodeStatus | WALStoreError:
+    try:
+        return node.status()
+    except WALStoreError as error:
+        return error
 
 
 def _manager(urls: Sequence[str], timeout_s: int = _CHANGE_TIMEOUT_S) -> ClusterManager:

@@ -28,7 +28,6 @@ from walstore.replication.errors import (
     MembershipError,
     NotLeaderError,
     PromotionError,
-    ReplicationError,
     ReplicationTimeoutError,
     TooFewNodesError,
 )
@@ -206,7 +205,7 @@ class RaftReplicationManager(WALReplicationManager):
         core = self.core
         return (
             self.leading
-            and peer in core.configuration.voters
+            and peer in core.configuration.quorum.nodes
             and core.configuration_lsn != self._ledger.assumed
         )
 
@@ -368,7 +367,7 @@ class RaftReplicationManager(WALReplicationManager):
                 lambda voters, learners: (voters - {*gone}, learners - {*gone}),
                 self._options.election_ms / 1000,
             )
-        except (ReplicationError, ClosedLogError) as error:  # it is tried again
+        except WALStoreError as error:  # it is tried again
             logger.info("%s: %s", self._node_id, error)
 
     def _is_gone(self, node: str) -> bool:

@@ -19,6 +19,8 @@ __all__ = ["ADDRESSES_MAX", "AddressBook"]
 ADDRESSES_MAX = 256
 """Nodes that a book holds at most: whoever knows the secret can make up names."""
 
+_STAMP_MAX = 1 << 62  # nobody counts so far; a node could not count on from there
+
 
 class AddressBook:
     """The newest known address of each node. Replaced as a whole when it changes, so that other
@@ -57,8 +59,11 @@ class AddressBook:
         before = self.known
         for address in told:
             held = self.known.get(address.node)
-            full = held is None and len(self.known) >= ADDRESSES_MAX
-            if not full and (held is None or _rank(address) > _rank(held)):
+            if held is None:
+                news = len(self.known) < ADDRESSES_MAX
+            else:
+                news = _rank(address) > _rank(held)
+            if news and address.stamp < _STAMP_MAX:
                 self._put(address)
         own = self.known.get(self._node_id)
         if own is not None and self._own_url and own.url != self._own_url:
