@@ -6,10 +6,12 @@ import re
 import shutil
 import signal
 import stat
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import click
@@ -19,7 +21,10 @@ from tests.cli.conftest import Outcome, Run
 from tests.cli.nodes import READY_S, Served, append, ask, lone_node
 from tests.helpers import ROOT, contents
 from tests.replication.nodes import free_ports
+from walstore.cli.client import NodeRefusedError
 from walstore.cli.cluster import cluster as group
+from walstore.cli.remote import RemoteNode
+from walstore.replication import NotLeaderError
 from walstore.replication.log import CONFIGURATIONS_NAME
 
 pytestmark = pytest.mark.timeout(180)
@@ -281,6 +286,8 @@ def test_who_cannot_be_asked(run: Run, tmp_path: Path) -> None:
         found = run("cluster", "status", endpoint.url)
         assert found.code == 64
         assert "do not elect" in found.err
+        with pytest.raises(NodeRefusedError, match="raft"):
+            RemoteNode(endpoint.url, 1).remove_node("d")
         for path in ("/members/add?node=d", "/transfer"):
             status, text = ask(endpoint.url, "POST", path, b"", X_Walstore="1")
             assert (status, "raft" in text) == (400, True)
@@ -305,3 +312,25 @@ def test_a_follower_alone_cannot_change_anything(
         found = run("cluster", "status", url)
         assert found.code == 1
         assert found.lines[-1] == "nobody who answered leads"
+        with pytest.raises(NotLeaderError) as caught:
+            RemoteNode(url, 1).transfer(None)
+        assert caught.value.leader_id == leader
+
+
+def test_an_endpoint_that_is_no_nodes(run: Run) -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"peers": []}')
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        found = run("cluster", "status", f"http://127.0.0.1:{server.server_port}")
+        thread.join()
+    assert found.code == 4
+    assert "answers as no node of this version does" in found.err
