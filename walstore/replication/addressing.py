@@ -107,11 +107,14 @@ class Addressing:
                 self._network.reach(node, urls)
         self._reached = wanted
 
+    @property
+    def changed(self) -> bool:
+        """Whether there is something to keep."""
+        return self._book.known is not self._kept
+
     def keep(self) -> None:
-        """Writes the book when it has changed. In a thread of its own."""
+        """Writes the book. In a thread of its own."""
         known = self._book.known
-        if known is self._kept:
-            return
         try:
             durable.write_whole(self._path, [self._book.encode()], new=self._path + ".new")
         except OSError as error:  # it is told anew after the next start

@@ -648,7 +648,8 @@ class WALReplicationManager:
             await asyncio.sleep(_MAINTAIN_S)
             self._disk.stalled_s(self._log.durable_lsn, self._log.last_lsn, _now_ms())
             self._addressing.reach(self.members)
-            await asyncio.to_thread(self._addressing.keep)
+            if self._addressing.changed:
+                await asyncio.to_thread(self._addressing.keep)
             if self._candidacy.wanted and self._should_campaign():
                 await self._campaign_quietly()
             if self._truncate_to > self._log.first_lsn:
