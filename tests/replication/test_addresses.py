@@ -12,6 +12,7 @@ from tests.helpers import seeded
 from tests.raft.conftest import elected  # noqa: F401
 from tests.raft.elected import Elected
 from tests.replication.nodes import free_ports, until
+from tests.replication.proxy import Proxy
 from walstore import OptionError
 from walstore.replication import ReplicationMessage, ReplicationWALManager
 from walstore.replication.addresses import ADDRESSES_MAX, AddressBook
@@ -159,3 +160,21 @@ def test_a_new_node_needs_the_address_of_one(elected: Callable[..., Elected]) ->
     four.stop("d")
     four.start("d", peers={"b": four.url("b")})
     four.joined(*"abcd")
+
+
+def test_a_node_is_reached_where_it_says_and_not_where_it_binds(
+    elected: Callable[..., Elected],  # noqa: F811
+) -> None:
+    """The new node knows of b alone, so that a and c have to find it: behind a proxy."""
+    four = elected("abcd")
+    four.names = "abc"
+    leader = four.begin()
+    with Proxy(four.ports["d"]) as proxy:
+        node = four.start("d", peers={"b": four.url("b")}, advertise=proxy.url)
+        leader.add_voter("d")
+        for name in "abc":
+            until(lambda name=name: "d" in four[name].connected, f"{name} finds it")  # type: ignore[misc]
+        leader.append(b"one")
+        assert {peer.node_id: peer.url for peer in leader.status().peers}["d"] == proxy.url
+        assert node.url == four.url("d") != proxy.url
+        four.stop("d")
