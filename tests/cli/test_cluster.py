@@ -200,7 +200,7 @@ def _grow_and_replace(run: Run, base: Path, nodes: dict[str, Served]) -> None:
     victim = next(name for name in left if name != found.json["leader_id"])
     refused = cluster(run, "remove", left, "--node", victim)
     assert refused.code == 4
-    assert f"removing {victim} is refused" in refused.err
+    assert f"taking the vote of {victim} is refused" in refused.err
 
     left["e"] = nodes["e"] = Served(further(base, "e", left[victim]))
     replaced = cluster(run, "replace", left, "--node", leader, "--with", "e")

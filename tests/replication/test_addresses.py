@@ -177,4 +177,4 @@ def test_a_node_is_reached_where_it_says_and_not_where_it_binds(
         leader.append(b"one")
         assert {peer.node_id: peer.url for peer in leader.status().peers}["d"] == proxy.url
         assert node.url == four.url("d") != proxy.url
-        four.stop("d")
+        four.close()  # nobody dials the proxy while it ends

@@ -84,17 +84,20 @@ class ClusterManager:
 
         Raises:
             NotWellError: nobody led in time.
+            ChangeRefusedError: a voter is to learn only, and is needed.
             MembershipError, ReplicationTimeoutError: as ReplicationWALManager.add_voter.
         """
-        self._on_leader(
-            lambda leader, status: (
-                None
-                if not status.changing and node_id in (status.voters if voter else status.learners)
-                else leader.add_voter(node_id)
-                if voter
-                else leader.add_learner(node_id)
-            )
-        )
+
+        def change(leader: ClusterNode, status: NodeStatus) -> None:
+            if not status.changing and node_id in (status.voters if voter else status.learners):
+                return
+            if voter:
+                leader.add_voter(node_id)
+            else:
+                self._check_left(node_id, status)
+                leader.add_learner(node_id)
+
+        self._on_leader(change)
 
     def remove(self, node_id: str) -> None:
         """Removes a node, whose process is for its user to end: also how a node leaves.
@@ -118,7 +121,7 @@ class ClusterManager:
         good = {n.node_id for n in health.nodes if n.state in (State.LEADING, State.FOLLOWING)}
         if not left or len(left & good) <= len(left) // 2:
             raise ChangeRefusedError(
-                f"removing {node_id}",
+                f"taking the vote of {node_id}",
                 f"of {', '.join(sorted(left)) or 'nobody'}, who would be left to vote, "
                 f"{len(left & good)} are well",
             )

@@ -429,6 +429,8 @@ class ReplicationWALManager(FileWALManager):
                 return voters - {old} | {new}, learners - {old, new}
             if old in learners:
                 return voters, learners - {old} | {new}
+            if new in voters | learners:  # it is on its way there, or is there
+                return voters, learners
             raise MembershipError(f"{old} is no member: {', '.join(sorted(voters | learners))} are")
 
         return self._change(wish, timeout_s)
