@@ -174,8 +174,8 @@ class Application(click.Group):
 def app() -> None:
     """Look at a walstore log, check it, and mend its torn tail; run nodes, and watch them.
 
-    A log is a directory. All commands but 'repair --apply', 'import' and 'serve' leave it as it is,
-    and work while another process writes to it. A node that 'serve' runs is named by its status
+    A log is a directory. All commands but 'repair --apply', 'import', 'serve' and 'cluster recover'
+    leave it as it is, and work while another process writes to it. A node that 'serve' runs is named by its status
     url; 'promote' and 'demote' have it lead, or stop leading. 'doctor' measures a disk by writing
     to a file without a name.
 
