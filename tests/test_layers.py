@@ -53,7 +53,7 @@ SANS_IO = ["errors", "limits", "wal.record", "wal.segment", "wal.meta", "wal.rec
 SANS_IO += [
     f"replication.{name}"
     for name in (
-        *("acks", "campaign", "core", "effects", "entries"),
+        *("acks", "addresses", "campaign", "core", "effects", "entries"),
         *("follower", "handshake", "lag", "leader", "message", "metrics", "options"),
         *("progress", "receiving", "requests", "runs", "shared", "status", "terms", "throttle"),
     )
@@ -77,6 +77,7 @@ SANS_IO += [
     f"cluster.{name}"
     for name in ("client_session", "commands", "machine", "machine_errors", "sessions")
 ]
+SANS_IO += ["cluster.doctor", "cluster.errors", "cluster.health"]
 SANS_IO += ["tinydb.edits", "tinydb.lazy"]
 # Of those, the ones that go through the disk seam (wal.files) but never around it.
 THROUGH_THE_SEAM = {"wal.meta", "wal.recovery", "wal.scan"}

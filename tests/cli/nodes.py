@@ -50,24 +50,33 @@ def append(url: str, payload: bytes) -> dict[str, Any]:
     return found
 
 
-class Served:
-    """A process of `walstore serve`, and the line that it printed when it was ready."""
+def spawn_node(config: Path) -> subprocess.Popen[str]:
+    """Starts a process of `walstore serve`."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "walstore", "serve", "--config", str(config.resolve())],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
 
-    def __init__(self, config: Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "walstore", "serve", "--config", str(config)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        )
+
+class Served:
+    """A process of `walstore serve`, and the line that it printed when it was ready.
+
+    Attributes:
+        line, ready: that line, and what it says.
+    """
+
+    def __init__(self, config: Path, process: subprocess.Popen[str] | None = None) -> None:
+        self.process = process or spawn_node(config)
         assert self.process.stdout is not None
         watchdog = threading.Timer(READY_S, self.process.kill)
         watchdog.start()
-        line = self.process.stdout.readline()
+        self.line = self.process.stdout.readline()
         watchdog.cancel()
-        self.ready: dict[str, Any] = json.loads(line) if line else {}
+        self.ready: dict[str, Any] = json.loads(self.line) if self.line else {}
         self.url: str = self.ready.get("status_url", "")
 
     def end(self, signal_number: int) -> tuple[int, str, str]:

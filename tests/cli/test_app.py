@@ -30,7 +30,7 @@ COMMANDS = ["info", "dump", "tail", "verify", "repair", "stats"]
 """Those that take one log."""
 
 ALL_COMMANDS = [*COMMANDS, "diff", "serve", "status", "promote", "demote", "doctor"]
-ALL_COMMANDS += ["query", "export", "import"]
+ALL_COMMANDS += ["query", "export", "import", "cluster"]
 
 
 def a_sentence(text: str) -> bool:

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.raft.conftest import elected
+
 if TYPE_CHECKING:
     from tests.cluster.machines import Machines
+
+__all__ = ["elected", "machines"]
 
 
 @pytest.fixture

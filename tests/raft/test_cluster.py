@@ -17,6 +17,7 @@ from walstore import EntryTruncatedError, FileWALManager, OptionError
 from walstore.raft import driver
 from walstore.raft.membership import decode_configuration
 from walstore.replication import (
+    LostDiskError,
     MembershipError,
     NotLeaderError,
     PromotionError,
@@ -125,16 +126,46 @@ def test_a_node_that_was_ended_amid_making_the_cluster_makes_it(
 
 
 def test_an_empty_node_joins_what_there_is(elected: Callable[..., Elected]) -> None:
-    """Also the one that would have made the cluster."""
-    abc = elected()
-    abc.begin().append(b"one")
-    cluster_id = abc["a"].status().cluster_id
-    abc.stop("a")
-    shutil.rmtree(abc.path("a"))
-    abc.leader().append(b"two")
+    """Also one whose name comes first, which makes a cluster where there is none."""
+    abc = elected("abc")
+    abc.names = "bc"
+    leader = abc.begin()
+    leader.append(b"one")
+    abc.names = "abc"
     abc.start("a")
-    assert abc["a"].status().cluster_id == cluster_id
+    leader.add_voter("a")
+    leader.append(b"two")
+    assert abc["a"].status().cluster_id == leader.status().cluster_id
     assert data(abc.assert_equal()) == [b"one", b"two"]
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_a_voter_that_has_lost_its_disk_takes_no_part(
+    elected: Callable[..., Elected], name: str
+) -> None:
+    """Under its name; also the one that made the cluster. Another one takes its place."""
+    abc = elected("abcd")
+    abc.names = "abc"
+    abc.begin().append(b"one")
+    abc.stop(name)
+    shutil.rmtree(abc.path(name))
+    leader = abc.leader()
+    leader.append(b"two")
+    for _ in range(2):  # starting it again does not help
+        node = abc.start(name)
+        until(lambda node=node: node.error, "it is refused")  # type: ignore[misc]
+        assert isinstance(node.error, LostDiskError)
+        assert node.error.node_id == name
+        assert "replace" in node.error.hint
+        assert name in node.status().error
+        assert not node.status().last_lsn
+        abc.stop(name)
+    abc.names = "abcd"
+    abc.start("d")
+    leader.replace_node(name, "d")
+    assert leader.status().voters == tuple(sorted({*"abcd"} - {name}))
+    leader.append(b"three")
+    assert data(abc.assert_equal()) == [b"one", b"two", b"three"]
 
 
 def test_a_manual_cluster_becomes_an_elected_one(elected: Callable[..., Elected]) -> None:

@@ -21,6 +21,8 @@ from walstore.replication.message import (
     NODE_ID_BYTES_MAX,
     TERM_MAX,
     Ack,
+    Address,
+    Addresses,
     Body,
     Challenge,
     Confirm,
@@ -90,6 +92,18 @@ bodies: st.SearchStrategy[Body] = st.one_of(
         st.sampled_from(["", "ws://127.0.0.1:7"]),
         st.binary(max_size=300),
     ),
+    st.builds(
+        Addresses,
+        st.lists(
+            st.builds(
+                Address,
+                names,
+                st.integers(1, (1 << 63) - 1),
+                st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=1024),
+            ),
+            max_size=3,
+        ).map(tuple),
+    ),
 )
 cluster_ids = st.binary(min_size=16, max_size=16)
 messages = st.one_of(
@@ -121,6 +135,7 @@ SAMPLES = [
         TimeoutNow(),
         ClientRequest(1, Ask.COMMAND, 9, 2, 1, b"command"),
         ClientResponse(1, Status.NOT_LEADER, 0, "L", "ws://127.0.0.1:7", b"why"),
+        Addresses((Address("a", 1, "ws://h:1"), Address("b", 7, "wss://[::1]:65535"))),
     )
 ]
 

@@ -2284,4 +2284,64 @@ BUGS = (
         ),
         (f"{RAFT_POWER_CUTS}[install]",),
     ),
+    Bug(
+        "cluster-feeds-a-lost-disk",
+        "a voter that has lost its disk takes no part under its name",
+        (
+            Edit(
+                f"{RAFT}/driver.py",
+                "            and peer in core.configuration.quorum.nodes\n",
+                "            and peer in core.configuration.learners\n",
+            ),
+        ),
+        (f"{RAFT_CLUSTER}::test_a_voter_that_has_lost_its_disk_takes_no_part",),
+    ),
+    Bug(
+        "cluster-believes-an-older-address",
+        "of two addresses of a node the newer one holds",
+        (
+            Edit(
+                "walstore/replication/addresses.py",
+                "_rank(address) > _rank(held)",
+                "address != held",
+            ),
+        ),
+        ("tests/replication/test_addresses.py::test_the_newest_address_holds_in_any_order",),
+    ),
+    Bug(
+        "cluster-recovers-as-the-old-one",
+        "a cluster that is made of a survivor is another one",
+        (
+            Edit(
+                "walstore/cluster/recovery.py",
+                "_NodesLog(unfinished, node_id, entropy(16))",
+                "_NodesLog(unfinished, node_id, bytes.fromhex(old.log_id))",
+            ),
+        ),
+        ("tests/cluster/test_recovery.py::test_a_lost_quorum_is_taken_up_again",),
+    ),
+    Bug(
+        "cluster-counts-one-half",
+        "while the voters change, each half has to have a majority",
+        (
+            Edit(
+                "walstore/cluster/health.py",
+                "    can_lose = min(_margin",
+                "    can_lose = max(_margin",
+            ),
+        ),
+        ("tests/cluster/test_health.py::test_how_many_may_be_lost_in_all_small_clusters",),
+    ),
+    Bug(
+        "cluster-restarts-the-leader",
+        "a leader hands over before it is restarted",
+        (
+            Edit(
+                "walstore/cluster/manager.py",
+                "            if node_id == health.leader_id:\n                self.transfer()\n",
+                "",
+            ),
+        ),
+        ("tests/cluster/test_manager.py::test_a_rolling_restart_fails_no_write",),
+    ),
 )

@@ -13,6 +13,7 @@ import click
 
 import walstore
 from walstore.cli import exits
+from walstore.cli.cluster import cluster
 from walstore.cli.diff import diff
 from walstore.cli.doctor import doctor
 from walstore.cli.documents import NoSuchCollectionError
@@ -166,17 +167,17 @@ class Application(click.Group):
         "Exit codes: 0 all is well; 1 torn tail; 2 corruption; 3 not a log; 4 the system or a node "
         "refused; 5 a writer has the log; 64 wrong usage; 65 a bad line; 130 interrupted; "
         "141 closed pipe. "
-        "'diff', 'status' and 'doctor' give 1 to 3 other meanings."
+        "'diff', 'status', 'cluster' and 'doctor' give 1 to 3 other meanings."
     ),
 )
 @click.version_option(walstore.__version__, message="walstore %(version)s")
 def app() -> None:
     """Look at a walstore log, check it, and mend its torn tail; run nodes, and watch them.
 
-    A log is a directory. All commands but 'repair --apply', 'import' and 'serve' leave it as it is,
-    and work while another process writes to it. A node that 'serve' runs is named by its status
-    url; 'promote' and 'demote' have it lead, or stop leading. 'doctor' measures a disk by writing
-    to a file without a name.
+    A log is a directory. All commands but 'repair --apply', 'import', 'serve' and 'cluster recover'
+    leave it as it is, and work while another process writes to it. A node that 'serve' runs is
+    named by its status url; 'promote' and 'demote' have it lead, or stop leading. 'doctor' measures
+    a disk by writing to a file without a name.
 
     \b
       walstore info /var/lib/app/log            what is in it, and is it healthy?
@@ -187,12 +188,13 @@ def app() -> None:
       walstore query LOG orders '{"n": 1}'      look for documents
       walstore serve --config node.toml         run a node of a replicated log
       walstore status URL URL URL               who leads, and who is behind?
+      walstore cluster status URL URL URL       what is amiss, and how many more may fail?
       walstore doctor --config node.toml        are disk, clock and network fit for it?
     """
 
 
 for _command in (
     info, dump, tail, verify, repair, stats, diff, query, import_, export, serve, status, promote,
-    demote, doctor,
+    demote, cluster, doctor,
 ):  # fmt: skip
     app.add_command(_command)

@@ -34,6 +34,7 @@ from walstore.errors import (
 )
 from walstore.limits import KIND_MAX, LSN_MAX, PAYLOAD_BYTES_MAX
 from walstore.replication import (
+    MembershipError,
     NotLeaderError,
     PromotionError,
     Receipt,
@@ -51,6 +52,7 @@ logger = logging.getLogger("walstore.serve")
 PAGE_ENTRIES_MAX = 1000
 _PAGE_PAYLOAD_BYTES = 16 << 20
 _IDLE_TIMEOUT_S = 60.0
+_TIMEOUT_S_MAX = 3600
 _JSON = "application/json"
 
 
@@ -76,6 +78,12 @@ class _Request:
         if not (text.isascii() and text.isdigit() and len(text) <= 20 and 0 < int(text) <= most):
             raise _Refused(HTTPStatus.BAD_REQUEST, f"{key} is a number from 1 to {most}")
         return int(text)
+
+    def text(self, key: str) -> str:
+        """A text of the query, which has to be there."""
+        if not self.query.get(key):
+            raise _Refused(HTTPStatus.BAD_REQUEST, f"{key} is missing")
+        return self.query[key]
 
     def check(self, *known: str) -> None:
         """Refuses what the query should not hold."""
@@ -177,6 +185,36 @@ class Endpoint:
         term = self.node.demote()
         return _json({"node_id": self.node.node_id, "role": self.node.role, "term": term})
 
+    def transfer(self, request: _Request) -> _Answer:
+        """POST /transfer?to=NODE: this node, which leads, hands over; without `to` to the best."""
+        request.check("to")
+        term = self.node.transfer(request.query.get("to"))
+        return _json({"node_id": self.node.node_id, "role": self.node.role, "term": term})
+
+    def add(self, request: _Request) -> _Answer:
+        """POST /members/add?node=NODE&vote=0&timeout=SECONDS"""
+        request.check("node", "vote", "timeout")
+        vote = request.query.get("vote", "1")
+        if vote not in ("0", "1"):
+            raise _Refused(HTTPStatus.BAD_REQUEST, "vote is 0 or 1")
+        add = self.node.add_voter if vote == "1" else self.node.add_learner
+        return _json({"lsn": add(request.text("node"), timeout_s=self._limit_s(request))})
+
+    def remove(self, request: _Request) -> _Answer:
+        """POST /members/remove?node=NODE&timeout=SECONDS"""
+        request.check("node", "timeout")
+        limit_s = self._limit_s(request)
+        return _json({"lsn": self.node.remove_node(request.text("node"), timeout_s=limit_s)})
+
+    def replace(self, request: _Request) -> _Answer:
+        """POST /members/replace?node=NODE&with=NODE&timeout=SECONDS"""
+        request.check("node", "with", "timeout")
+        old, new = request.text("node"), request.text("with")
+        return _json({"lsn": self.node.replace_node(old, new, timeout_s=self._limit_s(request))})
+
+    def _limit_s(self, request: _Request) -> float:
+        return request.number("timeout", max(1, round(self.node.timeout_s)), _TIMEOUT_S_MAX)
+
     def append(self, request: _Request) -> _Answer:
         """POST /append?kind=N: the body is the payload. Answered when it is where `acks` asks."""
         request.check("kind")
@@ -191,6 +229,10 @@ _ROUTES: dict[str, tuple[str, _Action]] = {
     "/entries": ("GET", Endpoint.entries),
     "/promote": ("POST", Endpoint.promote),
     "/demote": ("POST", Endpoint.demote),
+    "/transfer": ("POST", Endpoint.transfer),
+    "/members/add": ("POST", Endpoint.add),
+    "/members/remove": ("POST", Endpoint.remove),
+    "/members/replace": ("POST", Endpoint.replace),
     "/append": ("POST", Endpoint.append),
 }
 
@@ -205,6 +247,7 @@ def _stages(receipt: Receipt) -> dict[str, str]:
 _STATUS_OF: tuple[tuple[type[WALStoreError], HTTPStatus], ...] = (
     (NotLeaderError, HTTPStatus.CONFLICT),
     (PromotionError, HTTPStatus.CONFLICT),
+    (MembershipError, HTTPStatus.CONFLICT),
     (ReplicationTimeoutError, HTTPStatus.GATEWAY_TIMEOUT),
     (TooFewNodesError, HTTPStatus.SERVICE_UNAVAILABLE),
     (ClosedLogError, HTTPStatus.SERVICE_UNAVAILABLE),

@@ -32,7 +32,8 @@ REFUSED: Final = 4
 BUSY: Final = 5
 """A writer has the log open, and the command would change it."""
 DEGRADED: Final = 1
-"""`status`: nobody leads, or somebody does not answer or is not connected."""
+"""`status`, `cluster status`: nobody leads, or somebody does not answer or is not well; `cluster
+recover`: nothing was done yet."""
 UNSAFE: Final = 1
 """`doctor`: something is not fit for a log, or for a cluster."""
 PREFIX: Final = 1

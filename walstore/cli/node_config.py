@@ -144,10 +144,10 @@ def _is_peers(value: Any) -> bool:
     )
 
 
-def _is_url(url: str) -> bool:
+def _is_url(url: str, *, port_0: bool = False) -> bool:
     try:
         parts = urlsplit(url)
-        named = _is_host(parts.hostname or "") and parts.port != 0
+        named = _is_host(parts.hostname or "") and (port_0 or parts.port != 0)
     except ValueError:  # its port is no number up to 65535, or its brackets do not match
         return False
     return named and url.startswith(("ws://", "wss://"))
@@ -170,6 +170,10 @@ _WHOLE: _Rule = ("a positive whole number", _is_whole)
 _NODE_RULES: dict[str, _Rule] = {
     "node_id": ("this node's name, a text", _is_text),
     "listen": ('where the others reach this node, "host:port"', _is_address),
+    "advertise": (
+        'the url that the others are told, "ws://host:port"; port 0 is that of listen',
+        lambda value: isinstance(value, str) and _is_url(value, port_0=True),
+    ),
     "role": ('"leader" or "follower"', lambda value: value in ("leader", "follower")),
     "election": ('"manual" or "raft"', lambda value: value in ("manual", "raft")),
     "acks": ('"quorum", "all", "async", a number of nodes, or a list of node ids', _is_acks),

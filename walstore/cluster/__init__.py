@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-# async_client
 from walstore.cluster.async_client import AsyncClusterClient
-
-# client
 from walstore.cluster.client import ClusterClient
-
-# doctor
 from walstore.cluster.doctor import (
     Clock,
     Disk,
@@ -21,14 +16,10 @@ from walstore.cluster.doctor import (
     judge_disk,
     judge_timing,
 )
-
-# host
+from walstore.cluster.errors import ChangeRefusedError, ClusterError, NotWellError, RecoveryError
+from walstore.cluster.health import ClusterHealth, HealthLimits, NodeHealth, State, judge
 from walstore.cluster.host import MachineHost
-
-# machine
 from walstore.cluster.machine import StateMachine
-
-# machine_errors
 from walstore.cluster.machine_errors import (
     AppliedTimeoutError,
     ClusterUnavailableError,
@@ -40,38 +31,50 @@ from walstore.cluster.machine_errors import (
     ResultTooLargeError,
     SessionExpiredError,
 )
-
-# machine_files
 from walstore.cluster.machine_files import MachineSnapshots
-
-# measure
+from walstore.cluster.manager import ClusterManager, ClusterNode
 from walstore.cluster.measure import measure_clock, measure_disk, measure_round_trips
+from walstore.cluster.recovery import Survivor, inspect_survivor, make_cluster
 
 __all__ = [
     "AppliedTimeoutError",
     "AsyncClusterClient",
+    "ChangeRefusedError",
     "Clock",
     "ClusterClient",
+    "ClusterError",
+    "ClusterHealth",
+    "ClusterManager",
+    "ClusterNode",
     "ClusterUnavailableError",
     "CommandRefusedError",
     "CommandUnknownError",
     "Disk",
     "Finding",
+    "HealthLimits",
     "Level",
     "MachineError",
     "MachineFailedError",
     "MachineHost",
     "MachineSnapshots",
     "MachineStateError",
+    "NodeHealth",
+    "NotWellError",
     "Quantiles",
+    "RecoveryError",
     "ResultTooLargeError",
     "SessionExpiredError",
+    "State",
     "StateMachine",
+    "Survivor",
     "Timing",
     "derive",
+    "inspect_survivor",
+    "judge",
     "judge_clock",
     "judge_disk",
     "judge_timing",
+    "make_cluster",
     "measure_clock",
     "measure_disk",
     "measure_round_trips",

@@ -20,8 +20,11 @@ from walstore.raft.membership import Configuration
 from walstore.raft.node import RaftNode
 from walstore.raft.options import RaftOptions
 from walstore.replication import effects
+from walstore.replication.core import CoreBody
 from walstore.replication.effects import Effect
 from walstore.replication.errors import (
+    CloseCode,
+    LostDiskError,
     MembershipError,
     NotLeaderError,
     PromotionError,
@@ -30,7 +33,8 @@ from walstore.replication.errors import (
 )
 from walstore.replication.lag import Samples
 from walstore.replication.log import NodeLog
-from walstore.replication.message import TimeoutNow
+from walstore.replication.message import SyncRequest, TimeoutNow
+from walstore.replication.network import NetworkEvent, NodeDisconnected
 from walstore.replication.options import ReplicationOptions
 from walstore.replication.status import NodeStatus
 from walstore.replication.streaming import WALReplicationManager, Wish, core_options
@@ -186,6 +190,31 @@ class RaftReplicationManager(WALReplicationManager):
         self._reads.clear()
         self._admitted.set()
 
+    # ---- lost disks ----
+
+    def _receive(self, peer: str, term: int, body: CoreBody) -> None:
+        if isinstance(body, SyncRequest) and not body.lsn and self._has_lost_disk(peer):
+            error = LostDiskError(peer)
+            self.network.refuse(peer, str(error), CloseCode.LOST_DISK)
+        else:
+            super()._receive(peer, term, body)
+
+    def _has_lost_disk(self, peer: str) -> bool:
+        """Whether a node that asks for the whole log had one: who votes does, but in a cluster that
+        has not written down who votes yet."""
+        core = self.core
+        return (
+            self.leading
+            and peer in core.configuration.quorum.nodes
+            and core.configuration_lsn != self._ledger.assumed
+        )
+
+    def _on_network(self, event: NetworkEvent) -> None:
+        super()._on_network(event)
+        if isinstance(event, NodeDisconnected) and event.code == CloseCode.LOST_DISK:
+            if not self._log.last_lsn:
+                self._fail(LostDiskError(self._node_id))
+
     # ---- the members ----
 
     @property
@@ -277,7 +306,12 @@ class RaftReplicationManager(WALReplicationManager):
             self._change = change  # answered before the core gets its next input
             current = self.core.configuration
             voters = current.target or current.voters  # an addition that is not done yet stands
-            wanted = wish(voters, current.learners - voters)
+            try:
+                wanted = wish(voters, current.learners - voters)
+            except MembershipError as error:
+                self._change = None
+                change.set_exception(error)
+                return []
             return self.core.change(*wanted, _now_ms())
 
         try:
@@ -309,19 +343,40 @@ class RaftReplicationManager(WALReplicationManager):
         return settled and (now.voters, now.learners) == (voters, learners)
 
     async def _maintain(self) -> None:
-        own = self.loop.create_task(self._write_assumed())
+        own = self.loop.create_task(self._keep_members())
         try:
             await super()._maintain()
         finally:
             own.cancel()
 
-    async def _write_assumed(self) -> None:
+    async def _keep_members(self) -> None:
         """The log of a cluster that did not elect before says nothing of its members: the first
-        leader writes it down."""
+        leader writes it down. And learners that are gone for too long are removed."""
         while True:
             if self.leading and self.core.configuration_lsn == self._ledger.assumed:
                 self._input(self._write_down)
+            if self.leading and not self._changing:
+                await self._remove_gone()
             await asyncio.sleep(self._options.election_ms / 1000)
+
+    async def _remove_gone(self) -> None:
+        gone = [node for node in sorted(self.core.configuration.learners) if self._is_gone(node)]
+        if not gone:
+            return
+        limit_s = self._options.learner_gone_s
+        logger.warning("%s: gone for %g s, removed: %s", self._node_id, limit_s, ", ".join(gone))
+        try:
+            await self.change_members(
+                lambda voters, learners: (voters - {*gone}, learners - {*gone}),
+                self._options.election_ms / 1000,
+            )
+        except WALStoreError as error:  # it is tried again
+            logger.info("%s: %s", self._node_id, error)
+
+    def _is_gone(self, node: str) -> bool:
+        seen_ms = max(self._seen_ms.get(node, 0.0), self._role_since_ms)
+        gone_s = (_now_ms() - seen_ms) / 1000
+        return node not in self.network.connected and gone_s >= self._options.learner_gone_s
 
     def _write_down(self) -> list[Effect]:
         return self.core.change(self.core.configuration.voters, set(), _now_ms())
@@ -454,18 +509,35 @@ class RaftReplicationManager(WALReplicationManager):
             raise self.error
         target = self._best_voter()
         if self.leading and target is not None:
-            failed = self._transfer = self.loop.create_future()
-            self._input(lambda: self.core.transfer(target, _now_ms()))
-            while self.leading and not failed.done():
-                await asyncio.wait([failed], timeout=_LOOK_S)
-            self._transfer = None
-            if failed.done():
-                failed.result()  # raises where the node was closed meanwhile
+            await self._hand_over(target)
         if self.leading:
             return await super().demote()
         while self._work is not None:
             await asyncio.wait([self._work])
         return self.core.term
+
+    async def transfer(self, node: str | None) -> int:
+        """See ReplicationWALManager.transfer."""
+        if self.error is not None:
+            raise self.error
+        if not self.leading:
+            raise self._not_leader()
+        target = self._best_voter() if node is None else node
+        if target is None:
+            raise PromotionError(self._node_id, {"nobody": "no other voter is connected"})
+        reason = await self._hand_over(target)
+        if self.leading:
+            raise PromotionError(target, {target: reason or "it did not lead in time"})
+        return self.core.term
+
+    async def _hand_over(self, target: str) -> str:
+        """Has another node lead; why not, where it does not in time."""
+        failed = self._transfer = self.loop.create_future()
+        self._input(lambda: self.core.transfer(target, _now_ms()))
+        while self.leading and not failed.done():
+            await asyncio.wait([failed], timeout=_LOOK_S)
+        self._transfer = None
+        return failed.result() if failed.done() else ""  # raises where the node was closed
 
     def _best_voter(self) -> str | None:
         progress = {node: self.core.progress(node) for node in self.core.configuration.voters}
@@ -487,7 +559,13 @@ class RaftReplicationManager(WALReplicationManager):
         """This node and the others. In the loop."""
         now = self.core.configuration
         settled = self._has_become(now.voters, now.learners)
-        return super().status().with_members(now.voters, now.learners, changing=not settled)
+        return (
+            super()
+            .status()
+            .with_members(
+                now.voters, now.learners, now.outgoing, now.newcomers, changing=not settled
+            )
+        )
 
 
 def _now_ms() -> float:

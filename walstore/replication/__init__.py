@@ -7,6 +7,7 @@ from walstore.replication.acks import Receipt, Stage
 from walstore.replication.errors import (
     CloseCode,
     FatalReplicationError,
+    LostDiskError,
     MembershipError,
     MessageError,
     NotLeaderError,
@@ -56,6 +57,7 @@ __all__ = [
     "TLS",
     "CloseCode",
     "FatalReplicationError",
+    "LostDiskError",
     "MembershipError",
     "MessageError",
     "MessageType",

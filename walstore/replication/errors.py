@@ -11,6 +11,7 @@ WALStoreError
         MembershipError                         the members of an elected cluster were not changed
         ReplicationTimeoutError (TimeoutError)  not known to be on enough nodes in time
         FatalReplicationError                   this node cannot go on without a person
+            LostDiskError                       it votes, and its log is gone
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CloseCode",
     "FatalReplicationError",
+    "LostDiskError",
     "MembershipError",
     "MessageError",
     "NotLeaderError",
@@ -53,6 +55,7 @@ class CloseCode(IntEnum):
     REPLACED = 4005
     NO_ANSWER = 4006
     WRONG_NODE = 4007
+    LOST_DISK = 4008
 
     @property
     def final(self) -> bool:
@@ -61,10 +64,15 @@ class CloseCode(IntEnum):
         return self in _HINTS
 
 
+_REPLACE = (
+    "give the node another node_id, start it in an empty directory, and tell the cluster: "
+    "walstore cluster replace URL... --node OLD --with NEW"
+)
 _HINTS = {
     CloseCode.NOT_AUTHENTICATED: "give every node the same secret, and certificates of one CA",
     CloseCode.OTHER_CLUSTER: "check the peer's url; or start this node in a new directory",
     CloseCode.WRONG_NODE: "check node_id, and the peer's node id and url in peers",
+    CloseCode.LOST_DISK: _REPLACE,
 }
 
 
@@ -176,6 +184,24 @@ class FatalReplicationError(ReplicationError):
     its log is as it was."""
 
     hint = "compare the logs with 'walstore diff', and decide which one is right"
+
+
+class LostDiskError(FatalReplicationError):
+    """The log of a node that votes is gone, and with it what the node has promised. It takes no
+    part under its name any more.
+
+    Attributes:
+        node_id: the node.
+    """
+
+    hint = _REPLACE
+
+    def __init__(self, node_id: str) -> None:
+        self.node_id = node_id
+        super().__init__(
+            f"{node_id} votes in its cluster, and its log is empty: it has lost what it voted and "
+            "acknowledged, and must not come back under this name"
+        )
 
 
 class ReplicationTimeoutError(ReplicationError, TimeoutError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 from typing import NamedTuple
 
-__all__ = ["Lag", "Samples"]
+__all__ = ["DiskWatch", "Lag", "Samples"]
 
 _SAMPLES_MAX = 4096
 
@@ -22,6 +22,20 @@ class Lag(NamedTuple):
     entries: int
     bytes: int
     ms: float
+
+
+class DiskWatch:
+    """For how long a disk has taken nothing though entries wait for it. To be asked often."""
+
+    def __init__(self) -> None:
+        self._durable_lsn = -1
+        self._since_ms = 0.0
+
+    def stalled_s(self, durable_lsn: int, last_lsn: int, now_ms: float) -> float:
+        """Seconds; 0 when nothing waits, or it took something since it was last asked."""
+        if durable_lsn >= last_lsn or durable_lsn != self._durable_lsn:
+            self._durable_lsn, self._since_ms = durable_lsn, now_ms
+        return (now_ms - self._since_ms) / 1000
 
 
 class Samples:

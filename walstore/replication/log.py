@@ -152,7 +152,8 @@ class NodeLog:
 
     def wait_durable(self, lsn: int) -> None:
         """Returns when an entry is on the disk."""
-        self._group.wait(self._group.generation, lsn, lib.WALCORE_LEVEL_DURABLE, None)
+        generation = self._group.refresh_generation()
+        self._group.wait(generation, lsn, lib.WALCORE_LEVEL_DURABLE, None)
 
     def append_configuration(self, payload: bytes) -> int:
         """Appends an entry that says who the nodes are; written, and not durable, at return."""

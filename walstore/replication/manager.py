@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Set
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import partial
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from walstore.replication.acks import Acks, AcksOption, Receipt, Stage, parse_ac
 from walstore.replication.background import Background
 from walstore.replication.clients import ClientHandler
 from walstore.replication.errors import (
+    MembershipError,
     NotLeaderError,
     ReplicationTimeoutError,
     TooFewNodesError,
@@ -163,6 +164,9 @@ class ReplicationWALManager(FileWALManager):
         node_id: this node's name, at most 64 bytes; no two nodes of a cluster share one.
         listen: "host:port" to be reached at; port 0 picks a free one, see `url`. None: this node
             only dials.
+        advertise: the url that this node tells the others to reach it at, which need not be where
+            it listens; port 0 is the one it listens at. They keep it, and find the node again when
+            it comes back elsewhere. None: the others know it from their `peers` alone.
         peers: the other nodes of the cluster: {node id: "ws://host:port" or "wss://...", or None
             where only that node dials}.
         role: what the node shall be. "leader": leads when it makes the cluster; otherwise it asks
@@ -203,6 +207,7 @@ class ReplicationWALManager(FileWALManager):
         *,
         node_id: str,
         listen: str | None = None,
+        advertise: str | None = None,
         peers: Mapping[str, str | None] | None = None,
         role: Role = "follower",
         election: Literal["manual", "raft"] = "manual",
@@ -220,8 +225,7 @@ class ReplicationWALManager(FileWALManager):
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         members = _members(node_id, peers or {})
-        self.node_id = node_id
-        self.acks = parse_acks(acks, members)
+        self.node_id, self.acks = node_id, parse_acks(acks, members)
         self.timeout_s = _checked_timeout(timeout_s)
         self._elects = _checked_election(election, role, acks, too_few)
         self._members, self._too_few = members, too_few
@@ -257,6 +261,7 @@ class ReplicationWALManager(FileWALManager):
                 makes_cluster=is_new and log_id is None,
                 network=make_network,
                 urls=urls,
+                advertise=advertise,
                 options=times,
                 snapshots=snapshots,
             )
@@ -367,6 +372,22 @@ class ReplicationWALManager(FileWALManager):
         """
         return self._streaming.calls.wait_for(self._streaming.demote())
 
+    def transfer(self, node_id: str | None = None) -> int:
+        """Hands the leadership over, with election="raft", to a voter that has all entries; returns
+        the term that this node knows of then. Appends wait meanwhile, for `election_ms` at most,
+        and none fails.
+
+        Args:
+            node_id: who shall lead; None: the voter that has most.
+
+        Raises:
+            NotLeaderError: this node does not lead.
+            PromotionError: that one did not come to lead in time; this one still does.
+            OptionError: nodes do not elect here.
+            ClosedLogError
+        """
+        return self._streaming.calls.wait_for(self._streaming.transfer(node_id))
+
     def linearizable_lsn(self, *, timeout_s: float | None = None) -> int:
         """An lsn to read at, with election="raft", on the leader: what all entries up to it amount
         to is a state that the cluster had between this call and its return. Every append that was
@@ -413,6 +434,21 @@ class ReplicationWALManager(FileWALManager):
         return self._change(
             lambda old, learners: (old - {node_id}, learners - {node_id}), timeout_s
         )
+
+    def replace_node(self, old: str, new: str, *, timeout_s: float | None = None) -> int:
+        """Puts a node in another's place: as what that one was, and as soon as it has on its disk
+        what is committed. Until then the old one counts as before. Otherwise as `add_learner`."""
+
+        def wish(voters: Set[str], learners: Set[str]) -> tuple[Set[str], Set[str]]:
+            if old in voters:
+                return voters - {old} | {new}, learners - {old, new}
+            if old in learners:
+                return voters, learners - {old} | {new}
+            if new in voters | learners:  # it is on its way there, or is there
+                return voters, learners
+            raise MembershipError(f"{old} is no member: {', '.join(sorted(voters | learners))} are")
+
+        return self._change(wish, timeout_s)
 
     def _change(self, wish: Wish, timeout_s: float | None) -> int:
         limit_s = self.timeout_s if timeout_s is None else timeout_s

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from xxhash import xxh3_64, xxh3_64_intdigest
 
@@ -36,8 +37,11 @@ __all__ = [
     "NONCE_BYTES",
     "NO_CLUSTER",
     "TERM_MAX",
+    "URL_BYTES_MAX",
     "VERSION",
     "Ack",
+    "Address",
+    "Addresses",
     "Body",
     "Challenge",
     "Confirm",
@@ -77,6 +81,7 @@ _ENTRIES = struct.Struct("<QQQII")
 _SNAPSHOT = struct.Struct("<QQQQ")
 _GRANT = struct.Struct("<QQQ")
 _PREFIX = struct.Struct("<II")
+_ADDRESS = struct.Struct("<QBxH")
 
 _MORE = 1
 _RECEIPT = 2
@@ -86,6 +91,9 @@ _CONFIGURATION = 1
 
 NODE_ID_BYTES_MAX = 64
 """Longest node id, in UTF-8."""
+
+URL_BYTES_MAX = 1024
+"""Longest url of a node, in UTF-8."""
 
 NONCE_BYTES = 32
 """Random bytes that each end of a connection puts into its handshake."""
@@ -134,6 +142,7 @@ class MessageType(IntEnum):
     TIMEOUT_NOW = 15
     REQUEST = 16
     RESPONSE = 17
+    ADDRESSES = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +299,27 @@ class TimeoutNow:
     """The leader asks a follower to campaign at once."""
 
 
+class Address(NamedTuple):
+    """Where a node is reached.
+
+    Attributes:
+        node: which one.
+        stamp: that node counts its addresses; the highest is the one that holds.
+        url: "ws://host:port" or "wss://...".
+    """
+
+    node: str
+    stamp: int
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where nodes are reached, as far as the sender knows."""
+
+    known: tuple[Address, ...]
+
+
 Body = (
     Hello
     | Challenge
@@ -308,6 +338,7 @@ Body = (
     | TimeoutNow
     | ClientRequest
     | ClientResponse
+    | Addresses
 )
 
 _TYPES: dict[type[Body], MessageType] = {
@@ -328,6 +359,7 @@ _TYPES: dict[type[Body], MessageType] = {
     TimeoutNow: MessageType.TIMEOUT_NOW,
     ClientRequest: MessageType.REQUEST,
     ClientResponse: MessageType.RESPONSE,
+    Addresses: MessageType.ADDRESSES,
 }
 
 
@@ -401,10 +433,17 @@ def _encode_body(body: Body) -> tuple[int, bytes, bytes | memoryview]:
             return 0, *encode_request(body)
         case ClientResponse():
             return 0, *encode_response(body)
+        case Addresses():
+            return 0, _PREFIX.pack(len(body.known), 0), b"".join(map(_encode_address, body.known))
         case Hello() | Challenge():
             return 0, body.nonce, b""
         case Proof() | Welcome():
             return 0, body.proof, b""
+
+
+def _encode_address(address: Address) -> bytes:
+    node, url = address.node.encode(), address.url.encode()
+    return _ADDRESS.pack(address.stamp, len(node), len(url)) + node + url
 
 
 def encode(message: ReplicationMessage, key: bytes | None = None) -> bytes:
@@ -548,6 +587,25 @@ def _timeout_now(body: memoryview, flags: int) -> TimeoutNow:
     return TimeoutNow()
 
 
+def _addresses(body: memoryview, flags: int) -> Addresses:
+    _require(len(body) >= _PREFIX.size, "an ADDRESSES shorter than its fields")
+    count, zero = _PREFIX.unpack_from(body)
+    known, at = list[Address](), _PREFIX.size
+    while at < len(body):
+        _require(len(body) - at >= _ADDRESS.size, "an address shorter than its fields")
+        stamp, node_len, url_len = _ADDRESS.unpack_from(body, at)
+        url_at = at + _ADDRESS.size + node_len
+        end = url_at + url_len
+        _require(end <= len(body) and url_len <= URL_BYTES_MAX, "an address of the wrong size")
+        _require(0 < stamp <= _U63_MAX and body[at + 9] == 0, "an address no node has")
+        url = bytes(body[url_at:end])
+        _require(url.isascii() and url.decode("ascii").isprintable(), "an url that is none")
+        known.append(Address(_node_id(body[url_at - node_len : url_at]), stamp, url.decode()))
+        at = end
+    _require(zero == 0 and count == len(known), "fewer addresses than it says, or more")
+    return Addresses(tuple(known))
+
+
 _DECODERS: dict[int, Callable[[memoryview, int], Body]] = {
     MessageType.HELLO: lambda body, flags: Hello(_nonce(body)),
     MessageType.CHALLENGE: lambda body, flags: Challenge(_nonce(body)),
@@ -566,6 +624,7 @@ _DECODERS: dict[int, Callable[[memoryview, int], Body]] = {
     MessageType.TIMEOUT_NOW: _timeout_now,
     MessageType.REQUEST: lambda body, flags: decode_request(body),
     MessageType.RESPONSE: lambda body, flags: decode_response(body),
+    MessageType.ADDRESSES: _addresses,
 }
 
 _FLAGS = {

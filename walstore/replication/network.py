@@ -9,7 +9,7 @@ import random
 import socket
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
@@ -155,10 +155,10 @@ class NetworkManager:
         self._listen = None if listen is None else host_and_port(listen, "listen")
         if self._listen is not None:
             security.check_host(self._listen[0])
-        self._peers: dict[str, str] = {}
+        self._peers: dict[str, tuple[str, ...]] = {}
         for peer, url in peers.items():
             self._check_peer(peer, url)
-            self._peers[peer] = url
+            self._peers[peer] = (url,)
         self._listener: socket.socket | None = None
         self._port = 0
         self._accepting: asyncio.Task[None] | None = None
@@ -295,8 +295,35 @@ class NetworkManager:
         self._check_peer(node_id, url)
         if node_id not in self._connections:
             await self._dial(node_id, url)
-        self._peers[node_id] = url
+        self._peers[node_id] = (url,)
         self._keep(node_id)
+
+    def reach(self, node_id: str, urls: Sequence[str]) -> None:
+        """Makes a node a peer, which is tried at each of these in turn until it is connected.
+
+        Raises:
+            OptionError: one of them makes no sense.
+        """
+        for url in urls:
+            self._check_peer(node_id, url)
+        self._peers[node_id] = tuple(urls)
+        self._keep(node_id)
+
+    def forget(self, node_id: str) -> None:
+        """The node is no peer any more; a connection that there is stays."""
+        self._peers.pop(node_id, None)
+        task = self._dialers.pop(node_id, None)
+        if task is not None:
+            task.cancel()
+
+    def is_usable(self, url: str) -> bool:
+        """Whether a node could be reached there, as far as one can see."""
+        scheme, _, address = url.partition("://")
+        try:
+            self._security.check_host(host_and_port(address, "url")[0])
+        except OptionError:
+            return False
+        return scheme == self._security.scheme
 
     async def disconnect(self, node_id: str) -> None:
         """Disconnects from a node, which is no longer a peer; it may still connect to this one."""
@@ -310,13 +337,13 @@ class NetworkManager:
             connection.close(CloseCode.NORMAL, f"{self.node_id} disconnects")
             await connection.ended.wait()
 
-    def refuse(self, node_id: str, reason: str) -> None:
-        """Closes the connection to a node that broke the protocol."""
+    def refuse(self, node_id: str, reason: str, code: CloseCode = CloseCode.BAD_MESSAGE) -> None:
+        """Closes the connection to a node that broke the protocol, or may not take part."""
         connection = self._connections.get(node_id)
         if connection is not None:
-            connection.counters.refused[CloseCode.BAD_MESSAGE.name] += 1
+            connection.counters.refused[code.name] += 1
             logger.warning("%s: refused: %s", node_id, reason, extra={"node": node_id})
-            connection.close(CloseCode.BAD_MESSAGE, reason)
+            connection.close(code, reason)
 
     async def ask(self, node_id: str, url: str | None = None) -> bytes:
         """The cluster id of a node, which need not be connected: a new node joins with it.
@@ -327,7 +354,7 @@ class NetworkManager:
         connected = self._connections.get(node_id)
         if connected is not None and connected.session is not None:
             return connected.session.peer_cluster_id
-        url = self._peers[node_id] if url is None else url
+        url = self._peers[node_id][0] if url is None else url
         self._check_peer(node_id, url)
         connection = await self._dial(node_id, url, ask=True)
         assert connection.session is not None
@@ -379,15 +406,16 @@ class NetworkManager:
                 failures = 0
                 slowly = _is_final(connection.close_code)
             else:
-                slowly = await self._try(node_id)
+                urls = self._peers[node_id]
+                slowly = await self._try(node_id, urls[failures % len(urls)])
                 failures += 1
             if node_id not in self._connections:
                 await asyncio.sleep(self._backoff_s(failures, slowly))
 
-    async def _try(self, node_id: str) -> bool:
+    async def _try(self, node_id: str, url: str) -> bool:
         """Dials once; whether to try again slowly."""
         try:
-            await self._dial(node_id, self._peers[node_id])
+            await self._dial(node_id, url)
         except (UnreachableError, RefusedError) as error:
             counters = self._counters_of(node_id)
             counters.failures += 1

@@ -72,6 +72,8 @@ class ReplicationOptions:
         stall_ms: of nodes that elect: a leader whose disk takes nothing for so long hands over.
         uncommitted_bytes_max: of nodes that elect: appends wait while more than this is not
             committed.
+        learner_gone_s: of nodes that elect: a learner that was not connected for so long is
+            removed.
 
     Raises:
         OptionError: a value is not a positive number.
@@ -89,6 +91,7 @@ class ReplicationOptions:
     election_ms: float = 1000.0
     stall_ms: float = 3000.0
     uncommitted_bytes_max: int = 64 << 20
+    learner_gone_s: float = 7 * 86_400.0
 
     def __post_init__(self) -> None:
         for option in fields(self):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from walstore.replication.lag import Lag
 from walstore.replication.metrics import PeerMetrics
@@ -91,7 +91,10 @@ class NodeStatus:
         peers: the other nodes.
         election: "manual" or "raft".
         voters, learners: where nodes elect, the members that this one knows of.
+        outgoing: while the voters change, those before: a majority of these is needed, too.
+        newcomers: the learners that vote as soon as they have the log.
         changing: whether a change of them is under way.
+        stalled_s: for how long the disk has taken nothing while entries wait for it; 0: it works.
     """
 
     node_id: str
@@ -112,10 +115,19 @@ class NodeStatus:
     election: Literal["manual", "raft"] = "manual"
     voters: tuple[str, ...] = ()
     learners: tuple[str, ...] = ()
+    outgoing: tuple[str, ...] = ()
+    newcomers: tuple[str, ...] = ()
     changing: bool = False
+    stalled_s: float = 0.0
 
     def with_members(
-        self, voters: Iterable[str], learners: Iterable[str], *, changing: bool
+        self,
+        voters: Iterable[str],
+        learners: Iterable[str],
+        outgoing: Iterable[str],
+        newcomers: Iterable[str],
+        *,
+        changing: bool,
     ) -> NodeStatus:
         """Of a node that elects, with the members it knows of."""
         return replace(
@@ -124,6 +136,8 @@ class NodeStatus:
             election="raft",
             voters=tuple(sorted(voters)),
             learners=tuple(sorted(learners)),
+            outgoing=tuple(sorted(outgoing)),
+            newcomers=tuple(sorted(newcomers)),
             changing=changing,
         )
 
@@ -134,3 +148,21 @@ class NodeStatus:
             if peer["lag"] is not None:
                 peer["lag"] = {stage: lag._asdict() for stage, lag in peer["lag"].items()}
         return found
+
+    @classmethod
+    def from_dict(cls, found: dict[str, Any]) -> Self:
+        """The status that `as_dict` gave, or JSON of it.
+
+        Raises:
+            KeyError, TypeError: it is none.
+        """
+        lists = ("voters", "learners", "outgoing", "newcomers")
+        peers = tuple(
+            PeerStatus(**peer | {"lag": peer["lag"] and _lags(peer["lag"])})
+            for peer in found["peers"]
+        )
+        return cls(**found | {name: tuple(found[name]) for name in lists} | {"peers": peers})
+
+
+def _lags(found: dict[str, dict[str, Any]]) -> dict[str, Lag]:
+    return {stage: Lag(**lag) for stage, lag in found.items()}

@@ -26,15 +26,16 @@ from walstore.errors import (
 )
 from walstore.replication import effects
 from walstore.replication.acks import Acks, Receipt, Stage
+from walstore.replication.addressing import Addressing
 from walstore.replication.background import LoopCalls
 from walstore.replication.candidacy import Candidacy
 from walstore.replication.core import Core, CoreBody, CoreOptions
 from walstore.replication.effects import Effect
 from walstore.replication.errors import FatalReplicationError, MessageError, PromotionError
 from walstore.replication.events import ReplicationEvent, RoleChanged
-from walstore.replication.lag import Samples
+from walstore.replication.lag import DiskWatch, Samples
 from walstore.replication.log import NodeLog
-from walstore.replication.message import Ack, ReplicationMessage, WalEntry
+from walstore.replication.message import Ack, Addresses, ReplicationMessage, WalEntry
 from walstore.replication.metrics import PeerMetrics
 from walstore.replication.network import (
     NetworkEvent,
@@ -79,6 +80,7 @@ class WALReplicationManager:
         makes_cluster: leads at once: there is nobody who could have another history.
         network: makes the NetworkManager, given cluster_id, term and on_message.
         urls: where the other nodes listen, as far as is known.
+        advertise: where this node tells the others that it is reached; None: it does not.
         options, snapshots: see there.
     """
 
@@ -93,6 +95,7 @@ class WALReplicationManager:
         makes_cluster: bool,
         network: Callable[..., NetworkManager],
         urls: Mapping[str, str],
+        advertise: str | None,
         options: ReplicationOptions,
         snapshots: Snapshots | None,
     ) -> None:
@@ -104,14 +107,14 @@ class WALReplicationManager:
         self._makes_cluster = makes_cluster
         self._options = options
         self._snapshots = snapshots
-        self._urls = urls
-        self._samples = Samples()
+        self._samples, self._disk = Samples(), DiskWatch()
         self.core = self._make_core()
         self.network = network(
             cluster_id=lambda: log.cluster_id,
             term=lambda: self.core.term,
             on_message=self._on_message,
         )
+        self._addressing = Addressing(log.path, node_id, self.network, urls, advertise)
         throttle = Throttle(options.catch_up_bytes_per_s)
         self._sender = Sender(
             log,
@@ -125,8 +128,7 @@ class WALReplicationManager:
             self._configuration_at,
         )
         self.calls = LoopCalls(log.path, log.check_owner)
-        self._joiner = Joiner()
-        self._incoming = Incoming(log.path)
+        self._joiner, self._incoming = Joiner(), Incoming(log.path)
         self._waiters = Waiters()
         self._inbox: deque[Callable[[], list[Effect]]] = deque()
         self._effects: deque[Effect] = deque()
@@ -198,6 +200,10 @@ class WALReplicationManager:
         """See ReplicationWALManager.linearizable_lsn."""
         raise OptionError(_NEEDS_RAFT)
 
+    async def transfer(self, node: str | None) -> int:
+        """See ReplicationWALManager.transfer."""
+        raise OptionError(_NEEDS_RAFT)
+
     async def change_members(self, wish: Wish, timeout_s: float) -> int:
         """See ReplicationWALManager.add_learner.
 
@@ -246,6 +252,7 @@ class WALReplicationManager:
         self._durable = self._log.watch(lib.WALCORE_LEVEL_DURABLE, self._on_durable)
         self.network.subscribe(self._on_network)
         await self.network.start()
+        self._addressing.begin()
         self._arm_durable(self._log.durable_lsn + 1)
         if self._makes_cluster:
             await self.promote(force=True, timeout_s=_MAKE_TIMEOUT_S)
@@ -365,6 +372,9 @@ class WALReplicationManager:
             if batch is None:
                 return None
             self._receive(peer, message.term, batch)
+        elif isinstance(body, Addresses):
+            self._addressing.told(body.known, self.members)
+            return None
         elif isinstance(body, CoreBody):
             if self.leading and isinstance(body, Ack) and body.durable_lsn > self._log.durable_lsn:
                 self._arm_durable(body.durable_lsn)
@@ -386,6 +396,7 @@ class WALReplicationManager:
         match event:
             case NodeConnected(node_id=node):
                 self._seen_ms[node] = _now_ms()
+                self._addressing.tell(node)
                 self._input(lambda: self.core.connected(node, _now_ms()))
             case NodeDisconnected(node_id=node):
                 self._seen_ms[node] = _now_ms()
@@ -635,6 +646,10 @@ class WALReplicationManager:
         """What is looked at now and then: whether to ask for votes, and what may be truncated."""
         while True:
             await asyncio.sleep(_MAINTAIN_S)
+            self._disk.stalled_s(self._log.durable_lsn, self._log.last_lsn, _now_ms())
+            self._addressing.reach(self.members)
+            if self._addressing.changed:
+                await asyncio.to_thread(self._addressing.keep)
             if self._candidacy.wanted and self._should_campaign():
                 await self._campaign_quietly()
             if self._truncate_to > self._log.first_lsn:
@@ -702,7 +717,7 @@ class WALReplicationManager:
 
     def url_of(self, node: str | None) -> str | None:
         """Where a node listens, as far as this one was told."""
-        return self._urls.get(node) if node is not None else None
+        return self._addressing.url_of(node) if node is not None else None
 
     def receipt(self, lsn: int) -> Receipt:
         """What is known of an entry."""
@@ -753,6 +768,7 @@ class WALReplicationManager:
             acks=str(self._acks),
             since_s=(now_ms - self._role_since_ms) / 1000,
             error=str(self.error or self._lacks_space),
+            stalled_s=self._disk.stalled_s(log.durable_lsn, log.last_lsn, now_ms),
             peers=tuple(self._peer_status(node, metrics.get(node), now_ms) for node in others),
         )
 

@@ -1,0 +1,336 @@
+"""walstore cluster: nodes that elect, as processes."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import click
+import pytest
+
+from tests.cli.conftest import Outcome, Run
+from tests.cli.nodes import READY_S, Served, append, ask, lone_node
+from tests.helpers import ROOT, contents
+from tests.replication.nodes import free_ports
+from walstore.cli.client import NodeRefusedError
+from walstore.cli.cluster import cluster as group
+from walstore.cli.remote import RemoteNode
+from walstore.replication import NotLeaderError
+from walstore.replication.log import CONFIGURATIONS_NAME
+
+pytestmark = pytest.mark.timeout(180)
+
+FAST = "\n[replication]\nheartbeat_ms = 50\nelection_ms = 300\n"
+
+
+def initialise(run: Run, base: Path, names: str = "abc") -> dict[str, Path]:
+    """The files of nodes on free ports of this machine."""
+    ports = free_ports(len(names))
+    nodes = [f"--node={name}=127.0.0.1:{port}" for name, port in zip(names, ports, strict=True)]
+    found = run("cluster", "init", base, *nodes)
+    assert found.code == 0, found
+    paths = {name: base / f"{name}.toml" for name in names}
+    assert found.lines == [f"walstore serve --config {path}" for path in paths.values()]
+    for at, path in enumerate(paths.values()):
+        text = path.read_text()
+        assert f'status_listen = "127.0.0.1:{7100 + at}"' in text
+        path.write_text(text.replace(f":{7100 + at}", ":0") + FAST)
+    return paths
+
+
+def further(base: Path, name: str, peer: Served) -> Path:
+    """The file of a node that knows one other, and listens anywhere."""
+    path = base / f"{name}.toml"
+    path.write_text(
+        f'node_id = "{name}"\npath = "{name}"\nelection = "raft"\nlisten = "127.0.0.1:0"\n'
+        'advertise = "ws://127.0.0.1:0"\nstatus_listen = "127.0.0.1:0"\n'
+        f'[peers]\n{peer.ready["node_id"]} = "{peer.ready["url"]}"\n'
+        f'[security]\nsecret_file = "secret"\n{FAST}'
+    )
+    return path
+
+
+@contextmanager
+def serving(paths: dict[str, Path]) -> Iterator[dict[str, Served]]:
+    """Processes, started at the same time; those that are left are killed in the end."""
+    with ThreadPoolExecutor(len(paths)) as pool:
+        nodes = dict(zip(paths, pool.map(Served, paths.values()), strict=True))
+    try:
+        for node in nodes.values():
+            assert node.ready, node.process.communicate()
+        yield nodes
+    finally:
+        for node in nodes.values():
+            node.kill()
+
+
+def cluster(run: Run, what: str, nodes: dict[str, Served], *options: str) -> Outcome:
+    return run("cluster", what, *(node.url for node in nodes.values()), *options)
+
+
+def well(run: Run, nodes: dict[str, Served]) -> Outcome:
+    """Waits until all is well."""
+    found = cluster(run, "status", nodes, "--wait", "60", "--json")
+    assert found.code == 0, found
+    return found
+
+
+def append_anywhere(nodes: dict[str, Served], payload: bytes) -> str:
+    """Appends where it is taken; returns who leads."""
+    deadline = time.monotonic() + READY_S
+    while True:
+        for name, node in nodes.items():
+            if ask(node.url, "POST", "/append", payload, X_Walstore="1")[0] == 200:
+                return name
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("name", sorted(group.commands))
+def test_each_command_has_help_and_is_documented(run: Run, name: str) -> None:
+    found = run("cluster", name, "--help")
+    assert found.code == 0
+    for part in (f"Usage: walstore cluster {name}", "Examples:", "Exit codes:"):
+        assert part in found.out
+    assert name in run("cluster", "--help").out
+    text = (ROOT / "docs" / "cli.md").read_text()
+    section = text.split("## walstore cluster\n")[1].split("\n## ")[0]
+    (usage,) = re.findall(rf"^    walstore cluster {name} (.*)$", section, re.M)
+    for parameter in group.commands[name].params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help
+            assert parameter.opts[0] in usage
+
+
+def test_init_writes_what_is_not_there(run: Run, tmp_path: Path) -> None:
+    base = tmp_path / "conf"
+    nodes = ["--node", "a=n1:7001", "--node", "b=[::1]:7001"]
+    for _ in range(2):
+        found = run("cluster", "init", base, *nodes, "--status-port", "9000")
+        assert (found.code, len(found.lines)) == (0, 2)
+    assert sorted(path.name for path in base.iterdir()) == ["a.toml", "b.toml", "secret"]
+    assert stat.S_IMODE((base / "secret").stat().st_mode) == 0o600
+    secret = (base / "secret").read_text()
+    assert len(secret) == 65
+    text = (base / "b.toml").read_text()
+    for line in ('listen = "[::1]:7001"', 'advertise = "ws://[::1]:7001"', ':9001"',
+                 '"a" = "ws://n1:7001"'):  # fmt: skip
+        assert line in text
+    found = run("cluster", "init", base, *nodes, "--node", "c=n3:7001")
+    assert found.code == 4
+    assert "a.toml is there, and says something else" in found.err
+    assert not (base / "c.toml").exists()
+    assert (base / "secret").read_text() == secret
+
+
+@pytest.mark.parametrize(
+    ("nodes", "text"),
+    [
+        (["a"], "ID=HOST:PORT"),
+        (["a=n1"], "ID=HOST:PORT"),
+        (["a=n1:0"], "ID=HOST:PORT"),
+        (["a=n1:1", "a=n2:1"], "once for each"),
+        (["=n1:1"], "cannot be a cluster"),
+        (["a/b=n1:1"], "ID=HOST:PORT"),
+    ],
+)
+def test_nodes_that_init_refuses(run: Run, tmp_path: Path, nodes: list[str], text: str) -> None:
+    found = run("cluster", "init", tmp_path / "conf", *(f"--node={node}" for node in nodes))
+    assert found.code == 64
+    assert text in found.err
+    assert not (tmp_path / "conf").exists()
+
+
+def test_the_life_of_a_cluster(run: Run, tmp_path: Path) -> None:
+    with serving(initialise(run, tmp_path)) as nodes:
+        found = well(run, nodes).json
+        assert (found["can_lose"], found["changing"], found["silent"]) == (1, False, {})
+        assert [node["node_id"] for node in found["nodes"]] == [*"abc"]
+        leader = append_anywhere(nodes, b"one")
+        assert leader == found["leader_id"]
+        table = cluster(run, "status", nodes)
+        assert table.lines[0].split() == ["node", "role", "state", "address"]
+        assert [line.split()[:3] for line in table.lines[1:4]] == [
+            [name, "leader", "leading"] if name == leader else [name, "voter", "following"]
+            for name in "abc"
+        ]
+        assert table.lines[4] == f"{leader} leads; can lose 1 more"
+
+        target = next(name for name in "abc" if name != leader)
+        assert cluster(run, "transfer", nodes, "--to", target).out == f"{target} leads\n"
+        assert append_anywhere(nodes, b"two") == target
+        again = cluster(run, "transfer", nodes).out
+        assert again in {f"{name} leads\n" for name in "abc" if name != target}
+
+        _grow_and_replace(run, tmp_path, nodes)
+
+
+def _grow_and_replace(run: Run, base: Path, nodes: dict[str, Served]) -> None:
+    nodes["d"] = Served(further(base, "d", nodes["a"]))
+    found = cluster(run, "status", nodes)
+    assert "no member" in found.out
+    found = cluster(run, "add", nodes, "--node", "d", "--learner")
+    assert (found.code, found.out) == (0, "d learns\n")
+    assert cluster(run, "add", nodes, "--node", "d").out == "d votes\n"
+    assert well(run, nodes).json["can_lose"] == 1  # of four
+    found = cluster(run, "remove", nodes, "--node", "d")
+    assert found.out == "d is no member; end its process if it runs\n"
+    nodes.pop("d").kill()
+
+    leader = well(run, nodes).json["leader_id"]
+    nodes[leader].kill()  # the others take over
+    left = {name: node for name, node in nodes.items() if name != leader}
+    append_anywhere(left, b"three")
+    found = cluster(run, "status", nodes)
+    assert found.code == 1
+    assert "does not answer" in found.out
+    found = cluster(run, "status", left, "--json")
+    assert found.code == 1
+    assert [n["state"] for n in found.json["nodes"] if n["node_id"] == leader] == ["unreachable"]
+    assert found.json["can_lose"] == 0
+    victim = next(name for name in left if name != found.json["leader_id"])
+    refused = cluster(run, "remove", left, "--node", victim)
+    assert refused.code == 4
+    assert f"taking the vote of {victim} is refused" in refused.err
+
+    left["e"] = nodes["e"] = Served(further(base, "e", left[victim]))
+    replaced = cluster(run, "replace", left, "--node", leader, "--with", "e")
+    assert replaced.out == f"e is in the place of {leader}; end {leader} if it runs\n"
+    assert well(run, left).json["can_lose"] == 1
+    append_anywhere(left, b"four")
+    for node in left.values():
+        assert node.end(signal.SIGTERM)[0] == 0
+    logs = [[e.payload for e in contents(base / name) if e.kind == 1] for name in left]
+    assert logs[0] == logs[1] == logs[2] == [b"one", b"two", b"three", b"four"]
+
+
+def test_a_node_without_its_disk_is_told_to_be_replaced(run: Run, tmp_path: Path) -> None:
+    paths = initialise(run, tmp_path)
+    with serving(paths) as nodes:
+        leader = well(run, nodes).json["leader_id"]
+        name = next(name for name in paths if name != leader)
+        nodes[name].kill()
+        shutil.rmtree(tmp_path / name)
+        nodes[name] = Served(paths[name])
+        deadline = time.monotonic() + READY_S
+        while True:
+            found = cluster(run, "status", nodes, "--json")
+            (node,) = (n for n in found.json["nodes"] if n["node_id"] == name)
+            if node["state"] == "failed":
+                break
+            assert time.monotonic() < deadline, found
+            time.sleep(0.02)
+        assert found.code == 1
+        assert "must not come back under this name" in node["reason"]
+        _, _, err = nodes[name].end(signal.SIGTERM)
+        assert f"walstore cluster replace URL... --node OLD --with NEW" in err  # noqa: F541
+
+
+def test_a_lost_quorum(run: Run, tmp_path: Path) -> None:
+    paths = initialise(run, tmp_path)
+    with serving(paths) as nodes:
+        well(run, nodes)
+        append_anywhere(nodes, b"one")
+        well(run, nodes)
+        busy = run("cluster", "recover", tmp_path / "a")
+        assert busy.code == 5
+    logs = [tmp_path / name for name in "abc"]
+    found = run("cluster", "recover", logs[0], "--survivor", logs[1])
+    assert found.code == 1
+    assert found.out.count("last term") == 2
+    assert "a, b, c" in found.out
+    plan = run("cluster", "recover", logs[0], "--node", "a", "--into", tmp_path / "new")
+    assert plan.code == 1
+    assert "with --accept-loss" in plan.out
+    assert not (tmp_path / "new").exists()
+    for wrong in (["--node", "a"], ["--accept-loss"]):
+        assert run("cluster", "recover", logs[0], *wrong).code == 64
+    codes = []
+    for at in (0, 1):  # one of them may have more than the other
+        how = ["--survivor", logs[1 - at], "--into", tmp_path / f"new{at}", "--accept-loss"]
+        codes.append(run("cluster", "recover", logs[at], "--node", "a", *how).code)
+    assert set(codes) <= {0, 4}
+    assert 0 in codes
+    made = tmp_path / f"new{codes.index(0)}"
+    assert (made / CONFIGURATIONS_NAME).exists()
+    again = run("cluster", "recover", logs[0], "--node", "a", "--into", made, "--accept-loss")
+    assert again.code == 4
+    assert "already" in again.err
+
+    paths["a"].write_text(paths["a"].read_text().replace('path = "a"', f'path = "{made}"'))
+    with serving({"a": paths["a"]}) as nodes:
+        append_anywhere(nodes, b"two")
+        nodes["b2"] = Served(further(tmp_path, "b2", nodes["a"]))
+        assert cluster(run, "add", nodes, "--node", "b2").out == "b2 votes\n"
+        assert append(nodes["a"].url, b"three")["receipt"].keys() == {"a", "b2"}
+    assert [e.payload for e in contents(made) if e.kind == 1][:2] == [b"one", b"two"]
+
+
+def test_who_cannot_be_asked(run: Run, tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    for command in (["status"], ["add", "--node", "d"], ["transfer"]):
+        found = run("cluster", *command, f"http://127.0.0.1:{port}")
+        assert (found.code, found.out) == (4, "")
+        assert "does not answer" in found.err
+        assert "hint" in found.err
+    with lone_node(tmp_path / "log") as endpoint:
+        found = run("cluster", "status", endpoint.url)
+        assert found.code == 64
+        assert "do not elect" in found.err
+        with pytest.raises(NodeRefusedError, match="raft"):
+            RemoteNode(endpoint.url, 1).remove_node("d")
+        for path in ("/members/add?node=d", "/transfer"):
+            status, text = ask(endpoint.url, "POST", path, b"", X_Walstore="1")
+            assert (status, "raft" in text) == (400, True)
+        for path in ("/members/add", "/members/add?node=d&vote=2", "/members/remove?node=d&x=1",
+                     "/members/replace?node=d", "/members/add?node=d&timeout=0"):  # fmt: skip
+            assert ask(endpoint.url, "POST", path, b"", X_Walstore="1")[0] == 400
+    assert run("cluster", "recover", tmp_path / "log").code == 4
+    assert run("cluster", "recover", tmp_path / "nothing").code == 3
+
+
+def test_a_follower_alone_cannot_change_anything(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("walstore.cli.cluster._LEADER_TIMEOUT_S", 0.5)
+    with serving(initialise(run, tmp_path)) as nodes:
+        leader = well(run, nodes).json["leader_id"]
+        url = next(node.url for name, node in nodes.items() if name != leader)
+        found = run("cluster", "remove", url, "--node", "c")
+        assert found.code == 4
+        assert "nobody who answers leads" in found.err
+        assert f"its leader {leader} did not answer" in found.err
+        found = run("cluster", "status", url)
+        assert found.code == 1
+        assert found.lines[-1] == "nobody who answered leads"
+        with pytest.raises(NotLeaderError) as caught:
+            RemoteNode(url, 1).transfer(None)
+        assert caught.value.leader_id == leader
+
+
+def test_an_endpoint_that_is_no_nodes(run: Run) -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"peers": []}')
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        found = run("cluster", "status", f"http://127.0.0.1:{server.server_port}")
+        thread.join()
+    assert found.code == 4
+    assert "answers as no node of this version does" in found.err

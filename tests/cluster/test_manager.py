@@ -1,0 +1,224 @@
+"""What an operator does with a cluster, on real disks and sockets, while it is written to."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from tests.raft.elected import Clients, Elected
+from tests.replication.nodes import OPTIONS, WAIT_S, data, until
+from walstore import ClosedLogError, EntryTruncatedError
+from walstore.cluster import ChangeRefusedError, ClusterManager, NotWellError, State
+from walstore.replication import (
+    MembershipError,
+    NotLeaderError,
+    PromotionError,
+    ReplicationTimeoutError,
+)
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def manager(nodes: Elected, timeout_s: float = WAIT_S) -> ClusterManager:
+    return ClusterManager(lambda: list(nodes.nodes.values()), timeout_s=timeout_s)
+
+
+def test_members_are_added_removed_and_replaced(elected: Callable[..., Elected]) -> None:
+    """What is so already is asked for again, and changes nothing."""
+    six = elected("abcdef")
+    six.names = "abc"
+    six.begin()
+    operator = manager(six)
+    assert operator.wait_until_well().can_lose == 1
+    six.names = "abcdef"
+    with Clients(six, names="abc") as clients:
+        for name in "def":
+            six.start(name)
+        for _ in range(2):
+            operator.add("d", voter=False)
+        health = operator.wait_until_well()
+        assert health.node("d") == ("d", "learner", State.LEARNING, "")
+        assert health.node("e") == ("e", "", State.NO_MEMBER, "add it to the cluster, or end it")
+        for _ in range(2):
+            operator.add("d")
+            operator.add("e")
+        assert operator.wait_until_well().can_lose == 2
+        for _ in range(2):
+            operator.remove("e")
+        six.stop("b")  # it is dead
+        for _ in range(2):
+            operator.replace("b", "f")
+        six.stop("e")
+        clients.go_on(10)
+        health = operator.wait_until_well()
+        assert [n.node_id for n in health.nodes if n.role != ""] == [*"acdf"]
+        assert health.can_lose == 1
+        with pytest.raises(MembershipError, match="no member"):
+            operator.replace("b", "e")
+    clients.assert_kept(six.assert_equal("a", "c", "d", "f"))
+
+
+def test_who_leads_is_replaced(elected: Callable[..., Elected]) -> None:
+    """Asked for again while it is under way, since it was not done in time, it goes on."""
+    four = elected("abcd")
+    four.names = "abc"
+    leader = four.begin()
+    four.names = "abcd"
+    operator = manager(four)
+    with pytest.raises(ReplicationTimeoutError):
+        leader.replace_node(leader.node_id, "d", timeout_s=0.2)
+    assert operator.health().changing
+    four.start("d")
+    operator.replace(leader.node_id, "d")
+    until(lambda: leader.role == "follower", "it leads no longer")
+    old = leader.node_id
+    health = operator.wait_until_well()
+    assert [n.node_id for n in health.nodes if n.role] == sorted({*"abcd"} - {old})
+    operator.replace(old, "d")
+    assert health.can_lose == 1
+    four.stop(old)
+    four.leader().append(b"one")
+
+
+def test_nobody_is_removed_who_is_needed(elected: Callable[..., Elected]) -> None:
+    abc = elected()
+    leader = abc.begin()
+    operator = manager(abc)
+    operator.wait_until_well()
+    gone, other = (node.node_id for node in abc.others(leader))
+    abc.stop(gone)
+    until(lambda: operator.health().can_lose == 0, "it is missed")
+    node = operator.health().node(gone)
+    assert node is not None
+    assert node.state is State.UNREACHABLE
+    with pytest.raises(ChangeRefusedError, match=f"vote of {other} is refused.* 1 are well"):
+        operator.remove(other)
+    with pytest.raises(ChangeRefusedError, match=f"vote of {other} is refused"):
+        operator.add(other, voter=False)
+    operator.remove(gone)
+    assert operator.wait_until_well().can_lose == 0
+    with pytest.raises(ChangeRefusedError, match="restarting"):
+        operator.rolling_restart(lambda node_id: pytest.fail(f"{node_id} is restarted"))
+    abc.stop(other)
+    until(lambda: leader.role == "follower", "it has no majority")
+    with pytest.raises(NotWellError, match="nobody who answers leads") as caught:
+        manager(abc, timeout_s=0.2).remove(gone)
+    assert caught.value.health.leader_id is None
+
+
+def test_who_leads_is_handed_over(elected: Callable[..., Elected]) -> None:
+    abc = elected()
+    abc.begin()
+    operator = manager(abc)
+    with Clients(abc) as clients:
+        clients.go_on(10)
+        first = operator.health().leader_id
+        second = operator.transfer()
+        assert second != first
+        assert operator.transfer(first) == first
+        assert operator.transfer(first) == first
+        clients.go_on(10)
+        with pytest.raises(PromotionError, match="no other voter"):
+            operator.transfer("nobody")
+        clients.go_on(10)
+    assert not any(client.unknown for client in clients.all)
+    with pytest.raises(NotLeaderError):
+        next(node for name, node in abc.nodes.items() if name != first).transfer()
+    clients.assert_kept(abc.assert_equal())
+
+
+class Writer:
+    """Appends each value until a node takes it: no append may end otherwise, or in doubt."""
+
+    def __init__(self, nodes: Elected) -> None:
+        self._nodes = nodes
+        self.acked: list[bytes] = []
+        self.ended = threading.Event()
+        self.failed: Exception | None = None
+
+    def run(self) -> None:
+        number = 0
+        while not self.ended.is_set():
+            number += 1
+            if not self._append(f"value-{number}".encode()):
+                return
+
+    def _append(self, value: bytes) -> bool:
+        while True:
+            for node in list(self._nodes.nodes.values()):
+                try:
+                    node.append(value, timeout_s=WAIT_S)
+                except (NotLeaderError, EntryTruncatedError, ClosedLogError):  # not taken
+                    self.ended.wait(0.002)
+                except Exception as error:
+                    self.failed = error
+                    return False
+                else:
+                    self.acked.append(value)
+                    return True
+
+    def go_on(self, entries: int) -> None:
+        wanted = len(self.acked) + entries
+        until(lambda: self.failed or len(self.acked) >= wanted, "it goes on")
+        assert self.failed is None
+
+
+def test_a_rolling_restart_fails_no_write(elected: Callable[..., Elected]) -> None:
+    """Also the leader's, and of a node that comes back elsewhere."""
+    abc = elected(advertise="ws://127.0.0.1:0")
+    abc.begin()
+    writer = Writer(abc)
+    thread = threading.Thread(target=writer.run)
+    thread.start()
+    restarted, margins = [], []
+    operator = manager(abc)
+
+    def restart(name: str) -> None:
+        margins.append(operator.health().can_lose)
+        assert abc[name].role == "follower", "it has handed over"
+        node = abc.nodes.pop(name)
+        node.close()
+        writer.go_on(5)  # without it
+        abc.start(name)
+        restarted.append(name)
+
+    try:
+        writer.go_on(10)
+        first = operator.health().leader_id
+        operator.rolling_restart(restart)
+        writer.go_on(10)
+    finally:
+        writer.ended.set()
+        thread.join()
+    assert writer.failed is None
+    assert sorted(restarted) == [*"abc"]
+    assert restarted[-1] == first
+    assert margins == [1, 1, 1]
+    entries = data(abc.assert_equal())
+    print(f"acked={len(writer.acked)}")
+    assert entries == writer.acked
+
+
+def test_learners_that_are_gone_are_removed(
+    elected: Callable[..., Elected], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not one that is there, and no voter."""
+    five = elected("abcde", options=replace(OPTIONS, learner_gone_s=1.0))
+    five.names = "abc"
+    leader = five.begin()
+    five.names = "abcde"
+    for name in "de":
+        five.start(name)
+        leader.add_learner(name)
+    voter = five.others(leader)[0].node_id
+    five.stop("d")
+    five.stop(voter)
+    with caplog.at_level(logging.WARNING, "walstore.replication"):
+        until(lambda: "d" not in leader.status().learners, "it is removed")
+    assert "gone for 1 s, removed: d" in caplog.text
+    assert leader.status().learners == ("e",)
+    assert leader.status().voters == ("a", "b", "c")

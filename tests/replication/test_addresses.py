@@ -1,0 +1,180 @@
+"""Where nodes are reached: which address holds, and that the others find a node that has moved."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import seeded
+from tests.raft.conftest import elected  # noqa: F401
+from tests.raft.elected import Elected
+from tests.replication.nodes import free_ports, until
+from tests.replication.proxy import Proxy
+from walstore import OptionError
+from walstore.replication import ReplicationMessage, ReplicationWALManager
+from walstore.replication.addresses import ADDRESSES_MAX, AddressBook
+from walstore.replication.addressing import ADDRESSES_NAME, advertised_url
+from walstore.replication.message import Address, Addresses, decode, encode
+
+pytestmark = pytest.mark.timeout(120)
+
+
+# ---- the book ----
+
+
+def test_the_newest_address_holds_in_any_order() -> None:
+    told = [Address("a", stamp, f"ws://h:{stamp}") for stamp in (1, 2, 3)]
+    for order in itertools.permutations(told):
+        book = AddressBook("b")
+        for address in order:
+            book.merge([address, address])
+        assert book.url_of("a") == "ws://h:3"
+        assert not book.merge(told)
+    assert book.url_of("nobody") is None
+
+
+def test_an_address_is_counted_when_it_changes_only() -> None:
+    book = AddressBook("a")
+    for url, stamp in (("ws://h:1", 1), ("ws://h:1", 1), ("ws://h:2", 2), ("ws://h:1", 3)):
+        book.announce(url)
+        assert book.told() == (Address("a", stamp, url),)
+        book = AddressBook("a", book.encode())
+
+
+def test_who_has_lost_its_book_still_tells_the_newest_address() -> None:
+    other = AddressBook("b")
+    other.merge([Address("a", 7, "ws://old:1")])
+    book = AddressBook("a")
+    book.announce("ws://new:1")
+    assert book.merge(other.told())
+    assert other.merge(book.told())
+    assert other.url_of("a") == "ws://new:1"
+
+
+def test_any_gossip_ends_with_equal_books() -> None:
+    rng, names = seeded("gossip"), "abcde"
+    for turn in range(200):
+        books = {name: AddressBook(name) for name in names}
+        for step in range(30):
+            name, other = rng.sample(names, 2)
+            match rng.randrange(3):
+                case 0:
+                    books[name].announce(f"ws://{turn}:{step}")
+                case 1:
+                    books[name] = AddressBook(name)  # its disk was lost
+                case _:
+                    books[name].merge(books[other].told())
+        for name in names:
+            books[name].announce(f"ws://last:{ord(name)}")
+        for _ in range(3):
+            for name, other in itertools.permutations(names, 2):
+                books[name].merge(books[other].told())
+        assert {frozenset(book.told()) for book in books.values()} == {frozenset(books["a"].told())}
+        assert {books["a"].url_of(name) for name in names} == {
+            f"ws://last:{ord(name)}" for name in names
+        }
+
+
+def test_a_book_is_bounded_and_a_damaged_file_is_an_empty_one() -> None:
+    book = AddressBook("a")
+    book.merge(Address(f"n{number}", 1, "ws://h:1") for number in range(ADDRESSES_MAX + 9))
+    assert len(book.known) == ADDRESSES_MAX
+    data = book.encode()
+    assert AddressBook("a", data).known == book.known
+    assert not AddressBook("a", data).damaged
+    for bad in (data[:-1], data + b" ", b"x"):
+        assert AddressBook("a", bad).damaged
+        assert not AddressBook("a", bad).known
+
+
+def test_no_stamp_keeps_a_node_from_counting_on() -> None:
+    book, other = AddressBook("a"), AddressBook("b")
+    book.announce("ws://h:1")
+    for stamp in ((1 << 63) - 1, 1 << 62):
+        assert not book.merge([Address("a", stamp, "ws://evil:1")])
+    assert other.merge([Address("a", (1 << 62) - 1, "ws://evil:1")])
+    assert book.merge(other.told())
+    (own,) = book.told()
+    message = ReplicationMessage("a", "b", 1, 1, 1, bytes(16), Addresses((own,)))
+    assert decode(encode(message)) == message
+    assert own.url == "ws://h:1"
+
+
+def test_port_0_is_the_one_that_is_listened_at() -> None:
+    assert advertised_url("wss://n1.example:0", "wss://0.0.0.0:7001") == "wss://n1.example:7001"
+    assert advertised_url("wss://n1.example:80", "wss://0.0.0.0:7001") == "wss://n1.example:80"
+
+
+# ---- nodes ----
+
+
+def test_only_a_node_that_listens_has_an_address(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="listen"):
+        ReplicationWALManager(tmp_path / "a", node_id="a", role="leader", advertise="ws://h:1")
+    with pytest.raises(OptionError, match="advertise"):
+        ReplicationWALManager(
+            tmp_path / "b",
+            node_id="b",
+            role="leader",
+            listen="127.0.0.1:0",
+            advertise="wss://127.0.0.1:0",
+        )
+
+
+def test_nodes_that_move_are_found(elected: Callable[..., Elected]) -> None:  # noqa: F811
+    """One after the other, each while the others are told of it by nobody but itself; then all
+    know where the last one is, though its `peers` name old addresses of theirs."""
+    abc = elected(advertise="ws://127.0.0.1:0")
+    abc.begin().append(b"one")
+    old = dict(abc.ports)
+    for name in "abc":
+        abc.stop(name)
+        (abc.ports[name],) = free_ports(1)
+        node = abc.start(name, peers={peer: f"ws://127.0.0.1:{old[peer]}" for peer in abc.names
+                                      if peer != name})  # fmt: skip
+        abc.leader().append(name.encode())
+        abc.joined(*"abc")
+        assert node.url == f"ws://127.0.0.1:{abc.ports[name]}"
+    for name in "abc":
+        for peer in set("abc") - {name}:
+            until(
+                lambda name=name, peer=peer: (  # type: ignore[misc]
+                    abc[name]._streaming.url_of(peer) == abc.url(peer)
+                ),
+                f"{name} knows where {peer} is",
+            )
+        until((abc.path(name) / ADDRESSES_NAME).exists, "it is kept")
+
+
+def test_a_new_node_needs_the_address_of_one(elected: Callable[..., Elected]) -> None:  # noqa: F811
+    four = elected("abcd", advertise="ws://127.0.0.1:0")
+    four.names = "abc"
+    leader = four.begin()
+    node = four.start("d", peers={"b": four.url("b")})
+    leader.add_voter("d")
+    four.joined(*"abcd")
+    assert {peer.node_id: peer.url for peer in leader.status().peers}["d"] == node.url
+    four.stop("d")
+    four.start("d", peers={"b": four.url("b")})
+    four.joined(*"abcd")
+
+
+def test_a_node_is_reached_where_it_says_and_not_where_it_binds(
+    elected: Callable[..., Elected],  # noqa: F811
+) -> None:
+    """The new node knows of b alone, so that a and c have to find it: behind a proxy."""
+    four = elected("abcd")
+    four.names = "abc"
+    leader = four.begin()
+    with Proxy(four.ports["d"]) as proxy:
+        node = four.start("d", peers={"b": four.url("b")}, advertise=proxy.url)
+        leader.add_voter("d")
+        for name in "abc":
+            until(lambda name=name: "d" in four[name].connected, f"{name} finds it")  # type: ignore[misc]
+        leader.append(b"one")
+        assert {peer.node_id: peer.url for peer in leader.status().peers}["d"] == proxy.url
+        assert node.url == four.url("d") != proxy.url
+        four.close()  # nobody dials the proxy while it ends

@@ -1,0 +1,86 @@
+"""walstore cluster recover: a new cluster from a survivor of one that has lost its quorum."""
+
+from __future__ import annotations
+
+import click
+
+from walstore.cli import exits
+from walstore.cli.output import Screen, facts
+from walstore.cluster import Survivor, inspect_survivor, make_cluster
+from walstore.docstore.moving import carry_snapshot
+from walstore.errors import OptionError
+
+__all__ = ["recover"]
+
+
+@click.command()
+@click.argument("path", metavar="DIR")
+@click.option("--node", "node_id", metavar="ID", help="Who votes alone in the new cluster.")
+@click.option("--into", metavar="NEW", help="The new cluster's log; a directory that is not there.")
+@click.option(
+    "--survivor", "others", metavar="DIR", multiple=True,
+    help="The log of another survivor, which must not have more; once for each.",
+)  # fmt: skip
+@click.option(
+    "--accept-loss", is_flag=True,
+    help="Do it. What only nodes have that are gone is lost, and the old cluster is over.",
+)  # fmt: skip
+def recover(
+    path: str, node_id: str | None, into: str | None, others: tuple[str, ...], accept_loss: bool
+) -> int:
+    """Begin a new cluster with the log of a survivor, when a majority is gone for good.
+
+    DIR is the log of a node that was stopped. Without more, it is said what it holds: compare the
+    survivors, and take the one with the highest last term, and of those the highest last lsn. With
+    --node, --into and --accept-loss its entries are copied into NEW, under another cluster id and
+    with one entry more, by which that node votes alone. DIR stays as it is. Nodes of the old
+    cluster are refused by the new one: start others in empty directories, and add them.
+
+    \b
+    Examples:
+      walstore cluster recover /var/lib/app/log
+      walstore cluster recover /var/lib/app/log --node a --into /var/lib/app/log2 --accept-loss
+
+    \b
+    Exit codes:
+      0  the new cluster's log is there    1  nothing was done: say --accept-loss
+      2  corruption                        3  not a log
+      4  another survivor has more, NEW is there, or the nodes do not elect
+      5  the node still runs               64 wrong usage
+    """
+    if (node_id is None) != (into is None) or (accept_loss and into is None):
+        raise OptionError("--node, --into and --accept-loss go together")
+    screen = Screen()
+    if not accept_loss or node_id is None or into is None:
+        for survivor in map(inspect_survivor, (path, *others)):
+            _tell(screen, survivor)
+        if into is not None:
+            screen.line()
+            screen.line(
+                f"with --accept-loss: these entries go to {into}, under another cluster id, and "
+                f"{node_id} votes alone"
+            )
+            screen.line("what only other nodes have is lost; stop all nodes of the old cluster")
+        return exits.DEGRADED
+    made = make_cluster(path, into, node_id, others=others, carry=carry_snapshot)
+    _tell(screen, made)
+    screen.line()
+    screen.line(f"name {into} as the path in the file of {node_id}, start it, and add others")
+    return exits.OK
+
+
+def _tell(screen: Screen, survivor: Survivor) -> None:
+    entries = f"{survivor.first_lsn} to {survivor.last_lsn}"
+    screen.show(
+        facts(
+            [
+                ("log", survivor.path),
+                ("cluster id", survivor.log_id),
+                ("entries", f"{entries}, at least {survivor.committed_lsn} committed"),
+                ("last term", str(survivor.last_term)),
+                ("current term", str(survivor.term)),
+                ("voters", ", ".join(survivor.voters)),
+                ("learners", ", ".join(survivor.learners)),
+            ]
+        )
+    )

@@ -1,0 +1,34 @@
+"""A store's snapshot for a log that has the same entries under another id."""
+
+from __future__ import annotations
+
+import os
+
+from walstore import FileWALManager, durable
+from walstore.docstore import snapshot
+from walstore.docstore.checkpoint import SNAPSHOTS_NAME, SnapshotFiles
+
+__all__ = ["carry_snapshot"]
+
+
+def carry_snapshot(log: FileWALManager, path: str, log_id: str) -> None:
+    """Writes the newest snapshot of a log's store beside another log; durable at return. Nothing is
+    done where there is none.
+
+    Args:
+        log: the one that it is of.
+        path: the other one's directory.
+        log_id: the other one's id.
+
+    Raises:
+        UnsupportedFormatError: it was written by a newer walstore.
+        OSError: the system refused.
+    """
+    found = SnapshotFiles(os.path.join(log.path, SNAPSHOTS_NAME), read_only=True)
+    newest = found.open_before(max(log.last_lsn, log.first_lsn - 1), log)
+    if newest is None:
+        return
+    target = SnapshotFiles(os.path.join(path, SNAPSHOTS_NAME))
+    durable.make_directory(target.path)
+    position = newest.position._replace(log_id=log_id)
+    target.write(position, snapshot.write(position, snapshot.copy_of_state(newest.state)))
