@@ -125,7 +125,7 @@ class RaftReplicationManager(WALReplicationManager):
             )
         if makes_cluster:
             _found_cluster(log, node_id, members)
-        self._ledger = Ledger(log, members)
+        self._ledger = Ledger(log, members, damaged=log.claim is not None)
         self._held = False
         self._founding = _is_founding(self._ledger.configurations())
         self._admitted = threading.Event()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -13,6 +14,7 @@ from typing import Any, Literal
 from walstore._native import lib
 from walstore.errors import (
     CommitTimeoutError,
+    CorruptLogError,
     LSNOutOfRangeError,
     NotALogError,
     OptionError,
@@ -32,19 +34,22 @@ from walstore.replication.message import NO_CLUSTER, is_node_id
 from walstore.replication.metrics import NetworkMetrics
 from walstore.replication.network import NetworkManager
 from walstore.replication.options import NetworkOptions, ReplicationOptions
+from walstore.replication.repair import is_mendable, mend_log, was_damaged, with_hint
 from walstore.replication.security import TLS, Security
 from walstore.replication.snapshots import Snapshots
 from walstore.replication.status import NodeStatus
 from walstore.replication.streaming import WALReplicationManager, Wish
 from walstore.replication.terms import next_term, term_bits
 from walstore.replication.waiting import Deadlines
-from walstore.wal.arguments import checked_lsn
+from walstore.wal.arguments import checked_lsn, checked_path
 from walstore.wal.commit import Commit
 from walstore.wal.manager import FileWALManager, Payload
 from walstore.wal.record import DATA
 from walstore.wal.writing import Replicated
 
 __all__ = ["ReplicatedCommit", "ReplicationWALManager"]
+
+logger = logging.getLogger("walstore.replication")
 
 _ONLY_QUORUM = (
     "with election='raft' an append is committed by a quorum of the voters, on their disks: "
@@ -241,10 +246,11 @@ class ReplicationWALManager(FileWALManager):
         join = partial(self._join, make_network, urls, times.join_timeout_ms / 1000)
         log_id = join() if is_new and (self._elects or role == "follower") else None
         self._replicated = Replicated(log_id, partial(next_term, node_id=node_id))
-        super().__init__(path, segment_bytes=segment_bytes, clock=clock, entropy=entropy)
+        self._open(path, role, segment_bytes=segment_bytes, clock=clock, entropy=entropy)
         try:
             log = NodeLog(self)
-            if self._elects and not (is_new or log.last_lsn) and node_id == min(members):
+            is_empty = not (is_new or log.last_lsn or log.claim)
+            if self._elects and is_empty and node_id == min(members):
                 is_new, log_id = True, join()  # it was ended amid making a cluster, or lags
             self._streaming = self._driver()(
                 log,
@@ -549,6 +555,33 @@ class ReplicationWALManager(FileWALManager):
         super()._abandon()
         if hasattr(self, "_streaming"):  # or it was being opened by another thread
             self._streaming.network.abandon()
+
+    def _open(
+        self,
+        path: str | os.PathLike[str],
+        role: Role,
+        *,
+        segment_bytes: int,
+        clock: Callable[[], int],
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        """Opens the log; one that is damaged is cut first, where others have what is lost
+        (docs/repair.md)."""
+        base = super().__init__
+        begin = partial(base, path, segment_bytes=segment_bytes, clock=clock, entropy=entropy)
+        where = checked_path(path)
+        mends = len(self._members) > 1 and (self._elects or role == "follower")
+        if not (mends and was_damaged(where)):
+            try:
+                begin()
+            except CorruptLogError as error:
+                if not (mends and is_mendable(error)):
+                    raise with_hint(error) from None
+                logger.error("%s: %s", self.node_id, error)
+            else:
+                return
+        mend_log(where, segment_bytes, clock(), entropy)
+        begin()
 
     def _join(
         self,

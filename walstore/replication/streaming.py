@@ -19,6 +19,7 @@ from typing import Any, Literal
 from walstore._native import lib
 from walstore.errors import (
     ClosedLogError,
+    CorruptLogError,
     LogFullError,
     OptionError,
     RefusedRecordsError,
@@ -44,6 +45,7 @@ from walstore.replication.network import (
 )
 from walstore.replication.options import ReplicationOptions
 from walstore.replication.receiving import Joiner, records_from
+from walstore.replication.repair import note_damage
 from walstore.replication.retention import needed_from
 from walstore.replication.sending import Sender
 from walstore.replication.snapshots import Incoming, Snapshots
@@ -63,6 +65,7 @@ Wish = Callable[[Nodes, Nodes], tuple[Nodes, Nodes]]
 _MAKE_TIMEOUT_S = 60.0
 _MAINTAIN_S = 0.2
 _FULL_PAUSE_S = 0.5
+_NOTHING = (0, 0)
 _NEEDS_RAFT = "nodes elect, and change their members, with election='raft' only"
 _UNSYNCED_BYTES_MAX = 4 << 20
 """A follower takes nothing more from the network while so much waits for its disk."""
@@ -107,6 +110,7 @@ class WALReplicationManager:
         self._urls = urls
         self._samples = Samples()
         self.core = self._make_core()
+        self.core.claim(*(log.claim or _NOTHING))
         self.network = network(
             cluster_id=lambda: log.cluster_id,
             term=lambda: self.core.term,
@@ -447,6 +451,8 @@ class WALReplicationManager:
         self.leading = False
         self._log.accept_appends(False)
         self._candidacy.withdraw()
+        if isinstance(error, CorruptLogError):
+            self._note_damage(error)
         hint = error.hint if isinstance(error, WALStoreError) else ""
         logger.error("%s: replication ends here: %s; %s", self._node_id, error, hint)
         self._effects.clear()
@@ -455,6 +461,13 @@ class WALReplicationManager:
         self._end_demotions(error)
         self._end_campaign(error)
         self._stopping = self.loop.create_task(self.network.stop())
+
+    def _note_damage(self, error: CorruptLogError) -> None:
+        try:
+            note_damage(self._log.path, error)
+        except OSError as refusal:
+            logger.error("%s: the damage could not be noted: %s", self._node_id, refusal)
+        error.hint = "start the node again: it gets what is damaged from the others"
 
     # ---- effects ----
 
@@ -635,12 +648,24 @@ class WALReplicationManager:
         """What is looked at now and then: whether to ask for votes, and what may be truncated."""
         while True:
             await asyncio.sleep(_MAINTAIN_S)
+            if self._log.claim is not None and not self.core.lacks:
+                await self._drop_claim()
             if self._candidacy.wanted and self._should_campaign():
                 await self._campaign_quietly()
             if self._truncate_to > self._log.first_lsn:
                 lsn = self.retain(self._truncate_to)
                 if lsn > self._log.first_lsn:
                     await asyncio.to_thread(self._truncate, lsn)
+
+    async def _drop_claim(self) -> None:
+        """What damage took of the log is back."""
+        try:
+            await asyncio.to_thread(self._log.drop_claim)
+        except OSError as error:
+            logger.warning("%s: the note of what it lost stays: %s", self._node_id, error)
+            return
+        self.core.claim(*_NOTHING)
+        logger.warning("%s: its log has all again that damage took of it", self._node_id)
 
     def _should_campaign(self) -> bool:
         core, now_ms = self.core, _now_ms()
@@ -753,6 +778,7 @@ class WALReplicationManager:
             acks=str(self._acks),
             since_s=(now_ms - self._role_since_ms) / 1000,
             error=str(self.error or self._lacks_space),
+            lost_to_lsn=log.claim.lsn if log.claim is not None else 0,
             peers=tuple(self._peer_status(node, metrics.get(node), now_ms) for node in others),
         )
 
