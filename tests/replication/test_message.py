@@ -21,6 +21,8 @@ from walstore.replication.message import (
     NODE_ID_BYTES_MAX,
     TERM_MAX,
     Ack,
+    Audit,
+    Audited,
     Body,
     Challenge,
     Confirm,
@@ -28,6 +30,7 @@ from walstore.replication.message import (
     Heartbeat,
     Hello,
     Proof,
+    Quarantine,
     SnapshotAck,
     SnapshotPart,
     SyncRequest,
@@ -47,6 +50,7 @@ MUTATIONS = 100_000
 
 names = st.text(min_size=1, max_size=16).filter(is_node_id)
 lsns = st.integers(0, LSN_MAX)
+firsts, lasts = st.integers(1, 1 << 40), st.integers(1 << 40, LSN_MAX)
 terms = st.integers(0, TERM_MAX)
 u32 = st.integers(0, (1 << 32) - 1)
 u63 = st.integers(0, (1 << 63) - 1)
@@ -73,6 +77,9 @@ bodies: st.SearchStrategy[Body] = st.one_of(
     st.builds(Confirm, u64),
     st.builds(Confirmed, u64),
     st.just(TimeoutNow()),
+    st.builds(Audit, firsts, lasts),
+    st.builds(Audited, firsts, lasts, u64),
+    st.builds(Quarantine, firsts, lasts),
 )
 cluster_ids = st.binary(min_size=16, max_size=16)
 messages = st.one_of(
@@ -102,6 +109,9 @@ SAMPLES = [
         Confirm(4),
         Confirmed(4),
         TimeoutNow(),
+        Audit(3, 9),
+        Audited(3, 9, (1 << 64) - 1),
+        Quarantine(3, 9),
     )
 ]
 

@@ -193,6 +193,9 @@ class RaftReplicationManager(WALReplicationManager):
         """Every node of the cluster. From any thread."""
         return self.core.configuration.members | {self._node_id}
 
+    def _voters(self) -> frozenset[str]:
+        return self.core.configuration.voters
+
     def _configuration_at(self, lsn: int) -> bytes:
         return self._ledger.at(lsn)
 

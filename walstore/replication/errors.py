@@ -11,6 +11,7 @@ WALStoreError
         MembershipError                         the members of an elected cluster were not changed
         ReplicationTimeoutError (TimeoutError)  not known to be on enough nodes in time
         FatalReplicationError                   this node cannot go on without a person
+        QuarantinedError                        this node's log is not that of the others
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ __all__ = [
     "MessageError",
     "NotLeaderError",
     "PromotionError",
+    "QuarantinedError",
     "RefusedError",
     "ReplicationError",
     "ReplicationTimeoutError",
@@ -176,6 +178,29 @@ class FatalReplicationError(ReplicationError):
     its log is as it was."""
 
     hint = "compare the logs with 'walstore diff', and decide which one is right"
+
+
+class QuarantinedError(ReplicationError):
+    """Committed entries of this node's log are not those of the others: it takes part in nothing,
+    and answers no reader.
+
+    Attributes:
+        first_lsn, last_lsn: the first difference is among these.
+    """
+
+    hint = (
+        "compare the logs with 'walstore diff'; keep this directory, remove the node from the "
+        "cluster, and add one with another id in a new directory"
+    )
+
+    def __init__(self, node_id: str, first_lsn: int, last_lsn: int) -> None:
+        self.node_id = node_id
+        self.first_lsn = first_lsn
+        self.last_lsn = last_lsn
+        super().__init__(
+            f"{node_id} is quarantined: its entries {first_lsn} to {last_lsn} are not those of the "
+            "other nodes"
+        )
 
 
 class ReplicationTimeoutError(ReplicationError, TimeoutError):

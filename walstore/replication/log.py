@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from walstore._native import lib
-from walstore.replication.notes import CLAIM_NAME, remove_note
+from walstore.replication.notes import CLAIM_NAME, QUARANTINE_NAME, read_note, remove_note
 from walstore.replication.repair import read_claim
 from walstore.replication.runs import Terms
 from walstore.wal.records import (
@@ -40,6 +40,7 @@ class NodeLog:
     Attributes:
         claim: how far it had been before damage took some of it; None where none did, or all of
             that is back.
+        quarantine: which of its entries are not those of the other nodes; None: all are.
     """
 
     def __init__(self, wal: FileWALManager) -> None:
@@ -51,6 +52,7 @@ class NodeLog:
         self._terms = Terms(self._staged_lsn + 1, self._writer.term_of)
         self.path = wal.path
         self.claim = read_claim(wal.path)
+        self.quarantine = read_note(wal.path, QUARANTINE_NAME)
         self.accept_appends(False)
 
     # ---- where it stands ----

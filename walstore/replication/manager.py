@@ -24,6 +24,7 @@ from walstore.replication.acks import Acks, AcksOption, Receipt, Stage, parse_ac
 from walstore.replication.background import Background
 from walstore.replication.errors import (
     NotLeaderError,
+    QuarantinedError,
     ReplicationTimeoutError,
     TooFewNodesError,
 )
@@ -44,6 +45,7 @@ from walstore.replication.waiting import Deadlines
 from walstore.wal.arguments import checked_lsn, checked_path
 from walstore.wal.commit import Commit
 from walstore.wal.manager import FileWALManager, Payload
+from walstore.wal.reading import Snapshot
 from walstore.wal.record import DATA
 from walstore.wal.writing import Replicated
 
@@ -550,6 +552,15 @@ class ReplicationWALManager(FileWALManager):
         super().close()
 
     # ---- inside ----
+
+    def _snapshot(
+        self, from_lsn: int | None, to_lsn: int | None, *, everything: bool = False
+    ) -> Snapshot:
+        """As FileWALManager._snapshot; a node whose log is not that of the others shows nothing."""
+        error = self._streaming.error
+        if isinstance(error, QuarantinedError) and not everything:
+            raise error
+        return super()._snapshot(from_lsn, to_lsn, everything=everything)
 
     def _abandon(self) -> None:
         super()._abandon()

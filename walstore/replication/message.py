@@ -28,6 +28,8 @@ __all__ = [
     "TERM_MAX",
     "VERSION",
     "Ack",
+    "Audit",
+    "Audited",
     "Body",
     "Challenge",
     "Confirm",
@@ -36,6 +38,7 @@ __all__ = [
     "Hello",
     "MessageType",
     "Proof",
+    "Quarantine",
     "ReplicationMessage",
     "SnapshotAck",
     "SnapshotPart",
@@ -119,6 +122,9 @@ class MessageType(IntEnum):
     CONFIRM = 13
     CONFIRMED = 14
     TIMEOUT_NOW = 15
+    AUDIT = 20
+    AUDITED = 21
+    QUARANTINE = 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +281,31 @@ class TimeoutNow:
     """The leader asks a follower to campaign at once."""
 
 
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The leader asks for a hash of committed entries (docs/repair.md)."""
+
+    first_lsn: int
+    last_lsn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """The answer to an AUDIT: the hash of these entries in the sender's log."""
+
+    first_lsn: int
+    last_lsn: int
+    digest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """The leader tells a node that these entries of its log are not those of the others."""
+
+    first_lsn: int
+    last_lsn: int
+
+
 Body = (
     Hello
     | Challenge
@@ -291,6 +322,9 @@ Body = (
     | Confirm
     | Confirmed
     | TimeoutNow
+    | Audit
+    | Audited
+    | Quarantine
 )
 
 _TYPES: dict[type[Body], MessageType] = {
@@ -309,6 +343,9 @@ _TYPES: dict[type[Body], MessageType] = {
     Confirm: MessageType.CONFIRM,
     Confirmed: MessageType.CONFIRMED,
     TimeoutNow: MessageType.TIMEOUT_NOW,
+    Audit: MessageType.AUDIT,
+    Audited: MessageType.AUDITED,
+    Quarantine: MessageType.QUARANTINE,
 }
 
 
@@ -378,6 +415,10 @@ def _encode_body(body: Body) -> tuple[int, bytes, bytes | memoryview]:
             return 0, _ONE.pack(body.round), b""
         case TimeoutNow():
             return 0, b"", b""
+        case Audit() | Quarantine():
+            return 0, _TWO.pack(body.first_lsn, body.last_lsn), b""
+        case Audited():
+            return 0, _THREE.pack(body.first_lsn, body.last_lsn, body.digest), b""
         case Hello() | Challenge():
             return 0, body.nonce, b""
         case Proof() | Welcome():
@@ -525,6 +566,29 @@ def _timeout_now(body: memoryview, flags: int) -> TimeoutNow:
     return TimeoutNow()
 
 
+def _require_span(first_lsn: int, last_lsn: int) -> None:
+    _require(1 <= first_lsn <= last_lsn <= LSN_MAX, "entries that no log has")
+
+
+def _audit(body: memoryview, flags: int) -> Audit:
+    _require_size(body, _TWO.size)
+    _require_span(*_TWO.unpack(body))
+    return Audit(*_TWO.unpack(body))
+
+
+def _audited(body: memoryview, flags: int) -> Audited:
+    _require_size(body, _THREE.size)
+    first_lsn, last_lsn, digest = _THREE.unpack(body)
+    _require_span(first_lsn, last_lsn)
+    return Audited(first_lsn, last_lsn, digest)
+
+
+def _quarantine(body: memoryview, flags: int) -> Quarantine:
+    _require_size(body, _TWO.size)
+    _require_span(*_TWO.unpack(body))
+    return Quarantine(*_TWO.unpack(body))
+
+
 _DECODERS: dict[int, Callable[[memoryview, int], Body]] = {
     MessageType.HELLO: lambda body, flags: Hello(_nonce(body)),
     MessageType.CHALLENGE: lambda body, flags: Challenge(_nonce(body)),
@@ -541,6 +605,9 @@ _DECODERS: dict[int, Callable[[memoryview, int], Body]] = {
     MessageType.CONFIRM: _confirm,
     MessageType.CONFIRMED: _confirmed,
     MessageType.TIMEOUT_NOW: _timeout_now,
+    MessageType.AUDIT: _audit,
+    MessageType.AUDITED: _audited,
+    MessageType.QUARANTINE: _quarantine,
 }
 
 _FLAGS = {

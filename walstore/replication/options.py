@@ -70,6 +70,8 @@ class ReplicationOptions:
         stall_ms: of nodes that elect: a leader whose disk takes nothing for so long hands over.
         uncommitted_bytes_max: of nodes that elect: appends wait while more than this is not
             committed.
+        audit_bytes, audit_ms: so many bytes of committed entries are read on every node, and
+            compared, so often (docs/repair.md).
 
     Raises:
         OptionError: a value is not a positive number.
@@ -87,6 +89,8 @@ class ReplicationOptions:
     election_ms: float = 1000.0
     stall_ms: float = 3000.0
     uncommitted_bytes_max: int = 64 << 20
+    audit_bytes: int = 1 << 20
+    audit_ms: float = 1000.0
 
     def __post_init__(self) -> None:
         for option in fields(self):

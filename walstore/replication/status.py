@@ -92,6 +92,7 @@ class NodeStatus:
         election: "manual" or "raft".
         voters, learners: where nodes elect, the members that this one knows of.
         changing: whether a change of them is under way.
+        quarantined: whether its log is not that of the others; `error` says where.
         lost_to_lsn: damage took entries of its log, up to this one; it gets them from the others,
             and does not lead before. 0: it has all it should have.
     """
@@ -116,6 +117,7 @@ class NodeStatus:
     learners: tuple[str, ...] = ()
     changing: bool = False
     lost_to_lsn: int = 0
+    quarantined: bool = False
 
     def with_members(
         self, voters: Iterable[str], learners: Iterable[str], *, changing: bool

@@ -27,15 +27,28 @@ from walstore.errors import (
 )
 from walstore.replication import effects
 from walstore.replication.acks import Acks, Receipt, Stage
+from walstore.replication.auditing import Auditor
 from walstore.replication.background import LoopCalls
 from walstore.replication.candidacy import Candidacy
 from walstore.replication.core import Core, CoreBody, CoreOptions
 from walstore.replication.effects import Effect
-from walstore.replication.errors import FatalReplicationError, MessageError, PromotionError
+from walstore.replication.errors import (
+    FatalReplicationError,
+    MessageError,
+    PromotionError,
+    QuarantinedError,
+)
 from walstore.replication.events import ReplicationEvent, RoleChanged
 from walstore.replication.lag import Samples
 from walstore.replication.log import NodeLog
-from walstore.replication.message import Ack, ReplicationMessage, WalEntry
+from walstore.replication.message import (
+    Ack,
+    Audit,
+    Audited,
+    Quarantine,
+    ReplicationMessage,
+    WalEntry,
+)
 from walstore.replication.metrics import PeerMetrics
 from walstore.replication.network import (
     NetworkEvent,
@@ -43,6 +56,7 @@ from walstore.replication.network import (
     NodeConnected,
     NodeDisconnected,
 )
+from walstore.replication.notes import QUARANTINE_NAME, write_note
 from walstore.replication.options import ReplicationOptions
 from walstore.replication.receiving import Joiner, records_from
 from walstore.replication.repair import note_damage
@@ -105,6 +119,7 @@ class WALReplicationManager:
         self._acks = acks
         self._candidacy = Candidacy(wants_to_lead, node_id, members, options.leader_timeout_ms)
         self._makes_cluster = makes_cluster
+        self._mends = len(members) > 1 and not wants_to_lead
         self._options = options
         self._snapshots = snapshots
         self._urls = urls
@@ -128,6 +143,17 @@ class WALReplicationManager:
             _now_ms,
             self._configuration_at,
         )
+        self._auditor = Auditor(
+            node_id,
+            log,
+            self.network,
+            self.core,
+            self._voters,
+            self._fail,
+            self._quarantine,
+            options.audit_bytes,
+        )
+        self._audit_ms = 0.0
         self.calls = LoopCalls(log.path, log.check_owner)
         self._joiner = Joiner()
         self._incoming = Incoming(log.path)
@@ -172,6 +198,10 @@ class WALReplicationManager:
     @property
     def members(self) -> frozenset[str]:
         """Every node of the cluster. From any thread."""
+        return self._given_members
+
+    def _voters(self) -> frozenset[str]:
+        """The nodes whose word counts in an audit."""
         return self._given_members
 
     def _configuration_at(self, lsn: int) -> bytes:
@@ -249,6 +279,10 @@ class WALReplicationManager:
         self._written = self._log.watch(lib.WALCORE_LEVEL_WRITTEN, self._on_written)
         self._durable = self._log.watch(lib.WALCORE_LEVEL_DURABLE, self._on_durable)
         self.network.subscribe(self._on_network)
+        if self._log.quarantine is not None:
+            self.error = QuarantinedError(self._node_id, **self._log.quarantine)
+            logger.error("%s; %s", self.error, self.error.hint)
+            return
         await self.network.start()
         self._arm_durable(self._log.durable_lsn + 1)
         if self._makes_cluster:
@@ -270,6 +304,7 @@ class WALReplicationManager:
         while self._work is not None:
             await asyncio.wait([self._work])
         self._sender.clear()
+        await self._auditor.stop()
         self._incoming.close()
         await self.network.stop()
         self._written.close()
@@ -369,6 +404,9 @@ class WALReplicationManager:
             if batch is None:
                 return None
             self._receive(peer, message.term, batch)
+        elif isinstance(body, Audit | Audited | Quarantine):
+            self._on_audit(peer, message.term, body)
+            return None
         elif isinstance(body, CoreBody):
             if self.leading and isinstance(body, Ack) and body.durable_lsn > self._log.durable_lsn:
                 self._arm_durable(body.durable_lsn)
@@ -378,6 +416,28 @@ class WALReplicationManager:
         future = self.loop.create_future()
         self._idle.append(future)
         return future
+
+    def _on_audit(self, peer: str, term: int, body: Audit | Audited | Quarantine) -> None:
+        """Of the current term and its leader only: what others say changes nothing."""
+        core = self.core
+        if term != core.term or (peer != core.leader_id and core.role != "leader"):
+            return
+        match body:
+            case Audited() if core.role == "leader":
+                self._auditor.answered(peer, body)
+            case Audit() if core.role != "leader":
+                self._auditor.asked(peer, body)
+            case Quarantine() if core.role != "leader":
+                self._quarantine(body)
+
+    def _quarantine(self, verdict: Quarantine) -> None:
+        """This node's log is not that of the others: it ends here, also when it starts again."""
+        span = {"first_lsn": verdict.first_lsn, "last_lsn": verdict.last_lsn}
+        try:
+            write_note(self._log.path, QUARANTINE_NAME, span)
+        except OSError as error:
+            logger.error("%s: the quarantine could not be noted: %s", self._node_id, error)
+        self._fail(QuarantinedError(self._node_id, **span))
 
     def _is_ahead_of_disk(self) -> bool:
         """Whether a follower has taken more than its disk soon can."""
@@ -447,12 +507,12 @@ class WALReplicationManager:
         """The log, or what the leader says, leaves nothing to do here without a person."""
         if self.error is not None:
             return
+        if isinstance(error, CorruptLogError) and self._mends:
+            self._note_damage(error)
         self.error = error
         self.leading = False
         self._log.accept_appends(False)
         self._candidacy.withdraw()
-        if isinstance(error, CorruptLogError):
-            self._note_damage(error)
         hint = error.hint if isinstance(error, WALStoreError) else ""
         logger.error("%s: replication ends here: %s; %s", self._node_id, error, hint)
         self._effects.clear()
@@ -463,6 +523,7 @@ class WALReplicationManager:
         self._stopping = self.loop.create_task(self.network.stop())
 
     def _note_damage(self, error: CorruptLogError) -> None:
+        """Has the next opening cut the log before the damage."""
         try:
             note_damage(self._log.path, error)
         except OSError as refusal:
@@ -650,6 +711,9 @@ class WALReplicationManager:
             await asyncio.sleep(_MAINTAIN_S)
             if self._log.claim is not None and not self.core.lacks:
                 await self._drop_claim()
+            if self.leading and _now_ms() - self._audit_ms >= self._options.audit_ms:
+                self._audit_ms = _now_ms()
+                self._auditor.begin()
             if self._candidacy.wanted and self._should_campaign():
                 await self._campaign_quietly()
             if self._truncate_to > self._log.first_lsn:
@@ -778,6 +842,7 @@ class WALReplicationManager:
             acks=str(self._acks),
             since_s=(now_ms - self._role_since_ms) / 1000,
             error=str(self.error or self._lacks_space),
+            quarantined=isinstance(self.error, QuarantinedError),
             lost_to_lsn=log.claim.lsn if log.claim is not None else 0,
             peers=tuple(self._peer_status(node, metrics.get(node), now_ms) for node in others),
         )
