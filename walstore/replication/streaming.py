@@ -143,16 +143,7 @@ class WALReplicationManager:
             _now_ms,
             self._configuration_at,
         )
-        self._auditor = Auditor(
-            node_id,
-            log,
-            self.network,
-            self.core,
-            self._voters,
-            self._fail,
-            self._quarantine,
-            options.audit_bytes,
-        )
+        self._auditor = self._make_auditor()
         self._audit_ms = 0.0
         self.calls = LoopCalls(log.path, log.check_owner)
         self._joiner = Joiner()
@@ -193,6 +184,18 @@ class WALReplicationManager:
             log.committed_lsn,
             self._acks,
             core_options(self._options),
+        )
+
+    def _make_auditor(self) -> Auditor:
+        return Auditor(
+            self._node_id,
+            self._log,
+            self.network,
+            self.core,
+            self._voters,
+            self._fail,
+            self._quarantine,
+            self._options.audit_bytes,
         )
 
     @property
