@@ -194,7 +194,9 @@ def test_the_same_entry_on_all_nodes_is_no_one_s_to_make_up(
     elected: Callable[..., Elected],
 ) -> None:
     abc = elected(segment_bytes=SEGMENT_BYTES)
-    abc.begin().append_many([b"acked"] * 200)
+    leader = abc.begin()
+    for _ in range(4):
+        leader.append_many([b"acked"] * 200)
     lsn = abc.level()
     abc.close()
     for name in abc.names:
@@ -205,6 +207,7 @@ def test_the_same_entry_on_all_nodes_is_no_one_s_to_make_up(
     for name in abc.names:
         status = abc[name].status()
         assert (status.role, status.lost_to_lsn >= lsn) == ("follower", True)
+        assert status.voters == ("a", "b", "c")
     assert not any(abc[name]._streaming.core.next_deadline_ms for name in abc.names)
 
 

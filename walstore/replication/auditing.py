@@ -59,7 +59,7 @@ class Auditor:
         voters: gives those of its nodes whose hashes are counted.
         fail: called with an error of the log's.
         differs: called when this leader's log is not that of the others.
-        bytes_max: of entries in one span.
+        bytes_max, pause_ms: of entries in one span, and between two.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class Auditor:
         fail: Callable[[Exception], None],
         differs: Callable[[Quarantine], None],
         bytes_max: int,
+        pause_ms: float,
     ) -> None:
         self._node_id = node_id
         self._log = log
@@ -81,6 +82,8 @@ class Auditor:
         self._fail = fail
         self._differs = differs
         self._bytes_max = bytes_max
+        self._pause_ms = pause_ms
+        self._due_ms = 0.0
         self._next_lsn = 0
         self._work: asyncio.Task[None] | None = None
         self._span: Span | None = None
@@ -91,13 +94,16 @@ class Auditor:
         if self._work is not None:
             await asyncio.wait([self._work])
 
-    def begin(self) -> None:
-        """Has the next span read, here and on the others; a leader does so now and then."""
+    def begin(self, now_ms: float) -> None:
+        """Has the next span read, here and on the others, when it is time; the leader's."""
+        if now_ms < self._due_ms or not self._is_idle():
+            return
+        self._due_ms = now_ms + self._pause_ms
         first_lsn = max(self._next_lsn, self._log.first_lsn)
         last_lsn = min(self._core.committed_lsn, self._log.durable_lsn)
         if first_lsn > last_lsn:
             first_lsn = self._log.first_lsn  # once more from the start
-        if first_lsn <= last_lsn and self._is_idle():
+        if first_lsn <= last_lsn:
             self._span = None
             self._work = asyncio.create_task(self._lead(first_lsn, last_lsn))
 

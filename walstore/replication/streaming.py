@@ -125,13 +125,11 @@ class WALReplicationManager:
         self._urls = urls
         self._samples = Samples()
         self.core = self._make_core()
-        self.core.claim(*(log.claim or _NOTHING))
         self.network = network(
             cluster_id=lambda: log.cluster_id,
             term=lambda: self.core.term,
             on_message=self._on_message,
         )
-        throttle = Throttle(options.catch_up_bytes_per_s)
         self._sender = Sender(
             log,
             self.network,
@@ -139,12 +137,11 @@ class WALReplicationManager:
             self._input,
             self._fail,
             snapshots,
-            throttle,
+            Throttle(options.catch_up_bytes_per_s),
             _now_ms,
             self._configuration_at,
         )
         self._auditor = self._make_auditor()
-        self._audit_ms = 0.0
         self.calls = LoopCalls(log.path, log.check_owner)
         self._joiner = Joiner()
         self._incoming = Incoming(log.path)
@@ -196,6 +193,7 @@ class WALReplicationManager:
             self._fail,
             self._quarantine,
             self._options.audit_bytes,
+            self._options.audit_ms,
         )
 
     @property
@@ -279,6 +277,7 @@ class WALReplicationManager:
             WALStoreError: the log does not take the new term.
         """
         self.loop = self.calls.loop = asyncio.get_running_loop()
+        self.core.claim(*(self._log.claim or _NOTHING))
         self._written = self._log.watch(lib.WALCORE_LEVEL_WRITTEN, self._on_written)
         self._durable = self._log.watch(lib.WALCORE_LEVEL_DURABLE, self._on_durable)
         self.network.subscribe(self._on_network)
@@ -714,9 +713,8 @@ class WALReplicationManager:
             await asyncio.sleep(_MAINTAIN_S)
             if self._log.claim is not None and not self.core.lacks:
                 await self._drop_claim()
-            if self.leading and _now_ms() - self._audit_ms >= self._options.audit_ms:
-                self._audit_ms = _now_ms()
-                self._auditor.begin()
+            if self.leading:
+                self._auditor.begin(_now_ms())
             if self._candidacy.wanted and self._should_campaign():
                 await self._campaign_quietly()
             if self._truncate_to > self._log.first_lsn:
