@@ -15,7 +15,7 @@ from tests.raft.elected import Elected, configurations
 from tests.replication.nodes import OPTIONS, data, until
 from walstore import EntryTruncatedError, FileWALManager
 from walstore.errors import CorruptLogError
-from walstore.raft.ledger import Ledger, Mark
+from walstore.raft.ledger import COPY_NAME, Ledger, Mark
 from walstore.raft.membership import Configuration
 from walstore.replication import (
     NotLeaderError,
@@ -299,10 +299,10 @@ def test_a_file_of_another_log_and_a_damaged_one_are_refused(tmp_path: Any) -> N
     Ledger(log, frozenset())
     with pytest.raises(CorruptLogError, match="another log"):
         Ledger(FakeLog(str(tmp_path), 20, 30), frozenset())
-    path = tmp_path / CONFIGURATIONS_NAME
-    data = bytearray(path.read_bytes())
-    data[-5] ^= 1
-    path.write_bytes(data)
+    whole = (tmp_path / CONFIGURATIONS_NAME).read_bytes()
+    for name in (CONFIGURATIONS_NAME, COPY_NAME):
+        assert Ledger(log, frozenset()).at(10) == log.entries[0][1]  # one of them is whole
+        (tmp_path / name).write_bytes(whole[:-5] + b"*" + whole[-4:])
     with pytest.raises(CorruptLogError, match="checksum"):
         Ledger(log, frozenset())
 
@@ -334,7 +334,8 @@ def test_configurations_are_found_wherever_they_are_in_a_log(
     leader.append(b"one")
     name = leader.node_id
     entries = abc.assert_equal()
-    (abc.path(name) / CONFIGURATIONS_NAME).unlink()
+    for each in (CONFIGURATIONS_NAME, COPY_NAME):
+        (abc.path(name) / each).unlink()
     with FileWALManager(abc.path(name), read_only=True) as log:
         assert len(data(log.replay())) == 4001
     expected = configurations(entries)

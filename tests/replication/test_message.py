@@ -23,6 +23,8 @@ from walstore.replication.message import (
     Ack,
     Address,
     Addresses,
+    Audit,
+    Audited,
     Body,
     Challenge,
     Confirm,
@@ -30,6 +32,7 @@ from walstore.replication.message import (
     Heartbeat,
     Hello,
     Proof,
+    Quarantine,
     SnapshotAck,
     SnapshotPart,
     SyncRequest,
@@ -56,6 +59,7 @@ MUTATIONS = 100_000
 
 names = st.text(min_size=1, max_size=16).filter(is_node_id)
 lsns = st.integers(0, LSN_MAX)
+firsts, lasts = st.integers(1, 1 << 40), st.integers(1 << 40, LSN_MAX)
 terms = st.integers(0, TERM_MAX)
 u32 = st.integers(0, (1 << 32) - 1)
 u63 = st.integers(0, (1 << 63) - 1)
@@ -70,7 +74,7 @@ bodies: st.SearchStrategy[Body] = st.one_of(
     st.builds(Proof, random_32),
     st.builds(Welcome, random_32),
     st.builds(Heartbeat, u64, u64),
-    st.builds(SyncRequest, lsns, terms),
+    st.builds(SyncRequest, lsns, terms, st.booleans()),
     st.builds(WalEntry, lsns, terms, lsns, u32, bulk, st.booleans(), st.booleans()),
     st.builds(WalEntry, lsns, terms, lsns, u32, st.just(b""), st.just(False), st.booleans()),
     st.builds(Ack, lsns, lsns, lsns),
@@ -104,6 +108,9 @@ bodies: st.SearchStrategy[Body] = st.one_of(
             max_size=3,
         ).map(tuple),
     ),
+    st.builds(Audit, firsts, lasts),
+    st.builds(Audited, firsts, lasts, u64),
+    st.builds(Quarantine, firsts, lasts),
 )
 cluster_ids = st.binary(min_size=16, max_size=16)
 messages = st.one_of(
@@ -124,6 +131,7 @@ SAMPLES = [
         Welcome(bytes(32)),
         Heartbeat(5, 6),
         SyncRequest(9, 3),
+        SyncRequest(9, 3, True),
         WalEntry(9, 3, 7, 1 << 31, b"records" * 5, True, True),
         Ack(9, 8, 7),
         SnapshotPart(9, 3, 100, 200, b"part"),
@@ -136,6 +144,9 @@ SAMPLES = [
         ClientRequest(1, Ask.COMMAND, 9, 2, 1, b"command"),
         ClientResponse(1, Status.NOT_LEADER, 0, "L", "ws://127.0.0.1:7", b"why"),
         Addresses((Address("a", 1, "ws://h:1"), Address("b", 7, "wss://[::1]:65535"))),
+        Audit(3, 9),
+        Audited(3, 9, (1 << 64) - 1),
+        Quarantine(3, 9),
     )
 ]
 

@@ -14,6 +14,7 @@ DIVERGED_PY = "walstore/wal/diverged.py"
 FOLLOWING_PY = "walstore/wal/following.py"
 LAYOUT_PY = "walstore/wal/layout.py"
 MANAGER_PY = "walstore/wal/manager.py"
+MENDING_PY = "walstore/wal/mending.py"
 META_PY = "walstore/wal/meta.py"
 OPENING_PY = "walstore/wal/opening.py"
 RECORDS_PY = "walstore/wal/records.py"
@@ -60,6 +61,8 @@ RAFT_POWER_CUTS = "tests/raft/test_promises_kept.py::test_promises_survive_power
 RAFT_PROMISES = "tests/raft/test_cluster_promises.py"
 CLUSTER = "walstore/cluster"
 CLIENTS = "tests/cluster/test_clients.py"
+RAFT_REPAIR = "tests/raft/test_repair.py"
+REPAIR = "tests/replication/test_repair.py"
 CATCHING_UP = "tests/replication/test_catching_up.py"
 CANNOT_READ = (
     "tests/replication/test_failing_disks.py::test_a_leader_that_cannot_read_takes_nothing_more"
@@ -2343,5 +2346,54 @@ BUGS = (
             ),
         ),
         ("tests/cluster/test_manager.py::test_a_rolling_restart_fails_no_write",),
+    ),
+    Bug(
+        "repair-votes-by-what-is-left",
+        "a damaged node gives no vote to a log that lacks what it had",
+        (Edit(CORE_PY, "max(end, self._shared.claim)", "end"),),
+        (f"{REPAIR}::test_a_follower_gives_no_vote_to_a_log_that_lacks_what_it_had",),
+    ),
+    Bug(
+        "repair-campaigns-without-what-it-lost",
+        "a damaged node does not ask for votes before it has all again",
+        (Edit(f"{RAFT}/node.py", " and not self.lacks\n", "\n"),),
+        (f"{RAFT_REPAIR}::test_the_same_entry_on_all_nodes_is_no_one_s_to_make_up",),
+    ),
+    Bug(
+        "repair-claims-after-the-cut",
+        "what a damaged log had is noted before anything is changed",
+        (
+            Edit(MENDING_PY, "    before(claim)\n", ""),
+            Edit(
+                MENDING_PY,
+                "    return Mended(end.lsn, claim, kept)\n",
+                "    before(claim)\n    return Mended(end.lsn, claim, kept)\n",
+            ),
+        ),
+        ("tests/wal/test_mending.py::test_the_claim_is_made_before_anything_is_changed",),
+    ),
+    Bug(
+        "repair-keeps-nothing",
+        "what was damaged, and all behind it, is kept",
+        (
+            Edit(
+                MENDING_PY,
+                "            files.rename(os.path.join(path, name), target)\n",
+                "            files.remove(os.path.join(path, name))\n",
+            ),
+        ),
+        ("tests/wal/test_mending.py::test_every_kind_of_place_flipped",),
+    ),
+    Bug(
+        "audit-forgets-its-verdict",
+        "a node whose log differs stays out when it is started again",
+        (
+            Edit(
+                STREAMING_PY,
+                "            write_note(self._log.path, QUARANTINE_NAME, span)\n",
+                "            pass\n",
+            ),
+        ),
+        ("tests/raft/test_audit.py::test_a_follower_that_differs_is_quarantined",),
     ),
 )

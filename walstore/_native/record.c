@@ -205,6 +205,21 @@ void walcore_end_batch(uint8_t *records, size_t bytes, uint32_t seed) {
     walcore_reseal(records + at, sizeof header, seed);
 }
 
+/* Leaves of valid records what is the same on all nodes: not the segment, nor what is durable, nor
+ * whether a truncation took the rest of the batch. */
+void walcore_normalize(uint8_t *records, size_t bytes) {
+    uint64_t at = 0;
+    while (at < bytes) {
+        record_header header;
+        memcpy(&header, records + at, sizeof header);
+        header.header_crc = 0;
+        header.durable_lsn = 0;
+        header.flags &= (uint16_t)~WALCORE_FLAG_MORE;
+        memcpy(records + at, &header, sizeof header);
+        at += walcore_record_bytes(header.payload_bytes);
+    }
+}
+
 /* Binds a valid record to another segment, and says what is durable in its log. Returns its size
  * and its term. */
 uint64_t walcore_adopt(uint8_t *record, uint32_t seed, uint64_t durable_lsn, uint64_t *term) {

@@ -174,6 +174,7 @@ size_t walcore_scan(const uint8_t *base, size_t bytes, walcore_scan_state *state
                     walcore_entry *out, size_t out_max);
 void walcore_reseal(uint8_t *records, size_t bytes, uint32_t seed);
 void walcore_end_batch(uint8_t *records, size_t bytes, uint32_t seed);
+void walcore_normalize(uint8_t *records, size_t bytes);
 uint64_t walcore_adopt(uint8_t *record, uint32_t seed, uint64_t durable_lsn, uint64_t *term);
 uint64_t walcore_peek(const uint8_t *record, walcore_entry *out);
 uint64_t walcore_batch_bytes(const uint8_t *records, uint64_t bytes, size_t *count);

@@ -58,6 +58,14 @@ def _node(status: NodeStatus) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "walstore_failed", "1 where it needs a person to go on.", int(bool(status.error))
     )
+    yield GaugeMetricFamily(
+        "walstore_quarantined",
+        "1 where its log is not that of the others.",
+        int(status.quarantined),
+    )
+    yield GaugeMetricFamily(
+        "walstore_lost_lsn", "Up to where damage took entries; 0: none.", status.lost_to_lsn
+    )
     yield GaugeMetricFamily("walstore_term", "The current term.", status.term)
     yield GaugeMetricFamily(
         "walstore_role_seconds", "How long it has had its role.", status.since_s

@@ -168,6 +168,8 @@ def _trouble(node: dict[str, Any]) -> str:
     parts = [f"without {', '.join(gone)}"] if gone else []
     if node["leader_id"] is None:
         parts.append("no leader")
+    if node.get("lost_to_lsn"):
+        parts.append(f"damaged: gets back entries up to {node['lost_to_lsn']}")
     if node.get("changing"):
         parts.append("the members change")
     return "; ".join(parts)

@@ -129,7 +129,7 @@ class RaftReplicationManager(WALReplicationManager):
             )
         if makes_cluster:
             _found_cluster(log, node_id, members)
-        self._ledger = Ledger(log, members)
+        self._ledger = Ledger(log, members, damaged=log.claim is not None)
         self._held = False
         self._founding = _is_founding(self._ledger.configurations())
         self._admitted = threading.Event()
@@ -193,18 +193,19 @@ class RaftReplicationManager(WALReplicationManager):
     # ---- lost disks ----
 
     def _receive(self, peer: str, term: int, body: CoreBody) -> None:
-        if isinstance(body, SyncRequest) and not body.lsn and self._has_lost_disk(peer):
+        if isinstance(body, SyncRequest) and self._has_lost_disk(peer, body):
             error = LostDiskError(peer)
             self.network.refuse(peer, str(error), CloseCode.LOST_DISK)
         else:
             super()._receive(peer, term, body)
 
-    def _has_lost_disk(self, peer: str) -> bool:
-        """Whether a node that asks for the whole log had one: who votes does, but in a cluster that
-        has not written down who votes yet."""
+    def _has_lost_disk(self, peer: str, request: SyncRequest) -> bool:
+        """Whether a node that asks for the whole log had one, and does not know: who votes does,
+        but in a cluster that has not written down who votes yet."""
         core = self.core
         return (
-            self.leading
+            not (request.lsn or request.mending)
+            and self.leading
             and peer in core.configuration.quorum.nodes
             and core.configuration_lsn != self._ledger.assumed
         )
@@ -221,6 +222,9 @@ class RaftReplicationManager(WALReplicationManager):
     def members(self) -> frozenset[str]:
         """Every node of the cluster. From any thread."""
         return self.core.configuration.members | {self._node_id}
+
+    def _voters(self) -> frozenset[str]:
+        return self.core.configuration.voters
 
     def _configuration_at(self, lsn: int) -> bytes:
         return self._ledger.at(lsn)

@@ -1,7 +1,7 @@
 """The configurations of a log on a disk: which one is in force where, also when the entries that
 said so are gone (docs/consensus.md, "The file beside the log").
 
-The file `configurations` is written anew, synced and renamed:
+The file `configurations`, and then its copy, is written anew, synced and renamed:
 
     xxh3 of the rest, 16 hex digits | newline | JSON: {"assumed": lsn, "marks": [{"lsn": lsn,
     "term": its term, "configurations": [[lsn, payload as hex], ...]}, ...]}
@@ -26,9 +26,10 @@ from walstore.raft.membership import Configuration, decode_configuration
 from walstore.replication.log import CONFIGURATIONS_NAME
 from walstore.wal import files
 
-__all__ = ["Ledger", "LedgerLog", "Mark"]
+__all__ = ["COPY_NAME", "Ledger", "LedgerLog", "Mark"]
 
 _FILE_BYTES_MAX = 1 << 24
+COPY_NAME = f"{CONFIGURATIONS_NAME}.copy"
 
 
 class LedgerLog(Protocol):
@@ -66,18 +67,20 @@ class Ledger:
     Args:
         log: the log, as it was opened.
         voters: of a log that has entries and was never elected for: who its nodes are.
+        damaged: the log ends before what damage took of it, perhaps before a mark.
 
     Attributes:
         assumed: the lsn of a configuration that no entry says yet: the one made of `voters`; -1.
 
     Raises:
-        CorruptLogError: the file is damaged, or another log's.
+        CorruptLogError: both copies of the file are damaged, or another log's.
         ConfigurationError: `voters` cannot be a cluster.
     """
 
-    def __init__(self, log: LedgerLog, voters: frozenset[str]) -> None:
+    def __init__(self, log: LedgerLog, voters: frozenset[str], *, damaged: bool = False) -> None:
         self._log = log
         self._path = os.path.join(log.path, CONFIGURATIONS_NAME)
+        self._copy = os.path.join(log.path, COPY_NAME)
         self._lock = threading.Lock()
         self.assumed = -1
         self._next: Mark | None = None
@@ -94,6 +97,11 @@ class Ledger:
             self.write(self.mark())
             return
         holding = [mark for mark in marks if self._holds(mark)]
+        if not holding and damaged:
+            self._known = [item for item in marks[0].known if item[0] <= log.last_lsn]
+            self.marked_lsn = -1
+            self.write(self.mark())
+            return
         if not holding:
             raise self._damaged("it is of another log")
         mark = holding[0]  # where entries have caught up with a snapshot, the first knows more
@@ -156,7 +164,8 @@ class Ledger:
             body = json.dumps({"assumed": self.assumed, "marks": [_plain(each) for each in marks]})
             data = f"{xxh3_64_hexdigest(body.encode())}\n{body}".encode()
             try:
-                durable.write_whole(self._path, [data], new=self._path + ".new")
+                for path in (self._path, self._copy):
+                    durable.write_whole(path, [data], new=path + ".new")
             except OSError as error:
                 if error.errno not in files.NO_SPACE:
                     raise
@@ -164,18 +173,15 @@ class Ledger:
             self.marked_lsn = mark.lsn
 
     def _read(self) -> list[Mark] | None:
-        """None: there is no file."""
-        if not os.path.exists(self._path):
+        """None: there is no file, and no copy. The copy holds where the file is damaged or gone:
+        nothing that it does not cover is dropped before both are written."""
+        there = [path for path in (self._path, self._copy) if os.path.exists(path)]
+        if not there:
             return None
-        fd = files.open_file(self._path)
-        try:
-            data = files.read_at(fd, _FILE_BYTES_MAX, 0)
-        finally:
-            files.close(fd)
-        checksum, _, body = data.partition(b"\n")
-        if checksum != xxh3_64_hexdigest(body).encode():
+        whole = [body for path in there if (body := _body_of(path)) is not None]
+        if not whole:
             raise self._damaged("its checksum does not match")
-        found = json.loads(body)
+        found = json.loads(whole[0])
         self.assumed = found["assumed"]
         return [
             Mark(
@@ -193,6 +199,16 @@ class Ledger:
 
     def _damaged(self, reason: str) -> CorruptLogError:
         return CorruptLogError(self._path, 0, self._log.first_lsn, reason)
+
+
+def _body_of(path: str) -> bytes | None:
+    fd = files.open_file(path)
+    try:
+        data = files.read_at(fd, _FILE_BYTES_MAX, 0)
+    finally:
+        files.close(fd)
+    checksum, _, body = data.partition(b"\n")
+    return body if checksum == xxh3_64_hexdigest(body).encode() else None
 
 
 def _plain(mark: Mark) -> dict[str, object]:

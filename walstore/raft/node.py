@@ -113,7 +113,7 @@ class RaftNode(Core):
 
     @property
     def _may_lead(self) -> bool:
-        return self._shared.node_id in self._history.voters()
+        return self._shared.node_id in self._history.voters() and not self.lacks
 
     # ---- connections, time, the own log ----
 

@@ -140,6 +140,17 @@ class Core:
         """How far the application of this node is."""
         return self._shared.applied_lsn
 
+    @property
+    def lacks(self) -> bool:
+        """Whether damage took entries that this node has not got back: it does not lead then."""
+        shared = self._shared
+        return shared.claim > (0, 0) and shared.claim > self._end_on_disk()[::-1]
+
+    def claim(self, term: int, lsn: int) -> None:
+        """The log had been as far as this before it was damaged (docs/repair.md); 0: it has all of
+        that again."""
+        self._shared.claim = (term, lsn)
+
     def progress(self, node: str) -> Progress | None:
         """What a leader knows of a follower; None on a node that does not lead."""
         leader = self._leader  # which another thread may be about to take away
@@ -240,6 +251,9 @@ class Core:
             force: lead at once, whoever may know better. Entries that are committed can be lost.
         """
         shared = self._shared
+        if self.lacks and not force:
+            reason = f"damage took entries up to {shared.claim[1]} of it, which it waits for"
+            return [VoteFailed(shared.term, {shared.node_id: reason})]
         effects = self._adopt(next_term(shared.term, shared.node_id), None)
         self._campaign = Campaign(shared.node_id, self._electorate, shared.term)
         if force or self._campaign.won:
@@ -283,10 +297,14 @@ class Core:
         return Send(node, self._vote_request())
 
     def _vote_request(self) -> VoteRequest:
+        return VoteRequest(*self._end_on_disk())
+
+    def _end_on_disk(self) -> tuple[int, int]:
+        """Lsn and term of the last entry that the disk has: it may still refuse the rest, and a
+        vote would have been won with it."""
         log = self._shared.log
-        # What the disk has: it may still refuse the rest, and a vote would have been won with it.
         last_lsn = max(min(log.last_lsn, log.durable_lsn), log.first_lsn - 1)
-        return VoteRequest(last_lsn, log.term_of(last_lsn))
+        return last_lsn, log.term_of(last_lsn)
 
     def _adopt(self, term: int, leader_id: str | None) -> list[Effect]:
         """A new term has begun: durable before anything else comes of it."""
@@ -359,9 +377,11 @@ class Core:
         """Grants the vote unless the own log goes further (Ongaro, 3.6.1).
 
         Only one node can ask for a term, so that there is nobody else the vote could be given to.
+        Of a log that was damaged counts what it had: others may have been told that it is there.
         """
         log = self._shared.log
-        last_lsn, last_term = log.last_lsn, log.term_of(log.last_lsn)
+        end = log.term_of(log.last_lsn), log.last_lsn
+        last_term, last_lsn = max(end, self._shared.claim)
         granted = (request.last_term, request.last_lsn) >= (last_term, last_lsn)
         return Send(source, VoteResponse(granted, last_lsn, last_term, request.pre))
 

@@ -12,6 +12,7 @@ WALStoreError
         ReplicationTimeoutError (TimeoutError)  not known to be on enough nodes in time
         FatalReplicationError                   this node cannot go on without a person
             LostDiskError                       it votes, and its log is gone
+        QuarantinedError                        this node's log is not that of the others
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ __all__ = [
     "MessageError",
     "NotLeaderError",
     "PromotionError",
+    "QuarantinedError",
     "RefusedError",
     "ReplicationError",
     "ReplicationTimeoutError",
@@ -201,6 +203,29 @@ class LostDiskError(FatalReplicationError):
         super().__init__(
             f"{node_id} votes in its cluster, and its log is empty: it has lost what it voted and "
             "acknowledged, and must not come back under this name"
+        )
+
+
+class QuarantinedError(ReplicationError):
+    """Committed entries of this node's log are not those of the others: it takes part in nothing,
+    and answers no reader.
+
+    Attributes:
+        first_lsn, last_lsn: the first difference is among these.
+    """
+
+    hint = (
+        "compare the logs with 'walstore diff'; keep this directory, remove the node from the "
+        "cluster, and add one with another id in a new directory"
+    )
+
+    def __init__(self, node_id: str, first_lsn: int, last_lsn: int) -> None:
+        self.node_id = node_id
+        self.first_lsn = first_lsn
+        self.last_lsn = last_lsn
+        super().__init__(
+            f"{node_id} is quarantined: its entries {first_lsn} to {last_lsn} are not those of the "
+            "other nodes"
         )
 
 

@@ -119,7 +119,8 @@ class Follower:
             lsn = log.first_lsn - 1
             if batch.prev_lsn >= lsn:
                 return self._stop(lsn)
-        return [Send(self.leader_id, SyncRequest(lsn, log.term_of(lsn)))]
+        mending = self._shared.claim > (0, 0)
+        return [Send(self.leader_id, SyncRequest(lsn, log.term_of(lsn), mending))]
 
     def _stop(self, lsn: int) -> list[Effect]:
         assert self.leader_id is not None

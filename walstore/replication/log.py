@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from walstore._native import lib
+from walstore.replication.notes import CLAIM_NAME, QUARANTINE_NAME, read_note, remove_note
+from walstore.replication.repair import read_claim
 from walstore.replication.runs import Terms
 from walstore.wal.records import (
     RecordReader,
@@ -34,6 +36,11 @@ class NodeLog:
 
     Args:
         wal: the log, opened as one that is replicated.
+
+    Attributes:
+        claim: how far it had been before damage took some of it; None where none did, or all of
+            that is back.
+        quarantine: which of its entries are not those of the other nodes; None: all are.
     """
 
     def __init__(self, wal: FileWALManager) -> None:
@@ -44,6 +51,8 @@ class NodeLog:
         self._shared = self._group.shared
         self._terms = Terms(self._staged_lsn + 1, self._writer.term_of)
         self.path = wal.path
+        self.claim = read_claim(wal.path)
+        self.quarantine = read_note(wal.path, QUARANTINE_NAME)
         self.accept_appends(False)
 
     # ---- where it stands ----
@@ -198,6 +207,11 @@ class NodeLog:
         """Begins the log anew."""
         self._wal._reset(first_lsn, prev_term, term)
         self._terms.restart(first_lsn)
+
+    def drop_claim(self) -> None:
+        """All that damage took of the log is back; durable at return."""
+        remove_note(self.path, CLAIM_NAME)
+        self.claim = None
 
     def set_committed(self, lsn: int) -> None:
         """Shows readers the entries up to here."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Set
@@ -13,6 +14,7 @@ from typing import Any, Literal
 from walstore._native import lib
 from walstore.errors import (
     CommitTimeoutError,
+    CorruptLogError,
     LSNOutOfRangeError,
     NotALogError,
     OptionError,
@@ -24,6 +26,7 @@ from walstore.replication.clients import ClientHandler
 from walstore.replication.errors import (
     MembershipError,
     NotLeaderError,
+    QuarantinedError,
     ReplicationTimeoutError,
     TooFewNodesError,
 )
@@ -34,6 +37,7 @@ from walstore.replication.message import NO_CLUSTER, is_node_id
 from walstore.replication.metrics import NetworkMetrics
 from walstore.replication.network import NetworkManager
 from walstore.replication.options import NetworkOptions, ReplicationOptions
+from walstore.replication.repair import is_mendable, mend_log, note_damage, was_damaged, with_hint
 from walstore.replication.requests import is_client_id
 from walstore.replication.security import TLS, Security
 from walstore.replication.snapshots import Snapshots
@@ -41,13 +45,17 @@ from walstore.replication.status import NodeStatus
 from walstore.replication.streaming import WALReplicationManager, Wish
 from walstore.replication.terms import next_term, term_bits
 from walstore.replication.waiting import Deadlines
-from walstore.wal.arguments import checked_lsn
+from walstore.wal.arguments import checked_lsn, checked_path
 from walstore.wal.commit import Commit
 from walstore.wal.manager import FileWALManager, Payload
+from walstore.wal.reading import Snapshot
 from walstore.wal.record import DATA
+from walstore.wal.segment import parse_name
 from walstore.wal.writing import Replicated
 
 __all__ = ["ReplicatedCommit", "ReplicationWALManager"]
+
+logger = logging.getLogger("walstore.replication")
 
 _ONLY_QUORUM = (
     "with election='raft' an append is committed by a quorum of the voters, on their disks: "
@@ -247,10 +255,11 @@ class ReplicationWALManager(FileWALManager):
         join = partial(self._join, make_network, urls, times.join_timeout_ms / 1000)
         log_id = join() if is_new and (self._elects or role == "follower") else None
         self._replicated = Replicated(log_id, partial(next_term, node_id=node_id))
-        super().__init__(path, segment_bytes=segment_bytes, clock=clock, entropy=entropy)
+        self._open(path, role, segment_bytes=segment_bytes, clock=clock, entropy=entropy)
         try:
             log = NodeLog(self)
-            if self._elects and not (is_new or log.last_lsn) and node_id == min(members):
+            is_empty = not (is_new or log.last_lsn or log.claim)
+            if self._elects and is_empty and node_id == min(members):
                 is_new, log_id = True, join()  # it was ended amid making a cluster, or lags
             self._streaming = self._driver()(
                 log,
@@ -267,8 +276,9 @@ class ReplicationWALManager(FileWALManager):
             )
             self._background = Background(self._streaming, f"walstore-{node_id}")
             self._background.start()
-        except BaseException:
+        except BaseException as error:
             super().close()
+            self._note(error, role)
             raise
 
     # ---- the cluster, as its users see it ----
@@ -297,6 +307,13 @@ class ReplicationWALManager(FileWALManager):
     def error(self) -> Exception | None:
         """What keeps this node from taking part until a person has acted, or None."""
         return self._streaming.error
+
+    @property
+    def mends_when_reopened(self) -> bool:
+        """Whether this node has found its log damaged, and takes no part any more until it is
+        closed and opened again: it then gets what is damaged from the others (docs/repair.md)."""
+        damaged = isinstance(self.error, CorruptLogError)
+        return damaged and was_damaged(self.path)
 
     def status(self) -> NodeStatus:
         """This node, and the others as it sees them.
@@ -596,10 +613,55 @@ class ReplicationWALManager(FileWALManager):
 
     # ---- inside ----
 
+    def _snapshot(
+        self, from_lsn: int | None, to_lsn: int | None, *, everything: bool = False
+    ) -> Snapshot:
+        """As FileWALManager._snapshot; a node whose log is not that of the others shows nothing."""
+        error = self._streaming.error
+        if isinstance(error, QuarantinedError) and not everything:
+            raise error
+        return super()._snapshot(from_lsn, to_lsn, everything=everything)
+
     def _abandon(self) -> None:
         super()._abandon()
         if hasattr(self, "_streaming"):  # or it was being opened by another thread
             self._streaming.network.abandon()
+
+    def _open(
+        self,
+        path: str | os.PathLike[str],
+        role: Role,
+        *,
+        segment_bytes: int,
+        clock: Callable[[], int],
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        """Opens the log; one that is damaged is cut first, where others have what is lost
+        (docs/repair.md)."""
+        base = super().__init__
+        begin = partial(base, path, segment_bytes=segment_bytes, clock=clock, entropy=entropy)
+        where, mends = checked_path(path), self._mends(role)
+        if not (mends and was_damaged(where)):
+            try:
+                begin()
+            except CorruptLogError as error:
+                if not (mends and is_mendable(error)):
+                    raise with_hint(error) from None
+                logger.error("%s: %s", self.node_id, error)
+            else:
+                return
+        mend_log(where, segment_bytes, clock(), entropy)
+        begin()
+
+    def _mends(self, role: Role) -> bool:
+        """Whether what is damaged comes from the others."""
+        return len(self._members) > 1 and (self._elects or role == "follower")
+
+    def _note(self, error: BaseException, role: Role) -> None:
+        """Has the next opening look for damage, where this one met some in a full segment."""
+        if isinstance(error, CorruptLogError) and self._mends(role):
+            if parse_name(os.path.basename(error.path)):
+                note_damage(self.path, error)
 
     def _join(
         self,

@@ -42,6 +42,8 @@ __all__ = [
     "Ack",
     "Address",
     "Addresses",
+    "Audit",
+    "Audited",
     "Body",
     "Challenge",
     "Confirm",
@@ -50,6 +52,7 @@ __all__ = [
     "Hello",
     "MessageType",
     "Proof",
+    "Quarantine",
     "ReplicationMessage",
     "SnapshotAck",
     "SnapshotPart",
@@ -88,6 +91,7 @@ _RECEIPT = 2
 _PRE = 1
 _TRANSFER = 2
 _CONFIGURATION = 1
+_MENDING = 1
 
 NODE_ID_BYTES_MAX = 64
 """Longest node id, in UTF-8."""
@@ -142,7 +146,10 @@ class MessageType(IntEnum):
     TIMEOUT_NOW = 15
     REQUEST = 16
     RESPONSE = 17
-    ADDRESSES = 24
+    ADDRESSES = 18
+    AUDIT = 19
+    AUDITED = 20
+    QUARANTINE = 21
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,10 +195,12 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class SyncRequest:
-    """A follower asks to go on after the entry (lsn, term)."""
+    """A follower asks to go on after the entry (lsn, term); `mending`: since damage took the rest,
+    and it has noted what it had (docs/repair.md)."""
 
     lsn: int
     term: int
+    mending: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +329,31 @@ class Addresses:
     known: tuple[Address, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The leader asks for a hash of committed entries (docs/repair.md)."""
+
+    first_lsn: int
+    last_lsn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """The answer to an AUDIT: the hash of these entries in the sender's log."""
+
+    first_lsn: int
+    last_lsn: int
+    digest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """The leader tells a node that these entries of its log are not those of the others."""
+
+    first_lsn: int
+    last_lsn: int
+
+
 Body = (
     Hello
     | Challenge
@@ -339,6 +373,9 @@ Body = (
     | ClientRequest
     | ClientResponse
     | Addresses
+    | Audit
+    | Audited
+    | Quarantine
 )
 
 _TYPES: dict[type[Body], MessageType] = {
@@ -360,6 +397,9 @@ _TYPES: dict[type[Body], MessageType] = {
     ClientRequest: MessageType.REQUEST,
     ClientResponse: MessageType.RESPONSE,
     Addresses: MessageType.ADDRESSES,
+    Audit: MessageType.AUDIT,
+    Audited: MessageType.AUDITED,
+    Quarantine: MessageType.QUARANTINE,
 }
 
 
@@ -418,7 +458,7 @@ def _encode_body(body: Body) -> tuple[int, bytes, bytes | memoryview]:
         case SnapshotAck():
             return 0, _TWO.pack(body.lsn, body.at), b""
         case SyncRequest():
-            return 0, _TWO.pack(body.lsn, body.term), b""
+            return _MENDING * body.mending, _TWO.pack(body.lsn, body.term), b""
         case VoteRequest():
             flags = _PRE * body.pre | _TRANSFER * body.transfer
             return flags, _TWO.pack(body.last_lsn, body.last_term), b""
@@ -435,6 +475,10 @@ def _encode_body(body: Body) -> tuple[int, bytes, bytes | memoryview]:
             return 0, *encode_response(body)
         case Addresses():
             return 0, _PREFIX.pack(len(body.known), 0), b"".join(map(_encode_address, body.known))
+        case Audit() | Quarantine():
+            return 0, _TWO.pack(body.first_lsn, body.last_lsn), b""
+        case Audited():
+            return 0, _THREE.pack(body.first_lsn, body.last_lsn, body.digest), b""
         case Hello() | Challenge():
             return 0, body.nonce, b""
         case Proof() | Welcome():
@@ -514,7 +558,7 @@ def _sync_request(body: memoryview, flags: int) -> SyncRequest:
     _require_size(body, _TWO.size)
     lsn, term = _TWO.unpack(body)
     _require_entry(lsn, term)
-    return SyncRequest(lsn, term)
+    return SyncRequest(lsn, term, bool(flags & _MENDING))
 
 
 def _wal_entry(body: memoryview, flags: int) -> WalEntry:
@@ -606,6 +650,29 @@ def _addresses(body: memoryview, flags: int) -> Addresses:
     return Addresses(tuple(known))
 
 
+def _require_span(first_lsn: int, last_lsn: int) -> None:
+    _require(1 <= first_lsn <= last_lsn <= LSN_MAX, "entries that no log has")
+
+
+def _audit(body: memoryview, flags: int) -> Audit:
+    _require_size(body, _TWO.size)
+    _require_span(*_TWO.unpack(body))
+    return Audit(*_TWO.unpack(body))
+
+
+def _audited(body: memoryview, flags: int) -> Audited:
+    _require_size(body, _THREE.size)
+    first_lsn, last_lsn, digest = _THREE.unpack(body)
+    _require_span(first_lsn, last_lsn)
+    return Audited(first_lsn, last_lsn, digest)
+
+
+def _quarantine(body: memoryview, flags: int) -> Quarantine:
+    _require_size(body, _TWO.size)
+    _require_span(*_TWO.unpack(body))
+    return Quarantine(*_TWO.unpack(body))
+
+
 _DECODERS: dict[int, Callable[[memoryview, int], Body]] = {
     MessageType.HELLO: lambda body, flags: Hello(_nonce(body)),
     MessageType.CHALLENGE: lambda body, flags: Challenge(_nonce(body)),
@@ -625,11 +692,15 @@ _DECODERS: dict[int, Callable[[memoryview, int], Body]] = {
     MessageType.REQUEST: lambda body, flags: decode_request(body),
     MessageType.RESPONSE: lambda body, flags: decode_response(body),
     MessageType.ADDRESSES: _addresses,
+    MessageType.AUDIT: _audit,
+    MessageType.AUDITED: _audited,
+    MessageType.QUARANTINE: _quarantine,
 }
 
 _FLAGS = {
     MessageType.WAL_ENTRY: _MORE | _RECEIPT,
     MessageType.SNAPSHOT: _CONFIGURATION,
+    MessageType.SYNC_REQUEST: _MENDING,
     MessageType.VOTE_REQUEST: _PRE | _TRANSFER,
     MessageType.VOTE_RESPONSE: _PRE,
 }

@@ -74,6 +74,8 @@ class ReplicationOptions:
             committed.
         learner_gone_s: of nodes that elect: a learner that was not connected for so long is
             removed.
+        audit_bytes, audit_ms: so many bytes of committed entries are read on every node, and
+            compared, so often (docs/repair.md).
 
     Raises:
         OptionError: a value is not a positive number.
@@ -92,6 +94,8 @@ class ReplicationOptions:
     stall_ms: float = 3000.0
     uncommitted_bytes_max: int = 64 << 20
     learner_gone_s: float = 7 * 86_400.0
+    audit_bytes: int = 1 << 20
+    audit_ms: float = 1000.0
 
     def __post_init__(self) -> None:
         for option in fields(self):

@@ -32,7 +32,12 @@ class CoreOptions:
 
 @dataclass(slots=True)
 class Shared:
-    """The node's state, one for its core and the role it plays."""
+    """The node's state, one for its core and the role it plays.
+
+    Attributes:
+        claim: (term, lsn) of the end of the log before damage took some of it; (0, 0) where none
+            did, or all of that is back.
+    """
 
     node_id: str
     nodes: frozenset[str]
@@ -43,6 +48,7 @@ class Shared:
     committed_lsn: int
     applied_lsn: int = 0
     receipts: bool = False
+    claim: tuple[int, int] = (0, 0)
 
     def commit(self, lsn: int) -> list[Effect]:
         """Everything up to lsn is committed; it never goes back."""

@@ -95,6 +95,9 @@ class NodeStatus:
         newcomers: the learners that vote as soon as they have the log.
         changing: whether a change of them is under way.
         stalled_s: for how long the disk has taken nothing while entries wait for it; 0: it works.
+        quarantined: whether its log is not that of the others; `error` says where.
+        lost_to_lsn: damage took entries of its log, up to this one; it gets them from the others,
+            and does not lead before. 0: it has all it should have.
     """
 
     node_id: str
@@ -119,6 +122,8 @@ class NodeStatus:
     newcomers: tuple[str, ...] = ()
     changing: bool = False
     stalled_s: float = 0.0
+    lost_to_lsn: int = 0
+    quarantined: bool = False
 
     def with_members(
         self,

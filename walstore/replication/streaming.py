@@ -19,6 +19,7 @@ from typing import Any, Literal
 from walstore._native import lib
 from walstore.errors import (
     ClosedLogError,
+    CorruptLogError,
     LogFullError,
     OptionError,
     RefusedRecordsError,
@@ -27,15 +28,29 @@ from walstore.errors import (
 from walstore.replication import effects
 from walstore.replication.acks import Acks, Receipt, Stage
 from walstore.replication.addressing import Addressing
+from walstore.replication.auditing import Auditor
 from walstore.replication.background import LoopCalls
 from walstore.replication.candidacy import Candidacy
 from walstore.replication.core import Core, CoreBody, CoreOptions
 from walstore.replication.effects import Effect
-from walstore.replication.errors import FatalReplicationError, MessageError, PromotionError
+from walstore.replication.errors import (
+    FatalReplicationError,
+    MessageError,
+    PromotionError,
+    QuarantinedError,
+)
 from walstore.replication.events import ReplicationEvent, RoleChanged
 from walstore.replication.lag import DiskWatch, Samples
 from walstore.replication.log import NodeLog
-from walstore.replication.message import Ack, Addresses, ReplicationMessage, WalEntry
+from walstore.replication.message import (
+    Ack,
+    Addresses,
+    Audit,
+    Audited,
+    Quarantine,
+    ReplicationMessage,
+    WalEntry,
+)
 from walstore.replication.metrics import PeerMetrics
 from walstore.replication.network import (
     NetworkEvent,
@@ -43,8 +58,10 @@ from walstore.replication.network import (
     NodeConnected,
     NodeDisconnected,
 )
+from walstore.replication.notes import QUARANTINE_NAME, write_note
 from walstore.replication.options import ReplicationOptions
 from walstore.replication.receiving import Joiner, records_from
+from walstore.replication.repair import note_damage
 from walstore.replication.retention import needed_from
 from walstore.replication.sending import Sender
 from walstore.replication.snapshots import Incoming, Snapshots
@@ -64,6 +81,7 @@ Wish = Callable[[Nodes, Nodes], tuple[Nodes, Nodes]]
 _MAKE_TIMEOUT_S = 60.0
 _MAINTAIN_S = 0.2
 _FULL_PAUSE_S = 0.5
+_NOTHING = (0, 0)
 _NEEDS_RAFT = "nodes elect, and change their members, with election='raft' only"
 _UNSYNCED_BYTES_MAX = 4 << 20
 """A follower takes nothing more from the network while so much waits for its disk."""
@@ -105,6 +123,7 @@ class WALReplicationManager:
         self._acks = acks
         self._candidacy = Candidacy(wants_to_lead, node_id, members, options.leader_timeout_ms)
         self._makes_cluster = makes_cluster
+        self._mends = len(members) > 1 and not wants_to_lead
         self._options = options
         self._snapshots = snapshots
         self._samples, self._disk = Samples(), DiskWatch()
@@ -115,7 +134,6 @@ class WALReplicationManager:
             on_message=self._on_message,
         )
         self._addressing = Addressing(log.path, node_id, self.network, urls, advertise)
-        throttle = Throttle(options.catch_up_bytes_per_s)
         self._sender = Sender(
             log,
             self.network,
@@ -123,10 +141,11 @@ class WALReplicationManager:
             self._input,
             self._fail,
             snapshots,
-            throttle,
+            Throttle(options.catch_up_bytes_per_s),
             _now_ms,
             self._configuration_at,
         )
+        self._auditor = self._make_auditor()
         self.calls = LoopCalls(log.path, log.check_owner)
         self._joiner, self._incoming = Joiner(), Incoming(log.path)
         self._waiters = Waiters()
@@ -167,9 +186,26 @@ class WALReplicationManager:
             core_options(self._options),
         )
 
+    def _make_auditor(self) -> Auditor:
+        return Auditor(
+            self._node_id,
+            self._log,
+            self.network,
+            self.core,
+            self._voters,
+            self._fail,
+            self._quarantine,
+            self._options.audit_bytes,
+            self._options.audit_ms,
+        )
+
     @property
     def members(self) -> frozenset[str]:
         """Every node of the cluster. From any thread."""
+        return self._given_members
+
+    def _voters(self) -> frozenset[str]:
+        """The nodes whose word counts in an audit."""
         return self._given_members
 
     def _configuration_at(self, lsn: int) -> bytes:
@@ -248,9 +284,14 @@ class WALReplicationManager:
             WALStoreError: the log does not take the new term.
         """
         self.loop = self.calls.loop = asyncio.get_running_loop()
+        self.core.claim(*(self._log.claim or _NOTHING))
         self._written = self._log.watch(lib.WALCORE_LEVEL_WRITTEN, self._on_written)
         self._durable = self._log.watch(lib.WALCORE_LEVEL_DURABLE, self._on_durable)
         self.network.subscribe(self._on_network)
+        if self._log.quarantine is not None:
+            self.error = QuarantinedError(self._node_id, **self._log.quarantine)
+            logger.error("%s; %s", self.error, self.error.hint)
+            return
         await self.network.start()
         self._addressing.begin()
         self._arm_durable(self._log.durable_lsn + 1)
@@ -273,6 +314,7 @@ class WALReplicationManager:
         while self._work is not None:
             await asyncio.wait([self._work])
         self._sender.clear()
+        await self._auditor.stop()
         self._incoming.close()
         await self.network.stop()
         self._written.close()
@@ -305,7 +347,7 @@ class WALReplicationManager:
         try:
             while self._effects or self._inbox:
                 if not self._effects:
-                    self._effects.extend(self._inbox.popleft()())
+                    self._effects.extend(self._take_input())
                     continue
                 effect = self._effects.popleft()
                 slow = self._disk_handlers.get(type(effect))
@@ -326,6 +368,14 @@ class WALReplicationManager:
                 if not future.done():
                     future.set_result(None)
             self._idle.clear()
+
+    def _take_input(self) -> list[Effect]:
+        """What the core makes of its next input; it may look up terms in the log."""
+        try:
+            return self._inbox.popleft()()
+        except CorruptLogError as error:
+            self._fail(error)
+            return []
 
     def _end_term(self) -> None:
         """The next term is about to be made durable: what is still on its way of a leadership of
@@ -374,6 +424,8 @@ class WALReplicationManager:
             self._receive(peer, message.term, batch)
         elif isinstance(body, Addresses):
             self._addressing.told(body.known, self.members)
+        elif isinstance(body, Audit | Audited | Quarantine):
+            self._on_audit(peer, message.term, body)
             return None
         elif isinstance(body, CoreBody):
             if self.leading and isinstance(body, Ack) and body.durable_lsn > self._log.durable_lsn:
@@ -384,6 +436,28 @@ class WALReplicationManager:
         future = self.loop.create_future()
         self._idle.append(future)
         return future
+
+    def _on_audit(self, peer: str, term: int, body: Audit | Audited | Quarantine) -> None:
+        """Of the current term and its leader only: what others say changes nothing."""
+        core = self.core
+        if term != core.term or (peer != core.leader_id and core.role != "leader"):
+            return
+        match body:
+            case Audited() if core.role == "leader":
+                self._auditor.answered(peer, body)
+            case Audit() if core.role != "leader":
+                self._auditor.asked(peer, body)
+            case Quarantine() if core.role != "leader":
+                self._quarantine(body)
+
+    def _quarantine(self, verdict: Quarantine) -> None:
+        """This node's log is not that of the others: it ends here, also when it starts again."""
+        span = {"first_lsn": verdict.first_lsn, "last_lsn": verdict.last_lsn}
+        try:
+            write_note(self._log.path, QUARANTINE_NAME, span)
+        except OSError as error:
+            logger.error("%s: the quarantine could not be noted: %s", self._node_id, error)
+        self._fail(QuarantinedError(self._node_id, **span))
 
     def _is_ahead_of_disk(self) -> bool:
         """Whether a follower has taken more than its disk soon can."""
@@ -454,6 +528,8 @@ class WALReplicationManager:
         """The log, or what the leader says, leaves nothing to do here without a person."""
         if self.error is not None:
             return
+        if isinstance(error, CorruptLogError) and self._mends:
+            self._note_damage(error)
         self.error = error
         self.leading = False
         self._log.accept_appends(False)
@@ -466,6 +542,13 @@ class WALReplicationManager:
         self._end_demotions(error)
         self._end_campaign(error)
         self._stopping = self.loop.create_task(self.network.stop())
+
+    def _note_damage(self, error: CorruptLogError) -> None:
+        """Has the next opening cut the log before the damage."""
+        try:
+            note_damage(self._log.path, error)
+        except OSError as refusal:
+            logger.error("%s: the damage could not be noted: %s", self._node_id, refusal)
 
     # ---- effects ----
 
@@ -650,12 +733,26 @@ class WALReplicationManager:
             self._addressing.reach(self.members)
             if self._addressing.changed:
                 await asyncio.to_thread(self._addressing.keep)
+            if self._log.claim is not None and not self.core.lacks:
+                await self._drop_claim()
+            if self.leading and len(self.members) > 1:
+                self._auditor.begin(_now_ms())
             if self._candidacy.wanted and self._should_campaign():
                 await self._campaign_quietly()
             if self._truncate_to > self._log.first_lsn:
                 lsn = self.retain(self._truncate_to)
                 if lsn > self._log.first_lsn:
                     await asyncio.to_thread(self._truncate, lsn)
+
+    async def _drop_claim(self) -> None:
+        """What damage took of the log is back."""
+        try:
+            await asyncio.to_thread(self._log.drop_claim)
+        except OSError as error:
+            logger.warning("%s: the note of what it lost stays: %s", self._node_id, error)
+            return
+        self.core.claim(*_NOTHING)
+        logger.warning("%s: its log has all again that damage took of it", self._node_id)
 
     def _should_campaign(self) -> bool:
         core, now_ms = self.core, _now_ms()
@@ -769,6 +866,8 @@ class WALReplicationManager:
             since_s=(now_ms - self._role_since_ms) / 1000,
             error=str(self.error or self._lacks_space),
             stalled_s=self._disk.stalled_s(log.durable_lsn, log.last_lsn, now_ms),
+            quarantined=isinstance(self.error, QuarantinedError),
+            lost_to_lsn=log.claim.lsn if log.claim is not None else 0,
             peers=tuple(self._peer_status(node, metrics.get(node), now_ms) for node in others),
         )
 

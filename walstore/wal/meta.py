@@ -25,6 +25,7 @@ import struct
 from dataclasses import dataclass, replace
 from typing import Any
 
+from walstore._native import lib
 from walstore.errors import CorruptLogError, NotALogError, UnsupportedFormatError
 from walstore.limits import BLOCK_BYTES, LSN_MAX
 from walstore.wal import files
@@ -42,6 +43,7 @@ __all__ = [
     "clear_commit_mark",
     "decode_watermark",
     "finish_block",
+    "forget_committed",
     "read_commit_mark",
     "read_meta",
     "read_watermark",
@@ -61,6 +63,7 @@ _MAGIC = b"WALMETA\n"
 _COPY = struct.Struct("<8sIIII16sQQQQQQQ")
 _WATERMARK = struct.Struct("<IIQQ")
 _CRC_AT = 8
+_LEVEL_COMMITTED: int = lib.WALCORE_LEVEL_COMMITTED
 _MARK_READS = 8  # one that is being written just now is whole at the next look
 assert _COPY.size == 96
 assert _WATERMARK.size == 24
@@ -246,6 +249,15 @@ def clear_commit_mark(fd: int, path: str) -> None:
     """Takes the mark away, when a log is replicated no longer; durable with the next sync."""
     if files.read_at(fd, _WATERMARK.size, COMMIT_MARK_AT).strip(b"\0"):
         files.write_at(fd, bytes(_WATERMARK.size), COMMIT_MARK_AT, path)
+
+
+def forget_committed(fd: int, log_id: bytes, epoch: int, path: str) -> None:
+    """Has the mark of a replicated log say that nothing is known to be committed; durable with the
+    next sync."""
+    if files.read_at(fd, _WATERMARK.size, COMMIT_MARK_AT).strip(b"\0"):
+        fields = _WATERMARK.pack(0, _LEVEL_COMMITTED, epoch, 0)[4:]
+        mark = struct.pack("<I", crc32c(fields, watermark_seed(log_id))) + fields
+        files.write_at(fd, mark, COMMIT_MARK_AT, path)
 
 
 def write_copy(fd: int, meta: Meta, path: str, which: int) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "Records",
     "check_records",
     "configurations_in",
+    "normalized",
     "parse_records",
     "skip_records",
     "term_runs",
@@ -123,6 +124,15 @@ def configurations_in(records: Records) -> tuple[tuple[int, bytes], ...]:
         found += ((entry.lsn, entry.payload) for entry in entries if entry.kind == CONFIGURATION)
         at += scanner.state.consumed
     return tuple(found)
+
+
+def normalized(records: Records) -> bytearray:
+    """The bytes of records that were checked, less what is different on other nodes that hold the
+    same entries."""
+    copy = bytearray(records.data)
+    with ffi.from_buffer("uint8_t[]", copy) as view:
+        lib.walcore_normalize(view, len(view))
+    return copy
 
 
 def skip_records(records: Records, from_lsn: int) -> Records:

@@ -16,6 +16,9 @@ class RaftDisk(Disk):
 
     Args:
         payloads: the bytes of those, by the payload of their entry.
+
+    Attributes:
+        claim: (term, lsn) of its end before it was damaged, until it has that again; else (0, 0).
     """
 
     def __init__(self, payloads: Mapping[int, bytes], first: Configuration) -> None:
@@ -23,6 +26,7 @@ class RaftDisk(Disk):
         self._payloads = payloads
         self.configurations = [(0, first)]
         self.incoming: bytes = b""
+        self.claim = (0, 0)
 
     def bytes_after(self, lsn: int) -> int:
         return sum(entry.nbytes for entry in self.entries[max(0, lsn + 1 - self.first_lsn) :])
@@ -44,6 +48,16 @@ class RaftDisk(Disk):
 
     def crash(self, rng: random.Random) -> None:
         super().crash(rng)
+        self._forget()
+
+    def damage(self, rng: random.Random) -> None:
+        """An entry is damaged: it is cut, and all behind it, and what had been is noted."""
+        self.claim = max(self.claim, (self.term_of(self.last_lsn), self.last_lsn))
+        kept = rng.randint(self.first_lsn - 1, self.last_lsn - 1)
+        del self.entries[kept + 1 - self.first_lsn :]
+        self.durable_lsn = kept
+        self.mark = self.first_lsn - 1
+        self.generation += 1
         self._forget()
 
     def reset(self, first_lsn: int, prev_term: int) -> None:

@@ -69,7 +69,7 @@ class RaftSimNode(Node):
 
     def make_core(self) -> RaftNode:
         world, disk = self.world, self.disk
-        return RaftNode(
+        core = RaftNode(
             self.name,
             disk,
             disk.term,
@@ -80,12 +80,24 @@ class RaftSimNode(Node):
             world.options,
             world.raft_options,
         )
+        core.claim(*disk.claim)
+        return core
+
+    def crash(self) -> None:
+        """Its disk may be damaged when it comes back."""
+        was_up = self.core is not None
+        super().crash()
+        if was_up and self.world.may_damage(self):
+            self.world.checks.wiped(self)  # a leader counts it until it hears of it
+            self.disk.damage(self.world.rng)
+            self.world.counts["damages"] += 1
 
     def step(self, call: Callable[[Core], list[Effect]]) -> None:
         """What comes while the process is stopped waits, in order, until it goes on."""
         world = self.world
         if world.now_ms >= self.paused_ms and not self._waiting:
             super().step(call)
+            self._look_at_claim()
             return
         if not self._waiting:
             world.after(max(0.0, self.paused_ms - world.now_ms), self._resume)
@@ -100,6 +112,13 @@ class RaftSimNode(Node):
             core, call = self._waiting.popleft()
             if self.core is core:
                 super().step(call)
+
+    def _look_at_claim(self) -> None:
+        """As a driver does now and then."""
+        if self.core is not None and self.disk.claim > (0, 0) and not self.core.lacks:
+            self.disk.claim = (0, 0)
+            self.core.claim(0, 0)
+            self.world.counts["mended"] += 1
 
     def free(self) -> None:
         """Its disk works again, also on what it was asked to sync long ago."""

@@ -78,6 +78,20 @@ class RaftWorld(World):
         """Who believes to lead."""
         return [n for n in self.raft_nodes.values() if n.core and n.core.role == "leader"]
 
+    def may_damage(self, node: RaftSimNode) -> bool:
+        """Whether all that it has is elsewhere, and the others elect without it: it has something,
+        and is the only one that lacks anything."""
+        disks = {name: other.disk for name, other in self.raft_nodes.items()}
+        known = [item for disk in disks.values() for _, item in disk.configurations]
+        others = frozenset(disks) - {node.name}
+        return (
+            self.faulty
+            and node.disk.last_lsn >= node.disk.first_lsn
+            and not any(disk.claim > (0, 0) for disk in disks.values())
+            and all(item.quorum.elected(others) for item in known if item.voters)
+            and self.rng.random() < 0.4
+        )
+
     # ---- users and the operator ----
 
     def use(self) -> None:

@@ -1,0 +1,144 @@
+"""Damage cut away, for nodes that get it back from others: whatever is damaged, what is left is a
+prefix, the claim reaches what had been acked, and nothing is deleted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import Entropy, contents, restore, seeded, snapshot
+from tests.wal.rot import SEGMENT_BYTES, Sample, places_of
+from walstore import CorruptLogError, FileWALManager, WALEntry
+from walstore.wal import files
+from walstore.wal.mending import DAMAGED_PREFIX, Claim, Mended, cut_damage
+from walstore.wal.meta import META_NAME
+from walstore.wal.opening import open_meta
+
+
+def mend(path: Path, claims: list[Claim] | None = None) -> Mended | None:
+    found: list[Claim] = [] if claims is None else claims
+    fd = open_meta(str(path), write=True)
+    try:
+        return cut_damage(str(path), fd, SEGMENT_BYTES, 7, Entropy(3), found.append)
+    finally:
+        files.close(fd)
+
+
+def is_prefix(entries: list[WALEntry], of: list[WALEntry]) -> bool:
+    return entries == of[: len(entries)]
+
+
+def judge_mended(path: Path, sample: Sample, mended: Mended | None) -> str:
+    """What a log is after it was mended; raises where a promise is broken."""
+    held = contents(path)
+    assert is_prefix(held, sample.entries), "another entry"
+    if mended is None:
+        assert held == sample.entries, "entries are gone, and nothing says so"
+        return "sound"
+    last = sample.entries[-1]
+    assert mended.last_lsn == len(held)
+    assert mended.claim >= (last.term, last.lsn), (mended.claim, last.lsn)
+    assert mended.claim.lsn == last.lsn
+    assert (last.term, mended.last_lsn) < mended.claim
+    with FileWALManager(path, segment_bytes=SEGMENT_BYTES) as log:
+        assert log.last_lsn == len(held)
+        log.append(b"goes on")
+    assert is_prefix(contents(path)[:-1], sample.entries)
+    return "cut"
+
+
+def kept_bytes(path: Path) -> list[bytes]:
+    return [data for name, data in snapshot(path).items() if name.startswith(DAMAGED_PREFIX)]
+
+
+def test_every_kind_of_place_flipped(sample: Sample, path: Path) -> None:
+    random, counts = seeded("mending"), Counter[str]()
+    for name, data in sample.files.items():
+        if name == META_NAME:
+            continue
+        places = sorted(places_of(sample, name))
+        for at in random.sample(places, min(len(places), 150)):
+            damaged = data[:at] + bytes([data[at] ^ 1 << random.randrange(8)]) + data[at + 1 :]
+            restore(path, {**sample.files, name: damaged})
+            mended = mend(path)
+            counts[judge_mended(path, sample, mended)] += 1
+            if mended:
+                assert damaged in kept_bytes(path), (name, at)
+    print(counts)
+    assert counts["cut"] > 150
+    assert counts["sound"] > 50
+
+
+def test_every_segment_cut_short_or_missing(sample: Sample, path: Path) -> None:
+    random, counts = seeded("mending short"), Counter[str]()
+    for name in sample.segments:
+        data = sample.files[name]
+        for size in [None, 0, 100, 4096, 8192, *random.sample(range(len(data)), 30)]:
+            left = {**sample.files, name: data[:size]}
+            if size is None:
+                del left[name]
+            restore(path, left)
+            counts[judge_mended(path, sample, mend(path))] += 1
+    print(counts)
+    assert counts["cut"] > 30
+
+
+def test_the_claim_is_made_before_anything_is_changed(sample: Sample, path: Path) -> None:
+    name = sample.segments[0]
+    restore(path, {n: data for n, data in sample.files.items() if n != name})
+    before = snapshot(path)
+
+    class NoSpaceError(Exception):
+        pass
+
+    def refuse(claim: Claim) -> None:
+        raise NoSpaceError
+
+    fd = open_meta(str(path), write=True)
+    with pytest.raises(NoSpaceError):
+        cut_damage(str(path), fd, SEGMENT_BYTES, 7, Entropy(3), refuse)
+    files.close(fd)
+    assert snapshot(path) == before
+
+
+def test_a_damaged_batch_goes_whole(sample: Sample, path: Path) -> None:
+    name = sample.segments[-1]
+    _, start, _ = sample.records(name)[-2]  # the last of the batch
+    data = bytearray(sample.files[name])
+    data[start + 50] ^= 1
+    restore(path, {**sample.files, name: bytes(data)})
+    mended = mend(path)
+    assert mended is not None
+    assert mended.last_lsn == 19
+
+
+def test_meta_that_is_damaged_or_older_is_refused(sample: Sample, path: Path) -> None:
+    """Terms are votes: they are not to be had from others."""
+    cases = [{**sample.files, META_NAME: bytes(16384)}]
+    cases += [
+        {**sample.files, META_NAME: old[META_NAME]}
+        for old in sample.history[:8]
+        if old[META_NAME][:64] != sample.files[META_NAME][:64]
+    ]
+    refused = 0
+    for case in cases:
+        restore(path, case)
+        before = snapshot(path)
+        try:
+            assert mend(path) is None
+        except CorruptLogError as error:
+            refused += error.path == str(path / META_NAME)
+        assert snapshot(path) == before
+    print(f"cases={len(cases)} refused={refused}")
+    assert refused >= 1
+
+
+def test_mending_twice_is_mending_once(sample: Sample, path: Path) -> None:
+    name = sample.segments[1]
+    restore(path, {n: data for n, data in sample.files.items() if n != name})
+    assert mend(path) is not None
+    before = snapshot(path)
+    assert mend(path) is None
+    assert snapshot(path) == before
