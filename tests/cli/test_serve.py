@@ -18,7 +18,7 @@ from rich.console import Console
 
 from tests.cli.conftest import Run
 from tests.cli.nodes import READY_S, Served, append, ask, config, lone_node
-from tests.helpers import ROOT, contents, end
+from tests.helpers import ROOT, contents, end, segment_files
 from tests.replication.nodes import free_ports, until
 from walstore.cli.status import NodeView, is_healthy, status_table
 
@@ -153,6 +153,49 @@ def test_nodes_that_elect(tmp_path: Path, run: Run) -> None:
     finally:
         for node in nodes:
             node.kill()
+
+
+def test_a_node_that_finds_its_log_damaged_mends_it(tmp_path: Path, run: Run) -> None:
+    """It is closed and opened again, by itself."""
+    free = free_ports(6)
+    ports, at_port = (dict(zip("abc", some, strict=True)) for some in (free[:3], free[3:]))
+    urls = {name: f"ws://127.0.0.1:{port}" for name, port in ports.items()}
+    for name in "abc":
+        peers = "".join(f'{peer} = "{url}"\n' for peer, url in urls.items() if peer != name)
+        (tmp_path / f"{name}.toml").write_text(
+            f'node_id = "{name}"\npath = "{name}"\nlisten = "127.0.0.1:{ports[name]}"\n'
+            f'status_listen = "127.0.0.1:{at_port[name]}"\nsegment_bytes = 65536\n'
+            'election = "raft"\n[replication]\nelection_ms = 300\nheartbeat_ms = 50\n'
+            f"audit_ms = 100\n[peers]\n{peers}"
+        )
+    with ThreadPoolExecutor(3) as pool:
+        nodes = list(pool.map(Served, (tmp_path / f"{name}.toml" for name in "abc")))
+    try:
+        at = [node.url for node in nodes]
+        until_healthy(run, at)
+        run("promote", at[1])
+        for _ in range(12):
+            lsn = append(at[1], b"value" * 2000)["lsn"]
+        segment = segment_files(tmp_path / "c")[0]
+        with segment.open("r+b") as file:
+            file.seek(segment.read_bytes().find(b"value") + 3)
+            file.write(b"*")
+        until(lambda: any((tmp_path / "c").glob("damaged-*")), "it has cut its log")
+        until_healthy(run, at)
+        until(lambda: _stat(at[2], "committed_lsn") >= lsn, "it has all again")
+        until(lambda: not _stat(at[2], "lost_to_lsn"), "it says so")
+        _, out, err = nodes[2].end(signal.SIGTERM)
+        assert not out
+        assert "was damaged" in err
+        assert "has all again" in err
+    finally:
+        for node in nodes:
+            node.kill()
+
+
+def _stat(url: str, name: str) -> int:
+    found: int = json.loads(ask(url, "GET", "/status")[1])[name]
+    return found
 
 
 def _has_leader(url: str) -> bool:

@@ -15,7 +15,10 @@ from tests.replication.nodes import OPTIONS, WAIT_S, until
 from walstore import CorruptLogError, FileWALManager
 from walstore.cli.metrics import metrics_text
 from walstore.limits import BLOCK_BYTES
+from walstore.raft.ledger import COPY_NAME
 from walstore.replication import NotLeaderError, PromotionError, QuarantinedError
+from walstore.replication.effects import Effect
+from walstore.replication.log import CONFIGURATIONS_NAME
 from walstore.wal.record import crc32c
 from walstore.wal.segment import decode_header
 
@@ -126,6 +129,7 @@ def test_damage_that_nobody_reads_is_found_and_mended(elected: Callable[..., Ele
     assert isinstance(node.error, CorruptLogError)
     assert node.error.lsn == lsn
     assert "start the node again" in node.error.hint
+    assert node.mends_when_reopened
     abc.leader([other for other in abc.names if other != name]).append(b"the others go on")
     abc.stop(name)
     node = abc.start(name)
@@ -133,6 +137,43 @@ def test_damage_that_nobody_reads_is_found_and_mended(elected: Callable[..., Ele
     until(lambda: not node.status().lost_to_lsn, "it has all again")
     node.wait_committed(abc.leader().last_lsn, timeout_s=WAIT_S)
     assert node.read(lsn).payload == VALUE
+    assert abc.assert_equal()[lsn - 1].payload == VALUE
+
+
+def test_damage_met_while_opening_is_mended_at_the_next(
+    elected: Callable[..., Elected],
+) -> None:
+    """A log whose configurations are read anew, as after a crash."""
+    abc, lsn = filled(elected)
+    name = abc.others(abc.leader())[0].node_id
+    abc.stop(name)
+    path = next(it for it in segment_files(abc.path(name)) if VALUE in it.read_bytes())
+    path.write_bytes(path.read_bytes().replace(VALUE, OTHER))
+    for copy in (CONFIGURATIONS_NAME, COPY_NAME):
+        (abc.path(name) / copy).unlink()
+    with pytest.raises(CorruptLogError) as caught:
+        abc.start(name)
+    assert "start the node again" in caught.value.hint
+    node = abc.start(name)
+    until(lambda: not node.status().lost_to_lsn, "it has all again")
+    assert abc.assert_equal()[lsn - 1].payload == VALUE
+
+
+def test_damage_that_the_core_meets_ends_its_part(elected: Callable[..., Elected]) -> None:
+    """It looks up the terms of entries."""
+    abc, lsn = filled(elected)
+    node = abc.others(abc.leader())[0]
+    path = next(it for it in segment_files(abc.path(node.node_id)) if VALUE in it.read_bytes())
+
+    def meet() -> list[Effect]:
+        raise CorruptLogError(str(path), 8192, lsn, "damaged")
+
+    node._streaming.calls.call(lambda: node._streaming._input(meet))
+    assert isinstance(node.error, CorruptLogError)
+    assert node.mends_when_reopened
+    abc.stop(node.node_id)
+    abc.start(node.node_id)  # all is well, in truth
+    assert not abc[node.node_id].mends_when_reopened
     assert abc.assert_equal()[lsn - 1].payload == VALUE
 
 

@@ -19,6 +19,9 @@ from walstore.replication import ReplicationWALManager
 __all__ = ["CannotListenError", "run_node"]
 
 
+_LOOK_S = 1.0
+
+
 class CannotListenError(WALStoreError):
     """An address cannot be used."""
 
@@ -26,7 +29,8 @@ class CannotListenError(WALStoreError):
 
 
 def run_node(config_path: str) -> None:
-    """Serves until SIGTERM or SIGINT; the log is closed and durable at return.
+    """Serves until SIGTERM or SIGINT; the log is closed and durable at return. A node that has
+    found its log damaged, and gets what is damaged from the others, is closed and opened again.
 
     Raises:
         ConfigError: the file makes no sense.
@@ -45,7 +49,12 @@ def run_node(config_path: str) -> None:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda _number, _frame: ended.set())
             _say_ready(node, endpoint)
-            ended.wait()
+            while not ended.wait(_LOOK_S):
+                if node.mends_when_reopened:
+                    node.close()
+                    node = _open(config, config_path)
+                    if endpoint is not None:
+                        endpoint.node = node
         finally:
             if endpoint is not None:
                 endpoint.close()

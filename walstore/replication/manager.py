@@ -35,7 +35,7 @@ from walstore.replication.message import NO_CLUSTER, is_node_id
 from walstore.replication.metrics import NetworkMetrics
 from walstore.replication.network import NetworkManager
 from walstore.replication.options import NetworkOptions, ReplicationOptions
-from walstore.replication.repair import is_mendable, mend_log, was_damaged, with_hint
+from walstore.replication.repair import is_mendable, mend_log, note_damage, was_damaged, with_hint
 from walstore.replication.security import TLS, Security
 from walstore.replication.snapshots import Snapshots
 from walstore.replication.status import NodeStatus
@@ -47,6 +47,7 @@ from walstore.wal.commit import Commit
 from walstore.wal.manager import FileWALManager, Payload
 from walstore.wal.reading import Snapshot
 from walstore.wal.record import DATA
+from walstore.wal.segment import parse_name
 from walstore.wal.writing import Replicated
 
 __all__ = ["ReplicatedCommit", "ReplicationWALManager"]
@@ -268,8 +269,8 @@ class ReplicationWALManager(FileWALManager):
             )
             self._background = Background(self._streaming, f"walstore-{node_id}")
             self._background.start()
-        except BaseException:
-            super().close()
+        except BaseException as error:
+            self._give_up(error, role)
             raise
 
     # ---- the cluster, as its users see it ----
@@ -298,6 +299,13 @@ class ReplicationWALManager(FileWALManager):
     def error(self) -> Exception | None:
         """What keeps this node from taking part until a person has acted, or None."""
         return self._streaming.error
+
+    @property
+    def mends_when_reopened(self) -> bool:
+        """Whether this node has found its log damaged, and takes no part any more until it is
+        closed and opened again: it then gets what is damaged from the others (docs/repair.md)."""
+        damaged = isinstance(self.error, CorruptLogError)
+        return damaged and was_damaged(self.path)
 
     def status(self) -> NodeStatus:
         """This node, and the others as it sees them.
@@ -580,8 +588,7 @@ class ReplicationWALManager(FileWALManager):
         (docs/repair.md)."""
         base = super().__init__
         begin = partial(base, path, segment_bytes=segment_bytes, clock=clock, entropy=entropy)
-        where = checked_path(path)
-        mends = len(self._members) > 1 and (self._elects or role == "follower")
+        where, mends = checked_path(path), self._mends(role)
         if not (mends and was_damaged(where)):
             try:
                 begin()
@@ -593,6 +600,18 @@ class ReplicationWALManager(FileWALManager):
                 return
         mend_log(where, segment_bytes, clock(), entropy)
         begin()
+
+    def _mends(self, role: Role) -> bool:
+        """Whether what is damaged comes from the others."""
+        return len(self._members) > 1 and (self._elects or role == "follower")
+
+    def _give_up(self, error: BaseException, role: Role) -> None:
+        """Closes what could not be opened; has the next opening look for damage, where this one met
+        some in a full segment."""
+        super().close()
+        if isinstance(error, CorruptLogError) and self._mends(role):
+            if parse_name(os.path.basename(error.path)):
+                note_damage(self.path, error)
 
     def _join(
         self,

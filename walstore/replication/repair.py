@@ -48,6 +48,7 @@ def note_damage(path: str, error: CorruptLogError) -> None:
     """Has the next opening look for damage in all of the log; durable at return."""
     content = {"path": error.path, "offset": error.offset, "lsn": error.lsn, "why": error.reason}
     write_note(path, DAMAGE_NAME, content)
+    error.hint = "start the node again: it gets what is damaged from the others"
 
 
 def is_mendable(error: CorruptLogError) -> bool:

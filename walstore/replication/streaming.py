@@ -339,7 +339,7 @@ class WALReplicationManager:
         try:
             while self._effects or self._inbox:
                 if not self._effects:
-                    self._effects.extend(self._inbox.popleft()())
+                    self._effects.extend(self._take_input())
                     continue
                 effect = self._effects.popleft()
                 slow = self._disk_handlers.get(type(effect))
@@ -360,6 +360,14 @@ class WALReplicationManager:
                 if not future.done():
                     future.set_result(None)
             self._idle.clear()
+
+    def _take_input(self) -> list[Effect]:
+        """What the core makes of its next input; it may look up terms in the log."""
+        try:
+            return self._inbox.popleft()()
+        except CorruptLogError as error:
+            self._fail(error)
+            return []
 
     def _end_term(self) -> None:
         """The next term is about to be made durable: what is still on its way of a leadership of
@@ -530,7 +538,6 @@ class WALReplicationManager:
             note_damage(self._log.path, error)
         except OSError as refusal:
             logger.error("%s: the damage could not be noted: %s", self._node_id, refusal)
-        error.hint = "start the node again: it gets what is damaged from the others"
 
     # ---- effects ----
 
@@ -713,7 +720,7 @@ class WALReplicationManager:
             await asyncio.sleep(_MAINTAIN_S)
             if self._log.claim is not None and not self.core.lacks:
                 await self._drop_claim()
-            if self.leading:
+            if self.leading and len(self.members) > 1:
                 self._auditor.begin(_now_ms())
             if self._candidacy.wanted and self._should_campaign():
                 await self._campaign_quietly()
