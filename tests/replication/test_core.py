@@ -19,6 +19,7 @@ from walstore.replication.effects import (
     SendSnapshot,
     SetCommitted,
     StopFollowing,
+    VoteFailed,
 )
 from walstore.replication.entries import first_conflict, last_of_term
 from walstore.replication.message import (
@@ -76,6 +77,48 @@ def test_a_vote_is_not_won_with_what_the_disk_may_refuse() -> None:
     core.began(2)
     log.durable_lsn = 2
     assert SetCommitted(2) in core.received("b", core.term, Ack(2, 2, 0), 0)
+
+
+def test_a_damaged_log_votes_as_what_it_was() -> None:
+    """For each log that is left, each claim and each candidate."""
+    cases = granted = 0
+    for left, claim, candidate in product(
+        product((1, 2), range(3)), product((1, 2), range(4)), product((1, 2), range(4))
+    ):
+        core = core_of(Log([left[0]] * left[1], durable_lsn=left[1]))
+        core.claim(*claim)
+        own = (left[0] if left[1] else 0, left[1])
+        effects = core.received("b", B2, VoteRequest(candidate[1], candidate[0]), 0)
+        assert isinstance(effects[-1], Send)
+        answer = effects[-1].body
+        assert isinstance(answer, VoteResponse)
+        assert answer.granted == (candidate >= max(own, claim))
+        assert (answer.last_term, answer.last_lsn) == max(own, claim)
+        assert core.lacks == (claim > own)
+        cases, granted = cases + 1, granted + answer.granted
+    print(f"cases={cases} granted={granted}")
+    assert cases == 384
+    assert 100 < granted < 300
+
+
+def test_a_damaged_log_is_not_proposed_before_it_is_whole() -> None:
+    """On the disk: what is on its way there does not count."""
+    log = Log([A1], durable_lsn=1)
+    core = core_of(log, term=A1)
+    core.connected("b", 0)
+    core.claim(A1, 3)
+    (failed,) = core.campaign(0)
+    assert isinstance(failed, VoteFailed)
+    assert "up to 3" in failed.reasons["a"]
+    assert core.term == A1
+    log.terms += [A1, A1]
+    assert core.lacks
+    log.durable_lsn = 3
+    assert not core.lacks
+    assert kinds(core.campaign(0))[0] == "PersistTerm"
+    core = core_of(Log(), term=A1)
+    core.claim(A1, 3)
+    assert "Elected" in kinds(core.campaign(0, force=True))  # a person takes it upon them
 
 
 def test_a_lower_term_changes_nothing() -> None:

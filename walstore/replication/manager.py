@@ -277,8 +277,7 @@ class ReplicationWALManager(FileWALManager):
             self._background = Background(self._streaming, f"walstore-{node_id}")
             self._background.start()
         except BaseException as error:
-            super().close()
-            self._note(error, role)
+            self._give_up(error, role)
             raise
 
     # ---- the cluster, as its users see it ----
@@ -657,8 +656,10 @@ class ReplicationWALManager(FileWALManager):
         """Whether what is damaged comes from the others."""
         return len(self._members) > 1 and (self._elects or role == "follower")
 
-    def _note(self, error: BaseException, role: Role) -> None:
-        """Has the next opening look for damage, where this one met some in a full segment."""
+    def _give_up(self, error: BaseException, role: Role) -> None:
+        """Closes what could not be opened; has the next opening look for damage, where this one met
+        some in a full segment."""
+        super().close()
         if isinstance(error, CorruptLogError) and self._mends(role):
             if parse_name(os.path.basename(error.path)):
                 note_damage(self.path, error)
