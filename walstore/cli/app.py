@@ -175,9 +175,9 @@ def app() -> None:
     """Look at a walstore log, check it, and mend its torn tail; run nodes, and watch them.
 
     A log is a directory. All commands but 'repair --apply', 'import', 'serve' and 'cluster recover'
-    leave it as it is, and work while another process writes to it. A node that 'serve' runs is named by its status
-    url; 'promote' and 'demote' have it lead, or stop leading. 'doctor' measures a disk by writing
-    to a file without a name.
+    leave it as it is, and work while another process writes to it. A node that 'serve' runs is
+    named by its status url; 'promote' and 'demote' have it lead, or stop leading. 'doctor' measures
+    a disk by writing to a file without a name.
 
     \b
       walstore info /var/lib/app/log            what is in it, and is it healthy?
