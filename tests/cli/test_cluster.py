@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -20,10 +20,11 @@ import pytest
 from tests.cli.conftest import Outcome, Run
 from tests.cli.nodes import READY_S, Served, append, ask, lone_node
 from tests.helpers import ROOT, contents
-from tests.replication.nodes import free_ports
+from tests.replication.nodes import free_ports, until
 from walstore.cli.client import NodeRefusedError
 from walstore.cli.cluster import cluster as group
 from walstore.cli.remote import RemoteNode
+from walstore.cluster import ClusterManager
 from walstore.replication import NotLeaderError
 from walstore.replication.log import CONFIGURATIONS_NAME
 
@@ -88,9 +89,10 @@ def append_anywhere(nodes: dict[str, Served], payload: bytes) -> str:
     """Appends where it is taken; returns who leads."""
     deadline = time.monotonic() + READY_S
     while True:
-        for name, node in nodes.items():
-            if ask(node.url, "POST", "/append", payload, X_Walstore="1")[0] == 200:
-                return name
+        for name, node in list(nodes.items()):
+            with suppress(ConnectionError):  # it does not run, or ends
+                if ask(node.url, "POST", "/append", payload, X_Walstore="1")[0] == 200:
+                    return name
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -211,6 +213,43 @@ def _grow_and_replace(run: Run, base: Path, nodes: dict[str, Served]) -> None:
         assert node.end(signal.SIGTERM)[0] == 0
     logs = [[e.payload for e in contents(base / name) if e.kind == 1] for name in left]
     assert logs[0] == logs[1] == logs[2] == [b"one", b"two", b"three", b"four"]
+
+
+def test_a_rolling_restart_of_processes_fails_no_write(run: Run, tmp_path: Path) -> None:
+    """A client that asks the next node where one does not take its entry, and asks nobody twice who
+    may have: each entry is there once."""
+    paths = initialise(run, tmp_path)
+    acked: list[bytes] = []
+    ended = threading.Event()
+    with serving(paths) as nodes:
+
+        def write() -> None:
+            while not ended.is_set():
+                append_anywhere(nodes, value := f"value-{len(acked)}".encode())
+                acked.append(value)
+
+        def restart(name: str) -> None:
+            assert nodes[name].end(signal.SIGTERM)[0] == 0
+            wanted = len(acked) + 3
+            until(lambda: len(acked) >= wanted, "the others go on")
+            nodes[name] = Served(paths[name])
+
+        well(run, nodes)
+        operator = ClusterManager(lambda: [RemoteNode(node.url, 30) for node in nodes.values()])
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            operator.rolling_restart(restart)
+        finally:
+            ended.set()
+            writer.join()
+        well(run, nodes)
+        for node in nodes.values():
+            node.end(signal.SIGTERM)
+    logs = [[e.payload for e in contents(tmp_path / name) if e.kind == 1] for name in paths]
+    assert acked == max(logs, key=len)
+    print(f"acked={len(acked)}")
+    assert len(acked) >= 9
 
 
 def test_a_node_without_its_disk_is_told_to_be_replaced(run: Run, tmp_path: Path) -> None:
