@@ -85,6 +85,20 @@ def well(run: Run, nodes: dict[str, Served]) -> Outcome:
     return found
 
 
+def until_failed(run: Run, nodes: dict[str, Served], name: str) -> dict[str, str]:
+    """Waits until a node takes no part any more."""
+    deadline = time.monotonic() + READY_S
+    while True:
+        found = cluster(run, "status", nodes, "--json")
+        assert found.code == 1
+        nodes_found: list[dict[str, str]] = found.json["nodes"]
+        (node,) = (node for node in nodes_found if node["node_id"] == name)
+        if node["state"] == "failed":
+            return node
+        assert time.monotonic() < deadline, found
+        time.sleep(0.02)
+
+
 def append_anywhere(nodes: dict[str, Served], payload: bytes) -> str:
     """Appends where it is taken; returns who leads."""
     deadline = time.monotonic() + READY_S
@@ -152,8 +166,9 @@ def test_nodes_that_init_refuses(run: Run, tmp_path: Path, nodes: list[str], tex
     assert not (tmp_path / "conf").exists()
 
 
-def test_the_life_of_a_cluster(run: Run, tmp_path: Path) -> None:
-    with serving(initialise(run, tmp_path)) as nodes:
+def test_the_life_of_a_cluster(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = initialise(run, tmp_path)
+    with serving(paths) as nodes:
         found = well(run, nodes).json
         assert (found["can_lose"], found["changing"], found["silent"]) == (1, False, {})
         assert [node["node_id"] for node in found["nodes"]] == [*"abc"]
@@ -173,10 +188,28 @@ def test_the_life_of_a_cluster(run: Run, tmp_path: Path) -> None:
         again = cluster(run, "transfer", nodes).out
         assert again in {f"{name} leads\n" for name in "abc" if name != target}
 
-        _grow_and_replace(run, tmp_path, nodes)
+        with monkeypatch.context() as patch:
+            patch.setattr("walstore.cli.cluster._LEADER_TIMEOUT_S", 0.5)
+            _ask_a_follower_alone(run, nodes, again.split()[0])
+        _grow(run, tmp_path, nodes)
+        _replace(run, tmp_path, nodes, paths)
 
 
-def _grow_and_replace(run: Run, base: Path, nodes: dict[str, Served]) -> None:
+def _ask_a_follower_alone(run: Run, nodes: dict[str, Served], leader: str) -> None:
+    url = next(node.url for name, node in nodes.items() if name != leader)
+    found = run("cluster", "remove", url, "--node", "c")
+    assert found.code == 4
+    assert "nobody who answers leads" in found.err
+    assert f"its leader {leader} did not answer" in found.err
+    found = run("cluster", "status", url)
+    assert found.code == 1
+    assert found.lines[-1] == "nobody who answered leads"
+    with pytest.raises(NotLeaderError) as caught:
+        RemoteNode(url, 1).transfer(None)
+    assert caught.value.leader_id == leader
+
+
+def _grow(run: Run, base: Path, nodes: dict[str, Served]) -> None:
     nodes["d"] = Served(further(base, "d", nodes["a"]))
     found = cluster(run, "status", nodes)
     assert "no member" in found.out
@@ -188,6 +221,9 @@ def _grow_and_replace(run: Run, base: Path, nodes: dict[str, Served]) -> None:
     assert found.out == "d is no member; end its process if it runs\n"
     nodes.pop("d").kill()
 
+
+def _replace(run: Run, base: Path, nodes: dict[str, Served], paths: dict[str, Path]) -> None:
+    """The leader, whose disk is lost, too."""
     leader = well(run, nodes).json["leader_id"]
     nodes[leader].kill()  # the others take over
     left = {name: node for name, node in nodes.items() if name != leader}
@@ -203,6 +239,13 @@ def _grow_and_replace(run: Run, base: Path, nodes: dict[str, Served]) -> None:
     refused = cluster(run, "remove", left, "--node", victim)
     assert refused.code == 4
     assert f"taking the vote of {victim} is refused" in refused.err
+
+    shutil.rmtree(base / leader)
+    nodes[leader] = Served(paths[leader])
+    reason = until_failed(run, nodes, leader)["reason"]
+    assert "must not come back under this name" in reason
+    _, _, err = nodes[leader].end(signal.SIGTERM)
+    assert "walstore cluster replace URL... --node OLD --with NEW" in err
 
     left["e"] = nodes["e"] = Served(further(base, "e", left[victim]))
     replaced = cluster(run, "replace", left, "--node", leader, "--with", "e")
@@ -250,28 +293,6 @@ def test_a_rolling_restart_of_processes_fails_no_write(run: Run, tmp_path: Path)
     assert acked == max(logs, key=len)
     print(f"acked={len(acked)}")
     assert len(acked) >= 9
-
-
-def test_a_node_without_its_disk_is_told_to_be_replaced(run: Run, tmp_path: Path) -> None:
-    paths = initialise(run, tmp_path)
-    with serving(paths) as nodes:
-        leader = well(run, nodes).json["leader_id"]
-        name = next(name for name in paths if name != leader)
-        nodes[name].kill()
-        shutil.rmtree(tmp_path / name)
-        nodes[name] = Served(paths[name])
-        deadline = time.monotonic() + READY_S
-        while True:
-            found = cluster(run, "status", nodes, "--json")
-            (node,) = (n for n in found.json["nodes"] if n["node_id"] == name)
-            if node["state"] == "failed":
-                break
-            assert time.monotonic() < deadline, found
-            time.sleep(0.02)
-        assert found.code == 1
-        assert "must not come back under this name" in node["reason"]
-        _, _, err = nodes[name].end(signal.SIGTERM)
-        assert f"walstore cluster replace URL... --node OLD --with NEW" in err  # noqa: F541
 
 
 def test_a_lost_quorum(run: Run, tmp_path: Path) -> None:
@@ -335,25 +356,6 @@ def test_who_cannot_be_asked(run: Run, tmp_path: Path) -> None:
             assert ask(endpoint.url, "POST", path, b"", X_Walstore="1")[0] == 400
     assert run("cluster", "recover", tmp_path / "log").code == 4
     assert run("cluster", "recover", tmp_path / "nothing").code == 3
-
-
-def test_a_follower_alone_cannot_change_anything(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("walstore.cli.cluster._LEADER_TIMEOUT_S", 0.5)
-    with serving(initialise(run, tmp_path)) as nodes:
-        leader = well(run, nodes).json["leader_id"]
-        url = next(node.url for name, node in nodes.items() if name != leader)
-        found = run("cluster", "remove", url, "--node", "c")
-        assert found.code == 4
-        assert "nobody who answers leads" in found.err
-        assert f"its leader {leader} did not answer" in found.err
-        found = run("cluster", "status", url)
-        assert found.code == 1
-        assert found.lines[-1] == "nobody who answered leads"
-        with pytest.raises(NotLeaderError) as caught:
-            RemoteNode(url, 1).transfer(None)
-        assert caught.value.leader_id == leader
 
 
 def test_an_endpoint_that_is_no_nodes(run: Run) -> None:
