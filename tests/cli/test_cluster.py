@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -20,10 +20,11 @@ import pytest
 from tests.cli.conftest import Outcome, Run
 from tests.cli.nodes import READY_S, Served, append, ask, lone_node
 from tests.helpers import ROOT, contents
-from tests.replication.nodes import free_ports
+from tests.replication.nodes import free_ports, until
 from walstore.cli.client import NodeRefusedError
 from walstore.cli.cluster import cluster as group
 from walstore.cli.remote import RemoteNode
+from walstore.cluster import ClusterManager
 from walstore.replication import NotLeaderError
 from walstore.replication.log import CONFIGURATIONS_NAME
 
@@ -84,13 +85,28 @@ def well(run: Run, nodes: dict[str, Served]) -> Outcome:
     return found
 
 
+def until_failed(run: Run, nodes: dict[str, Served], name: str) -> dict[str, str]:
+    """Waits until a node takes no part any more."""
+    deadline = time.monotonic() + READY_S
+    while True:
+        found = cluster(run, "status", nodes, "--json")
+        assert found.code == 1
+        nodes_found: list[dict[str, str]] = found.json["nodes"]
+        (node,) = (node for node in nodes_found if node["node_id"] == name)
+        if node["state"] == "failed":
+            return node
+        assert time.monotonic() < deadline, found
+        time.sleep(0.02)
+
+
 def append_anywhere(nodes: dict[str, Served], payload: bytes) -> str:
     """Appends where it is taken; returns who leads."""
     deadline = time.monotonic() + READY_S
     while True:
-        for name, node in nodes.items():
-            if ask(node.url, "POST", "/append", payload, X_Walstore="1")[0] == 200:
-                return name
+        for name, node in list(nodes.items()):
+            with suppress(ConnectionError):  # it does not run, or ends
+                if ask(node.url, "POST", "/append", payload, X_Walstore="1")[0] == 200:
+                    return name
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -150,8 +166,9 @@ def test_nodes_that_init_refuses(run: Run, tmp_path: Path, nodes: list[str], tex
     assert not (tmp_path / "conf").exists()
 
 
-def test_the_life_of_a_cluster(run: Run, tmp_path: Path) -> None:
-    with serving(initialise(run, tmp_path)) as nodes:
+def test_the_life_of_a_cluster(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = initialise(run, tmp_path)
+    with serving(paths) as nodes:
         found = well(run, nodes).json
         assert (found["can_lose"], found["changing"], found["silent"]) == (1, False, {})
         assert [node["node_id"] for node in found["nodes"]] == [*"abc"]
@@ -171,10 +188,28 @@ def test_the_life_of_a_cluster(run: Run, tmp_path: Path) -> None:
         again = cluster(run, "transfer", nodes).out
         assert again in {f"{name} leads\n" for name in "abc" if name != target}
 
-        _grow_and_replace(run, tmp_path, nodes)
+        with monkeypatch.context() as patch:
+            patch.setattr("walstore.cli.cluster._LEADER_TIMEOUT_S", 0.5)
+            _ask_a_follower_alone(run, nodes, again.split()[0])
+        _grow(run, tmp_path, nodes)
+        _replace(run, tmp_path, nodes, paths)
 
 
-def _grow_and_replace(run: Run, base: Path, nodes: dict[str, Served]) -> None:
+def _ask_a_follower_alone(run: Run, nodes: dict[str, Served], leader: str) -> None:
+    url = next(node.url for name, node in nodes.items() if name != leader)
+    found = run("cluster", "remove", url, "--node", "c")
+    assert found.code == 4
+    assert "nobody who answers leads" in found.err
+    assert f"its leader {leader} did not answer" in found.err
+    found = run("cluster", "status", url)
+    assert found.code == 1
+    assert found.lines[-1] == "nobody who answered leads"
+    with pytest.raises(NotLeaderError) as caught:
+        RemoteNode(url, 1).transfer(None)
+    assert caught.value.leader_id == leader
+
+
+def _grow(run: Run, base: Path, nodes: dict[str, Served]) -> None:
     nodes["d"] = Served(further(base, "d", nodes["a"]))
     found = cluster(run, "status", nodes)
     assert "no member" in found.out
@@ -186,6 +221,9 @@ def _grow_and_replace(run: Run, base: Path, nodes: dict[str, Served]) -> None:
     assert found.out == "d is no member; end its process if it runs\n"
     nodes.pop("d").kill()
 
+
+def _replace(run: Run, base: Path, nodes: dict[str, Served], paths: dict[str, Path]) -> None:
+    """The leader, whose disk is lost, too."""
     leader = well(run, nodes).json["leader_id"]
     nodes[leader].kill()  # the others take over
     left = {name: node for name, node in nodes.items() if name != leader}
@@ -202,6 +240,13 @@ def _grow_and_replace(run: Run, base: Path, nodes: dict[str, Served]) -> None:
     assert refused.code == 4
     assert f"taking the vote of {victim} is refused" in refused.err
 
+    shutil.rmtree(base / leader)
+    nodes[leader] = Served(paths[leader])
+    reason = until_failed(run, nodes, leader)["reason"]
+    assert "must not come back under this name" in reason
+    _, _, err = nodes[leader].end(signal.SIGTERM)
+    assert "walstore cluster replace URL... --node OLD --with NEW" in err
+
     left["e"] = nodes["e"] = Served(further(base, "e", left[victim]))
     replaced = cluster(run, "replace", left, "--node", leader, "--with", "e")
     assert replaced.out == f"e is in the place of {leader}; end {leader} if it runs\n"
@@ -213,26 +258,41 @@ def _grow_and_replace(run: Run, base: Path, nodes: dict[str, Served]) -> None:
     assert logs[0] == logs[1] == logs[2] == [b"one", b"two", b"three", b"four"]
 
 
-def test_a_node_without_its_disk_is_told_to_be_replaced(run: Run, tmp_path: Path) -> None:
+def test_a_rolling_restart_of_processes_fails_no_write(run: Run, tmp_path: Path) -> None:
+    """A client that asks the next node where one does not take its entry, and asks nobody twice who
+    may have: each entry is there once."""
     paths = initialise(run, tmp_path)
+    acked: list[bytes] = []
+    ended = threading.Event()
     with serving(paths) as nodes:
-        leader = well(run, nodes).json["leader_id"]
-        name = next(name for name in paths if name != leader)
-        nodes[name].kill()
-        shutil.rmtree(tmp_path / name)
-        nodes[name] = Served(paths[name])
-        deadline = time.monotonic() + READY_S
-        while True:
-            found = cluster(run, "status", nodes, "--json")
-            (node,) = (n for n in found.json["nodes"] if n["node_id"] == name)
-            if node["state"] == "failed":
-                break
-            assert time.monotonic() < deadline, found
-            time.sleep(0.02)
-        assert found.code == 1
-        assert "must not come back under this name" in node["reason"]
-        _, _, err = nodes[name].end(signal.SIGTERM)
-        assert f"walstore cluster replace URL... --node OLD --with NEW" in err  # noqa: F541
+
+        def write() -> None:
+            while not ended.is_set():
+                append_anywhere(nodes, value := f"value-{len(acked)}".encode())
+                acked.append(value)
+
+        def restart(name: str) -> None:
+            assert nodes[name].end(signal.SIGTERM)[0] == 0
+            wanted = len(acked) + 3
+            until(lambda: len(acked) >= wanted, "the others go on")
+            nodes[name] = Served(paths[name])
+
+        well(run, nodes)
+        operator = ClusterManager(lambda: [RemoteNode(node.url, 30) for node in nodes.values()])
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            operator.rolling_restart(restart)
+        finally:
+            ended.set()
+            writer.join()
+        well(run, nodes)
+        for node in nodes.values():
+            node.end(signal.SIGTERM)
+    logs = [[e.payload for e in contents(tmp_path / name) if e.kind == 1] for name in paths]
+    assert acked == max(logs, key=len)
+    print(f"acked={len(acked)}")
+    assert len(acked) >= 9
 
 
 def test_a_lost_quorum(run: Run, tmp_path: Path) -> None:
@@ -296,25 +356,6 @@ def test_who_cannot_be_asked(run: Run, tmp_path: Path) -> None:
             assert ask(endpoint.url, "POST", path, b"", X_Walstore="1")[0] == 400
     assert run("cluster", "recover", tmp_path / "log").code == 4
     assert run("cluster", "recover", tmp_path / "nothing").code == 3
-
-
-def test_a_follower_alone_cannot_change_anything(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("walstore.cli.cluster._LEADER_TIMEOUT_S", 0.5)
-    with serving(initialise(run, tmp_path)) as nodes:
-        leader = well(run, nodes).json["leader_id"]
-        url = next(node.url for name, node in nodes.items() if name != leader)
-        found = run("cluster", "remove", url, "--node", "c")
-        assert found.code == 4
-        assert "nobody who answers leads" in found.err
-        assert f"its leader {leader} did not answer" in found.err
-        found = run("cluster", "status", url)
-        assert found.code == 1
-        assert found.lines[-1] == "nobody who answered leads"
-        with pytest.raises(NotLeaderError) as caught:
-            RemoteNode(url, 1).transfer(None)
-        assert caught.value.leader_id == leader
 
 
 def test_an_endpoint_that_is_no_nodes(run: Run) -> None:

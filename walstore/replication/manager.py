@@ -422,9 +422,9 @@ class ReplicationWALManager(FileWALManager):
     # ---- the members: with election="raft", on the leader ----
 
     def add_learner(self, node_id: str, *, timeout_s: float | None = None) -> int:
-        """Has a node hold the log, without a vote; a voter becomes one. The new node is started
-        with the others as its `peers`, before or after. Returns the lsn of the entry that says so,
-        which is committed then.
+        """Has a node hold the log, without a vote; a voter becomes one. The new node is started,
+        before or after, with a member as its `peers`, or with all where they do not advertise.
+        Returns the lsn of the entry that says so, which is committed then.
 
         Raises:
             NotLeaderError: this node does not lead.
