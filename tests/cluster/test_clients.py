@@ -489,7 +489,7 @@ def test_a_certificate_is_good_for_a_node_or_for_a_client(
         with ClusterClient(urls, name="app", tls=app_tls) as client:
             assert client.call(put("one", "k", 1))
         for name, tls in (("app", node_tls), ("a", node_tls), ("other", app_tls)):
-            with ClusterClient(urls, name=name, tls=tls, timeout_s=0.5) as client:
+            with ClusterClient(urls, name=name, tls=tls) as client:
                 with pytest.raises(ClusterUnavailableError, match="certificate is not of client:"):
                     client.call(b"{}")
         assert asyncio.run(dials(str(log.url), "app", app_tls)) == CloseCode.WRONG_NODE
@@ -521,7 +521,7 @@ def test_a_wrong_secret_gets_nothing(machines: Callable[..., Machines]) -> None:
     leader = a.begin()
     before = leader.status().term, leader.last_lsn
     for secret in (None, b"another secret of 30 bytes"):
-        with ClusterClient(a.urls, secret=secret, timeout_s=0.3) as client:
+        with ClusterClient(a.urls, secret=secret) as client:
             with pytest.raises(ClusterUnavailableError, match=r"proof|MAC"):
                 client.call(b"{}")
     assert (leader.status().term, leader.last_lsn) == before
