@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 
-from tests.cluster.machines import Registers
+from tests.cluster.registers import Registers
 from tests.replication.nodes import NETWORK, OPTIONS
 from walstore.cluster import MachineHost, MachineSnapshots
 from walstore.replication import PromotionError, ReplicationWALManager

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.cluster.machines import Machines, Registers, put
+from tests.cluster.machines import Machines, machines
+from tests.cluster.registers import Registers, put
 from tests.replication.certificates import Authority
 from tests.replication.networks import SECRET, Net, Raw, in_loop
 from tests.replication.networks import until as until_async
@@ -31,6 +32,7 @@ from walstore.cluster import (
     SessionExpiredError,
     serving,
 )
+from walstore.cluster.client_links import Links
 from walstore.cluster.commands import KIND, Command, encode_command
 from walstore.cluster.sessions import SESSIONS_MAX
 from walstore.raft.errors import ConfigurationError
@@ -56,6 +58,8 @@ from walstore.replication.message import (
     WalEntry,
 )
 from walstore.replication.requests import Ask, ClientRequest, ClientResponse, Status
+
+__all__ = ["machines"]  # the fixture
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -91,6 +95,8 @@ def test_calls_and_reads(machines: Callable[..., Machines]) -> None:
             client.call(put("three", "k", 3, pad=1 << 16))
         with pytest.raises(ResultTooLargeError, match="at most 1000000 are sent"):
             client.read(b"large")
+        with pytest.raises(OptionError, match="UnicodeDecodeError"):
+            client.read(b"\xff")  # a mistake of the machine's, which harms this query alone
         big = "x" * 900_000
         client.call(put("four", "big", big))
         assert json.loads(client.read(b"big")) == big
@@ -116,6 +122,24 @@ def test_many_threads_share_a_client_and_its_session(machines: Callable[..., Mac
         assert [count for _, count in results] == [1] * 400
         assert json.loads(client.read(b"applied")) == dict.fromkeys(names, 1)
     until(lambda: len(abc.hosts[other]._sessions) == 0, "the session is closed")
+
+
+def test_a_client_has_a_session(machines: Callable[..., Machines]) -> None:
+    """A command without one is its host's own, which nothing keeps from being applied again."""
+    a = machines("a")
+    a.begin()
+
+    async def ask() -> ClientResponse:
+        links = Links("client:c", Security(), NetworkOptions(), bytes)
+        request = ClientRequest(0, Ask.COMMAND, 0, 1, 0, put("one", "k", 1))
+        try:
+            return await links.ask("a", a.url("a"), request, 30.0)
+        finally:
+            await links.close()
+
+    response = asyncio.run(ask())
+    assert response.status is Status.UNSUPPORTED
+    assert a.machine("a").applied == {}
 
 
 def test_what_is_too_much_for_a_node_is_asked_again(
@@ -465,7 +489,7 @@ def test_a_certificate_is_good_for_a_node_or_for_a_client(
         with ClusterClient(urls, name="app", tls=app_tls) as client:
             assert client.call(put("one", "k", 1))
         for name, tls in (("app", node_tls), ("a", node_tls), ("other", app_tls)):
-            with ClusterClient(urls, name=name, tls=tls, timeout_s=0.5) as client:
+            with ClusterClient(urls, name=name, tls=tls) as client:
                 with pytest.raises(ClusterUnavailableError, match="certificate is not of client:"):
                     client.call(b"{}")
         assert asyncio.run(dials(str(log.url), "app", app_tls)) == CloseCode.WRONG_NODE
@@ -497,7 +521,7 @@ def test_a_wrong_secret_gets_nothing(machines: Callable[..., Machines]) -> None:
     leader = a.begin()
     before = leader.status().term, leader.last_lsn
     for secret in (None, b"another secret of 30 bytes"):
-        with ClusterClient(a.urls, secret=secret, timeout_s=0.3) as client:
+        with ClusterClient(a.urls, secret=secret) as client:
             with pytest.raises(ClusterUnavailableError, match=r"proof|MAC"):
                 client.call(b"{}")
     assert (leader.status().term, leader.last_lsn) == before

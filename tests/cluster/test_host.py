@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.machines import Machines, Registers, put
+from tests.cluster.machines import Machines, machines
+from tests.cluster.registers import Registers, put
 from tests.crash.settings import scaled
 from tests.helpers import seeded
 from tests.replication.nodes import Cluster, until
@@ -27,6 +28,8 @@ from walstore.cluster import (
 from walstore.cluster.commands import KIND, Command, encode_command
 from walstore.replication import ReplicationOptions, Stage
 from walstore.replication.requests import COMMAND_BYTES_MAX, Ask
+
+__all__ = ["machines"]  # the fixture
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.machines import Registers, put
+from tests.cluster.registers import Registers, put
 from tests.crash.settings import scaled
 from walstore import FileWALManager
 from walstore.cluster import MachineHost

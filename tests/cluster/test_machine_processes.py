@@ -20,7 +20,7 @@ from random import Random
 
 import pytest
 
-from tests.cluster.machines import Registers, put
+from tests.cluster.registers import Registers, put
 from tests.crash.settings import scaled
 from tests.helpers import ROOT, end, expect_line, seeded, tell
 from tests.linear import Operation, check

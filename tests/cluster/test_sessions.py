@@ -187,6 +187,26 @@ def test_a_client_has_a_window_under_way() -> None:
     assert not session.full
 
 
+def test_any_bytes_are_a_command_or_are_refused() -> None:
+    rng = seeded("entries of machines")
+    good = encode_command(Command(Ask.COMMAND, 9, 8, 7, b"data"))
+    taken = refused = 0
+    for _ in range(20_000):
+        data = bytearray(good[: rng.choice((len(good), rng.randrange(len(good) + 1)))])
+        for _ in range(rng.randrange(3)):
+            if data:
+                data[rng.randrange(len(data))] = rng.choice((0, 1, 2, 3, 4, 128, 255))
+        try:
+            command = decode_command("log", 1, bytes(data))
+        except UnsupportedFormatError:
+            refused += 1
+        else:
+            assert encode_command(command) == data
+            taken += 1
+    print(f"taken={taken} refused={refused}")
+    assert min(taken, refused) >= 1000
+
+
 def test_what_an_entry_holds() -> None:
     for command in (
         Command(Ask.OPEN, 0, LSN_MAX),

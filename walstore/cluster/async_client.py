@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from walstore.cluster.client_links import LinkError, Links
+from walstore.cluster.client_links import LinkError, Links, LinkTimeoutError
 from walstore.cluster.client_session import ClientSession
 from walstore.cluster.host import result_of
 from walstore.cluster.machine_errors import (
@@ -58,6 +58,7 @@ class _Asking:
         anywhere: whether any node will do.
         reasons: why it has no answer, by node.
         taken: whether a node may have taken it.
+        strangers: nodes that refuse to talk to this client.
         failures: attempts without an answer.
         redirected: the last answer named another node.
     """
@@ -67,6 +68,7 @@ class _Asking:
     anywhere: bool = False
     reasons: dict[str, str] = field(default_factory=dict)
     taken: bool = False
+    strangers: set[str] = field(default_factory=set)
     failures: int = 0
     redirected: bool = False
 
@@ -259,7 +261,7 @@ class AsyncClusterClient:
         """The answer of whichever node can give it. Its `answered` may change between attempts.
 
         Raises:
-            _NoAnswerError: none did, in time.
+            _NoAnswerError: none did, in time; or none ever will.
             ClosedLogError: the client was closed meanwhile.
         """
         while asking.left_s > 0:
@@ -271,8 +273,14 @@ class AsyncClusterClient:
             try:
                 response = await self._links.ask(node, self._nodes[node], now, limit_s)
             except LinkError as error:
-                asking.reasons[node] = error.reason
+                if not isinstance(error, LinkTimeoutError) or limit_s == self._attempt_s:
+                    asking.reasons[node] = error.reason
+                asking.reasons.setdefault(node, error.reason)  # it had little time
                 asking.taken = asking.taken or error.sent
+                if error.final:
+                    asking.strangers.add(node)
+                    if asking.strangers >= self._nodes.keys():
+                        break
                 self._go_on_from(node)
                 await self._pause(asking)
                 continue

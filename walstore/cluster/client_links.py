@@ -16,7 +16,7 @@ from walstore.replication.options import NetworkOptions
 from walstore.replication.requests import ClientRequest, ClientResponse
 from walstore.replication.security import Contexts, Security
 
-__all__ = ["LinkError", "Links"]
+__all__ = ["LinkError", "LinkTimeoutError", "Links"]
 
 
 class LinkError(Exception):
@@ -25,12 +25,18 @@ class LinkError(Exception):
     Attributes:
         reason: why.
         sent: whether the node may have taken the request.
+        final: the node knows this client not to be one; a person must do something first.
     """
 
-    def __init__(self, reason: str, sent: bool) -> None:
+    def __init__(self, reason: str, sent: bool, final: bool = False) -> None:
         self.reason = reason
         self.sent = sent
+        self.final = final
         super().__init__(reason)
+
+
+class LinkTimeoutError(LinkError):
+    """There is none in the time that the node was given."""
 
 
 class Links:
@@ -86,9 +92,11 @@ class Links:
                 sent = True
                 return await future
         except TimeoutError:
-            raise LinkError(f"no answer within {timeout_s:.3g} s", sent) from None
-        except (UnreachableError, RefusedError) as error:
+            raise LinkTimeoutError(f"no answer within {timeout_s:.3g} s", sent) from None
+        except UnreachableError as error:
             raise LinkError(str(error), False) from error
+        except RefusedError as error:
+            raise LinkError(str(error), False, error.code.final) from error
         finally:
             self._waiting.pop(number, None)
 

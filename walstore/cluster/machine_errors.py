@@ -113,19 +113,19 @@ class AppliedTimeoutError(MachineError, TimeoutError):
 
 
 class ClusterUnavailableError(MachineError, TimeoutError):
-    """No node took the request in time: nothing was done.
+    """No node took the request in time, or all refuse to talk to this client: nothing was done.
 
     Attributes:
         reasons: {node id: what it said, or why it was not reached}.
     """
 
-    hint = "look at the nodes' status, and call again"
+    hint = "look at the nodes' status, and at the client's urls, secret and certificate; call again"
 
     def __init__(self, timeout_s: float, reasons: dict[str, str]) -> None:
         self.timeout_s = timeout_s
         self.reasons = reasons
         said = "; ".join(f"{node}: {why}" for node, why in sorted(reasons.items()))
-        super().__init__(f"no node took the request within {timeout_s:g} s: {said or 'none asked'}")
+        super().__init__(f"no node took the request: {said or 'none was asked in time'}")
 
 
 class CommandUnknownError(MachineError, TimeoutError):
