@@ -139,6 +139,7 @@ class Faults:
         return self._cluster.spaces.heal
 
     def _fill(self, name: str) -> Undo:
+        self._cluster.serve(name)  # a log is not opened without space
         filler = self._cluster.disks[name] / FILLER
         _take_all_space(filler)
         self._count("full disk")

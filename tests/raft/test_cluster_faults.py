@@ -38,7 +38,7 @@ AT_LEAST = {
     "flipped bit": 3,
     "clock jump": 3,
     "change": 1,
-    "elections": 10,
+    "elections": 6,
     "acked": 300,
     "reads": 300,
 }

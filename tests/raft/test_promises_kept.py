@@ -1,5 +1,5 @@
-"""Power cuts of one node of a cluster that elects: what it has told the others, and its users, it
-knows when it comes back. lone.py says how; the crash lab cuts the power."""
+"""Power cuts, and failing calls, of one node of a cluster that elects: what it has told the others,
+and its users, it knows when it comes back. lone.py says how; the crash lab breaks the disk."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from walstore.replication.terms import next_term
 from walstore.testing import CrashLab, Mark
 
 STATES_MIN = 150
+IS_SOAK = scaled(1) > 1
 NEVER_LSN = 1 << 60
 
 pytestmark = pytest.mark.timeout(7200)
@@ -258,3 +259,10 @@ def votes_below(log: NodeLog, ledger: Ledger, term: int) -> bool:
 def test_promises_survive_power_cuts(crash_lab: CrashLab, workload: Any) -> None:
     report = crash_lab.power_cuts(workload, check, states_min=scaled(STATES_MIN))
     assert report.in_recovery > 0
+
+
+@pytest.mark.skipif(not IS_SOAK, reason="takes minutes: a soak does it")
+@pytest.mark.parametrize("workload", [vote, change, install])
+def test_promises_survive_failing_calls(crash_lab: CrashLab, workload: Any) -> None:
+    report = crash_lab.failing_calls(workload, check)
+    assert report.faults >= 500

@@ -116,6 +116,24 @@ async def test_a_peer_that_resets_while_it_is_refused_disturbs_nobody() -> None:
         await raw.ws.wait_closed()
 
 
+@in_loop
+async def test_nothing_is_said_to_a_peer_that_has_ended() -> None:
+    """What is sent between the end of its stream and that of the connection is lost, as later."""
+    async with pair() as (b, _):
+        raw = await Raw.to(b)
+        await raw.greet(SECRET)
+        await b.joined("good", "raw")
+        connection = b.manager._connections["raw"]
+        b.manager.hold()
+        assert b.manager.send("raw", Ack(1, 1, 1))
+        connection.eof_received()
+        assert not b.manager.send("raw", Ack(2, 2, 2))
+        b.manager.release()
+        raw.ws.transport.abort()
+        await b.joined("good")
+        await raw.ws.wait_closed()
+
+
 @pytest.mark.parametrize("greeted", [False, True], ids=["stranger", "peer"])
 @pytest.mark.parametrize(
     ("make", "code", "name"),

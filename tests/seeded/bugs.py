@@ -2250,6 +2250,18 @@ BUGS = (
         (f"{HOSTILE}::test_a_peer_that_resets_while_it_is_refused_disturbs_nobody",),
     ),
     Bug(
+        "connection-speaks-after-the-end",
+        "nothing is said to a peer whose stream has ended",
+        (
+            Edit(
+                CONNECTION_PY,
+                "        self._ws.receive_eof()\n        self._note_end(None)\n",
+                "        self._ws.receive_eof()\n",
+            ),
+        ),
+        (f"{HOSTILE}::test_nothing_is_said_to_a_peer_that_has_ended",),
+    ),
+    Bug(
         "raft-driver-goes-by-the-wall-clock",
         "a jump of the wall clock elects nobody",
         (

@@ -222,8 +222,10 @@ class Connection(asyncio.Protocol):
         self._flush()
 
     def eof_received(self) -> None:
-        """The peer sends no more: the transport closes itself."""
+        """The peer sends no more: the transport closes itself. Nothing can be said any more."""
         self._ws.receive_eof()
+        self._note_end(None)
+        self._after("close", self._options.close_timeout_ms, self.abort)
         self._write()
 
     def pause_writing(self) -> None:
@@ -237,13 +239,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tidies up."""
-        closed = self._ws.close_rcvd
-        if not self._closing:
-            self._closing = True
-            if closed is not None:
-                self.close_code, self.close_reason = closed.code, closed.reason
-            elif error is not None:
-                self.close_reason = str(error)
+        self._note_end(error)
         for timer in self._timers.values():
             timer.cancel()
         self._control.clear()
@@ -254,6 +250,15 @@ class Connection(asyncio.Protocol):
         self.ended.set()
         self.ready.set()
         self._owner.lost(self)
+
+    def _note_end(self, error: Exception | None) -> None:
+        closed = self._ws.close_rcvd
+        if not self._closing:
+            self._closing = True
+            if closed is not None:
+                self.close_code, self.close_reason = closed.code, closed.reason
+            elif error is not None:
+                self.close_reason = str(error)
 
     # ---- what arrives ----
 
