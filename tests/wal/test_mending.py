@@ -135,6 +135,21 @@ def test_meta_that_is_damaged_or_older_is_refused(sample: Sample, path: Path) ->
     assert refused >= 1
 
 
+def test_meta_that_is_older_is_refused_where_its_segment_is_gone_too(
+    sample: Sample, path: Path
+) -> None:
+    """What it did not know of may have been another term's."""
+    first, second, _ = sample.segments
+    for old in sample.history:
+        if second not in old:
+            older = old[META_NAME]
+    restore(path, {n: data for n, data in {**sample.files, META_NAME: older}.items() if n != first})
+    before = snapshot(path)
+    with pytest.raises(CorruptLogError, match="older"):
+        mend(path)
+    assert snapshot(path) == before
+
+
 def test_mending_twice_is_mending_once(sample: Sample, path: Path) -> None:
     name = sample.segments[1]
     restore(path, {n: data for n, data in sample.files.items() if n != name})

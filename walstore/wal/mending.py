@@ -38,7 +38,7 @@ from walstore.wal.segment import (
     parse_name,
 )
 from walstore.wal.space import activate, make_zeroed
-from walstore.wal.stale import refuse_stale
+from walstore.wal.stale import refuse_later, refuse_stale
 
 __all__ = ["DAMAGED_PREFIX", "Claim", "Mended", "cut_damage"]
 
@@ -144,11 +144,10 @@ def _sound_segments(path: str, names: list[str], meta: Meta) -> dict[int, Segmen
 def _refuse_older_meta(path: str, meta: Meta, sound: dict[int, Segment]) -> None:
     tail = sound.get(meta.tail_segment_id)
     later = [segment for i, segment in sound.items() if i > meta.tail_segment_id]
-    if tail is None:  # the segment that was to follow it stands for it
-        tail = next(iter(later), None)
-        later = later[1:]
-    if tail is not None:
-        names = tuple(os.path.basename(segment.path) for segment in later)
+    names = tuple(os.path.basename(segment.path) for segment in later)
+    if tail is None:
+        refuse_later(path, meta, names)
+    else:
         refuse_stale(path, meta, Layout((tail,), names, (), (), (), meta.tail_segment_id))
 
 
