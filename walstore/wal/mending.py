@@ -232,14 +232,13 @@ def _claim(meta: Meta, tail: Segment | None, watermark: Watermark | None) -> Cla
             pass
         else:
             return None
-    lsn = meta.first_lsn - 1
+    shown = [meta.clean_lsn] if meta.clean else []
     if watermark and watermark.epoch == meta.epoch:
-        lsn = max(lsn, watermark.durable_lsn)
-    if meta.clean:
-        lsn = max(lsn, meta.clean_lsn)
+        shown.append(watermark.durable_lsn)
     if tail is not None:
-        lsn = max(lsn, tail.first_lsn - 1, _last_proven(tail))
-    return Claim(meta.term, lsn)
+        shown += [tail.first_lsn - 1, _last_proven(tail)]
+    # Where nothing shows how far it was, only what a later term has begun with is beyond it.
+    return Claim(meta.term, max(shown, default=LSN_MAX))
 
 
 def _last_proven(tail: Segment) -> int:
