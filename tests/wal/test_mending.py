@@ -41,7 +41,8 @@ def judge_mended(path: Path, sample: Sample, mended: Mended | None) -> str:
     assert mended.last_lsn == len(held)
     assert mended.claim >= (last.term, last.lsn), (mended.claim, last.lsn)
     assert mended.claim.lsn == last.lsn
-    assert (last.term, mended.last_lsn) <= mended.claim  # where a byte behind the end is damaged, =
+    # Equal where a byte behind the last entry is damaged.
+    assert (last.term, mended.last_lsn) <= mended.claim
     with FileWALManager(path, segment_bytes=SEGMENT_BYTES) as log:
         assert log.last_lsn == len(held)
         log.append(b"goes on")
