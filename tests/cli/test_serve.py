@@ -301,6 +301,9 @@ def test_the_members_of_an_elected_cluster_are_shown() -> None:
     leader.status.update(voters=["x"], learners=["n"], changing=True)
     learner.status.update(voters=["x"], learners=["n"], changing=False)
     assert "learner" in _table_of(learner)
+    assert "damaged" not in _table_of(learner)
+    learner.status.update(lost_to_lsn=77)
+    assert "damaged: gets back entries up to 77" in _table_of(learner)
     assert "the members change" in _table_of(leader)
 
 

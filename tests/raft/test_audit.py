@@ -25,7 +25,7 @@ from walstore.wal.segment import decode_header
 pytestmark = pytest.mark.timeout(180)
 
 SEGMENT_BYTES = 16 << 10
-QUICK = replace(OPTIONS, audit_ms=50, audit_bytes=8 << 10)
+QUICK = replace(OPTIONS, audit_ms=50, audit_bytes=8 << 10, election_ms=1000)
 OTHER = b"the other value!"
 VALUE = b"the value, as is"
 

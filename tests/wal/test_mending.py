@@ -13,7 +13,7 @@ from tests.wal.rot import SEGMENT_BYTES, Sample, places_of
 from walstore import CorruptLogError, FileWALManager, WALEntry
 from walstore.wal import files
 from walstore.wal.mending import DAMAGED_PREFIX, Claim, Mended, cut_damage
-from walstore.wal.meta import META_NAME
+from walstore.wal.meta import META_NAME, WATERMARK_AT
 from walstore.wal.opening import open_meta
 
 
@@ -41,7 +41,8 @@ def judge_mended(path: Path, sample: Sample, mended: Mended | None) -> str:
     assert mended.last_lsn == len(held)
     assert mended.claim >= (last.term, last.lsn), (mended.claim, last.lsn)
     assert mended.claim.lsn == last.lsn
-    assert (last.term, mended.last_lsn) < mended.claim
+    # Equal where a byte behind the last entry is damaged.
+    assert (last.term, mended.last_lsn) <= mended.claim
     with FileWALManager(path, segment_bytes=SEGMENT_BYTES) as log:
         assert log.last_lsn == len(held)
         log.append(b"goes on")
@@ -133,6 +134,36 @@ def test_meta_that_is_damaged_or_older_is_refused(sample: Sample, path: Path) ->
         assert snapshot(path) == before
     print(f"cases={len(cases)} refused={refused}")
     assert refused >= 1
+
+
+def test_meta_that_is_older_is_refused_where_its_segment_is_gone_too(
+    sample: Sample, path: Path
+) -> None:
+    """What it did not know of may have been another term's."""
+    first, second, _ = sample.segments
+    for old in sample.history:
+        if second not in old:
+            older = old[META_NAME]
+    restore(path, {n: data for n, data in {**sample.files, META_NAME: older}.items() if n != first})
+    before = snapshot(path)
+    with pytest.raises(CorruptLogError, match="older"):
+        mend(path)
+    assert snapshot(path) == before
+
+
+def test_where_nothing_is_known_all_is_claimed(sample: Sample, path: Path) -> None:
+    """The last segment is gone, and so is the watermark: only a later term is beyond the claim."""
+    name, data = sample.segments[-1], sample.files[META_NAME]
+    left = {n: data for n, data in sample.files.items() if n != name}
+    left[META_NAME] = data[:WATERMARK_AT] + bytes(len(data) - WATERMARK_AT)
+    restore(path, left)
+    mended = mend(path)
+    assert mended is not None
+    last = sample.entries[-1]
+    if sample.clean:
+        assert mended.claim == (last.term, last.lsn)
+    else:
+        assert (last.term, 1 << 62) < mended.claim < (last.term + 1, 0)
 
 
 def test_mending_twice_is_mending_once(sample: Sample, path: Path) -> None:

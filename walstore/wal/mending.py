@@ -38,7 +38,7 @@ from walstore.wal.segment import (
     parse_name,
 )
 from walstore.wal.space import activate, make_zeroed
-from walstore.wal.stale import refuse_stale
+from walstore.wal.stale import refuse_later, refuse_stale
 
 __all__ = ["DAMAGED_PREFIX", "Claim", "Mended", "cut_damage"]
 
@@ -144,11 +144,10 @@ def _sound_segments(path: str, names: list[str], meta: Meta) -> dict[int, Segmen
 def _refuse_older_meta(path: str, meta: Meta, sound: dict[int, Segment]) -> None:
     tail = sound.get(meta.tail_segment_id)
     later = [segment for i, segment in sound.items() if i > meta.tail_segment_id]
-    if tail is None:  # the segment that was to follow it stands for it
-        tail = next(iter(later), None)
-        later = later[1:]
-    if tail is not None:
-        names = tuple(os.path.basename(segment.path) for segment in later)
+    names = tuple(os.path.basename(segment.path) for segment in later)
+    if tail is None:
+        refuse_later(path, meta, names)
+    else:
         refuse_stale(path, meta, Layout((tail,), names, (), (), (), meta.tail_segment_id))
 
 
@@ -233,14 +232,13 @@ def _claim(meta: Meta, tail: Segment | None, watermark: Watermark | None) -> Cla
             pass
         else:
             return None
-    lsn = meta.first_lsn - 1
+    shown = [meta.clean_lsn] if meta.clean else []
     if watermark and watermark.epoch == meta.epoch:
-        lsn = max(lsn, watermark.durable_lsn)
-    if meta.clean:
-        lsn = max(lsn, meta.clean_lsn)
+        shown.append(watermark.durable_lsn)
     if tail is not None:
-        lsn = max(lsn, tail.first_lsn - 1, _last_proven(tail))
-    return Claim(meta.term, lsn)
+        shown += [tail.first_lsn - 1, _last_proven(tail)]
+    # Where nothing shows how far it was, only what a later term has begun with is beyond it.
+    return Claim(meta.term, max(shown, default=LSN_MAX))
 
 
 def _last_proven(tail: Segment) -> int:

@@ -5,6 +5,7 @@ log was written to. What `meta` does not name would then be taken for a leftover
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 from walstore._native import lib
 from walstore.errors import CorruptLogError
@@ -15,7 +16,7 @@ from walstore.wal.record import Scanner
 from walstore.wal.scan import verify_range
 from walstore.wal.segment import RECORDS_AT, SegmentHeader, parse_name
 
-__all__ = ["refuse_stale"]
+__all__ = ["refuse_later", "refuse_stale"]
 
 
 def refuse_stale(path: str, meta: Meta, layout: Layout) -> None:
@@ -29,7 +30,16 @@ def refuse_stale(path: str, meta: Meta, layout: Layout) -> None:
     # A segment is sealed only once `meta` names the one that follows.
     if seal:
         raise _older(path, seal.last_lsn + 1, f"the seal of {os.path.basename(tail.path)}")
-    for name in layout.leftovers:
+    refuse_later(path, meta, layout.leftovers)
+
+
+def refuse_later(path: str, meta: Meta, names: Iterable[str]) -> None:
+    """Looks at segments off the chain.
+
+    Raises:
+        CorruptLogError: `meta` is older than one of them.
+    """
+    for name in names:
         named = parse_name(name)
         assert named is not None
         first_lsn, segment_id = named
