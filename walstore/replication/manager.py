@@ -240,16 +240,10 @@ class ReplicationWALManager(FileWALManager):
         self._deadlines: dict[asyncio.AbstractEventLoop, Deadlines] = {}
         urls = {node: url for node, url in (peers or {}).items() if url}
         make_network = partial(
-            NetworkManager,
-            node_id,
-            listen=listen,
-            peers=urls,
-            security=Security(secret, tls, insecure),
-            options=network or NetworkOptions(),
-            members=None if self._elects else members,
-            clock=clock,
-            entropy=entropy,
-        )
+            NetworkManager, node_id, listen=listen, peers=urls,
+            security=Security(secret, tls, insecure), options=network or NetworkOptions(),
+            members=None if self._elects else members, clock=clock, entropy=entropy,
+        )  # fmt: skip
         times = options or ReplicationOptions()
         is_new = not _is_log(path)
         join = partial(self._join, make_network, urls, times.join_timeout_ms / 1000)
