@@ -208,6 +208,40 @@ def test_a_damaged_node_elects_one_that_has_what_it_had(
     assert [entry.payload for entry in entries if entry.lsn in acked] == [b"acked"] * 800
 
 
+def test_a_node_that_ends_amid_getting_its_entries_back(elected: Callable[..., Elected]) -> None:
+    """And is damaged once more: it claims what it had at first until it has that."""
+    slow = replace(STEADY, catch_up_bytes_per_s=1_000_000)
+    abc = elected(segment_bytes=SEGMENT_BYTES, options=slow)
+    leader = abc.begin()
+    for _ in range(3):
+        leader.append_many(fill(2000, 300))
+    lsn = abc.level()
+    name = abc.others(leader)[0].node_id
+    abc.stop(name)
+    segment_files(abc.path(name))[1].unlink()
+    seen = []
+    for _ in range(3):
+        node = abc.start(name)
+        assert node.status().lost_to_lsn >= lsn
+        begun = node.last_lsn
+        until(partial(grows, node, begun), "it gets some back")
+        seen.append(node.last_lsn)
+        abc.stop(name)
+        segments = segment_files(abc.path(name))
+        flip(segments[-1], RECORDS_AT + 8 if len(segments) > 1 else 8)
+        assert (abc.path(name) / CLAIM_NAME).exists()
+    print(f"lsn={lsn} seen={seen}")
+    assert max(seen) < lsn
+    node = abc.start(name, options=STEADY)
+    until(partial(has_all, node), "it has all again")
+    abc.assert_equal()
+    assert not (abc.path(name) / CLAIM_NAME).exists()
+
+
+def grows(node: ReplicationWALManager, lsn: int) -> bool:
+    return node.last_lsn > lsn
+
+
 def test_the_same_entry_on_all_nodes_is_no_one_s_to_make_up(
     elected: Callable[..., Elected],
 ) -> None:
