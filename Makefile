@@ -44,7 +44,8 @@ seeded-bugs: $(VENV)/.dev
 # Longer runs of the tests that search for failures at random; the figures are printed.
 soak: $(VENV)/.dev
 	WALSTORE_CRASH_SEED=fresh WALSTORE_TEST_SEED=fresh WALSTORE_CRASH_SCALE=$(SOAK_SCALE) \
-	  $(RUN) -m pytest tests/crash tests/docstore -s --timeout 20000 -o faulthandler_timeout=0
+	  $(RUN) -m pytest tests/crash tests/docstore tests/cluster tests/raft/test_cluster_faults.py \
+	  tests/raft/test_promises_kept.py tests/raft/test_cluster_processes.py -s --timeout 20000 -o faulthandler_timeout=0
 	WALSTORE_TEST_SEED=fresh WALSTORE_SIM_SCALE=20 \
 	  $(RUN) -m pytest tests/sim -s --timeout 20000 -o faulthandler_timeout=0
 	WALSTORE_TEST_SEED=fresh WALSTORE_SIM_SCALE=50 \
