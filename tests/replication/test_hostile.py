@@ -26,6 +26,7 @@ from walstore.replication import CloseCode, RefusedError, UnreachableError
 from walstore.replication.handshake import Dialer
 from walstore.replication.message import (
     CONTROL_BYTES_MAX,
+    MESSAGE_BYTES,
     MESSAGE_BYTES_MAX,
     Ack,
     WalEntry,
@@ -132,6 +133,27 @@ async def test_nothing_is_said_to_a_peer_that_has_ended() -> None:
         raw.ws.transport.abort()
         await b.joined("good")
         await raw.ws.wait_closed()
+
+
+@in_loop
+async def test_a_peer_that_does_not_read_is_told_why_when_it_does() -> None:
+    """The end of the stream waits for the bytes before it, of which the kernel takes no more."""
+    async with pair() as (b, _):
+        raw = await Raw.to(b)
+        await raw.greet(SECRET)
+        await b.joined("good", "raw")
+        connection = b.manager._connections["raw"]
+        assert connection._transport is not None
+        raw.ws.transport.pause_reading()
+        body = WalEntry(1, 1, 1, 0, bytes(MESSAGE_BYTES))
+        while not connection._transport.get_write_buffer_size():
+            b.manager.send("raw", body)
+            await asyncio.sleep(0)
+        connection.refuse(CloseCode.NO_ANSWER, "silent")
+        assert connection._end_due
+        raw.ws.transport.resume_reading()
+        assert await raw.closed_with() == (CloseCode.NO_ANSWER, "silent")
+        await b.joined("good")
 
 
 @pytest.mark.parametrize("greeted", [False, True], ids=["stranger", "peer"])

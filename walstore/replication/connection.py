@@ -56,6 +56,9 @@ _UNSENT_BYTES = MESSAGE_BYTES // 2
 _INBOX_BYTES_MAX = MESSAGE_BYTES_MAX
 _CONTROL_QUEUE_MAX = 4096
 _UNREAD_BYTES_MAX = 4 * MESSAGE_BYTES_MAX
+_PAUSE_BYTES = (
+    1  # what waits for the kernel beyond this pauses writing: 0 would do so always with TLS
+)
 _SENT = 64  # bytes that a message takes in the queue beside its bulk
 
 
@@ -152,6 +155,7 @@ class Connection(asyncio.Protocol):
         self._in_burst = False
         self._was_full = False
         self._closing = False
+        self._end_due = False
         self._stranger_bytes = 0
         self._heard_at_s = 0.0
         self._asked_ns = 0
@@ -186,7 +190,7 @@ class Connection(asyncio.Protocol):
         transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
         self._transport = transport
         # What the transport and the kernel hold can no longer be overtaken.
-        transport.set_write_buffer_limits(high=1, low=0)
+        transport.set_write_buffer_limits(high=_PAUSE_BYTES, low=0)
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
             accepted = transport.get_extra_info("socket")
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
@@ -235,6 +239,8 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The kernel takes more."""
         self._write_paused = False
+        if self._end_due and self._transport is not None:
+            self._write_end(self._transport)
         self._flush()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -535,9 +541,13 @@ class Connection(asyncio.Protocol):
             self._write_end(transport)
 
     def _write_end(self, transport: asyncio.Transport) -> None:
-        """No more bytes follow."""
+        """No more bytes follow. Called again when the kernel has those before: asyncio's own way to
+        wait for that raises when the peer is gone by then."""
         if not transport.can_write_eof():
             transport.close()
+            return
+        self._end_due = transport.get_write_buffer_size() > _PAUSE_BYTES
+        if self._end_due:
             return
         try:
             transport.write_eof()
