@@ -121,6 +121,21 @@ def test_info_lists_diverged_branches(tmp_path: Path, run: Run) -> None:
     assert "other files" not in text.split("diverged-8-1")[1]
 
 
+def test_info_knows_the_files_of_a_node(tmp_path: Path, run: Run) -> None:
+    path = healthy(tmp_path / "log")
+    for name in ("addresses", "claim", "configurations", "configurations.copy", "damaged-1.wal"):
+        (path / name).touch()
+    found = run("info", path, "--json").json
+    assert [file["name"] for file in found["node_files"]] == sorted(
+        ["addresses", "claim", "configurations", "configurations.copy", "damaged-1.wal"]
+    )
+    assert found["stray_files"] == []
+    text = run("info", path).out
+    assert "where the other nodes are reached" in text
+    assert "kept from a damaged log" in text
+    assert "not the log's" not in text
+
+
 def test_info_corrupt(tmp_path: Path, run: Run) -> None:
     path = crashed(tmp_path / "log")
     damage(path, b"entry-4")

@@ -12,6 +12,7 @@ import click
 from rich.text import Text
 
 from walstore.cli import exits
+from walstore.cli.node_files import meaning_of
 from walstore.cli.options import json_option, log_argument
 from walstore.cli.output import Screen, count, facts, grid, iso_time, plain, short_time, size
 from walstore.errors import WALStoreError
@@ -78,8 +79,14 @@ class _Facts:
     @property
     def strays(self) -> tuple[str, ...]:
         """Files that are nobody's."""
-        branches = {branch.name for branch in self.branches}
-        return tuple(name for name in self.layout.strays if name not in branches)
+        known = {*(branch.name for branch in self.branches), *self.node_files}
+        return tuple(name for name in self.layout.strays if name not in known)
+
+    @property
+    def node_files(self) -> dict[str, str]:
+        """Files of the node that the log is on, and what they are."""
+        meanings = {name: meaning_of(name) for name in self.layout.strays}
+        return {name: meaning for name, meaning in meanings.items() if meaning is not None}
 
     @property
     def entries(self) -> int:
@@ -223,6 +230,7 @@ def _as_json(found: _Facts) -> dict[str, object]:
         "cut_files": _sized(found, layout.cuts),
         "spare_files": _sized(found, layout.spares),
         "leftover_files": _sized(found, layout.leftovers),
+        "node_files": _sized(found, tuple(found.node_files)),
         "stray_files": _sized(found, found.strays),
         "diverged": [asdict(branch) for branch in found.branches],
     }
@@ -344,10 +352,9 @@ def _show_other_files(screen: Screen, found: _Facts) -> None:
         (layout.leftovers, "left by a change that was cut short; the next writer removes it"),
         (found.strays, "not the log's; ignored"),
     ]
+    meanings = found.node_files | {name: meaning for names, meaning in kinds for name in names}
     rows: list[list[str | Text]] = [
-        [name, size(found.sizes.get(name, 0)), meaning]
-        for names, meaning in kinds
-        for name in names
+        [name, size(found.sizes.get(name, 0)), meaning] for name, meaning in meanings.items()
     ]
     if rows:
         screen.title("other files")

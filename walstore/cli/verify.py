@@ -13,6 +13,7 @@ from typing import Literal
 import click
 
 from walstore.cli import exits
+from walstore.cli.node_files import meaning_of
 from walstore.cli.options import json_option, log_argument
 from walstore.cli.output import Screen, complain, count, facts, plain, size
 from walstore.cli.progress import Bar, progress_bar
@@ -115,8 +116,9 @@ def _verify(log: str, bar: Bar) -> _Verdict:
             f"segments without a valid seal: {count(len(unsealed))} (no entry is affected); the "
             "next open to write seals them"
         )
-    if layout.strays:
-        verdict.notes.append(f"files that are not the log's: {', '.join(layout.strays)}")
+    strays = [name for name in layout.strays if meaning_of(name) is None]
+    if strays:
+        verdict.notes.append(f"files that are not the log's: {', '.join(strays)}")
     return verdict
 
 
