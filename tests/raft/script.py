@@ -17,6 +17,7 @@ only when a script says so, nothing is random, every message takes 0.2 ms and ev
     drop a>b          messages in this direction are lost, the connection stays
     heal              all connections are good again
     crash a, start a  the disk keeps what it has synced
+    gone a bc         b and c take the end of their connection to a for its own
     stall a, free a   the disk takes nothing for now
     fill a, free a    the disk has no space
     compact a         a snapshot of what is committed takes its place
@@ -26,6 +27,7 @@ only when a script says so, nothing is random, every message takes 0.2 ms and ev
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from tests.sim.disk import Entry
 from tests.sim.network import Connection, Network, Parcel
@@ -320,6 +322,10 @@ class Script(RaftWorld):
 
     def do_crash(self, name: str) -> None:
         self.raft_nodes[name].crash()
+
+    def do_gone(self, name: str, others: str) -> None:
+        for other in others:
+            self.raft_nodes[other].step(lambda core: cast(RaftNode, core).gone(name, self.now_ms))
 
     def do_start(self, name: str) -> None:
         self.raft_nodes[name].start()

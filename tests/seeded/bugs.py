@@ -2408,4 +2408,16 @@ BUGS = (
         ),
         ("tests/raft/test_audit.py::test_a_follower_that_differs_is_quarantined",),
     ),
+    Bug(
+        "raft-waits-for-a-dead-leader",
+        "a leader whose process dies is replaced at once",
+        (
+            Edit(
+                f"{RAFT}/node.py",
+                "            self._clock.lost(now_ms)\n",
+                "            self._clock.restart(now_ms)\n",
+            ),
+        ),
+        (f"{RAFT_TRACES}::test_trace[leader_dies]",),
+    ),
 )

@@ -7,6 +7,10 @@ from collections.abc import Callable
 
 __all__ = ["ElectionClock"]
 
+_SOONEST, _LATEST = 0.1, 0.5
+"""Of the election timeout, when the leader's connection has ended: the others need a moment to see
+that theirs has, too."""
+
 
 class ElectionClock:
     """Runs out at a random time after the leader fell silent.
@@ -33,6 +37,13 @@ class ElectionClock:
         """The leader of the current term has been heard."""
         self._heard_ms = now_ms
         self.restart(now_ms)
+
+    def lost(self, now_ms: float) -> None:
+        """The leader is likely gone: it is not waited for any longer. Whoever hears it still is not
+        disturbed by being asked."""
+        self._heard_ms = -math.inf
+        soon_ms = now_ms + self._uniform(_SOONEST * self._election_ms, _LATEST * self._election_ms)
+        self.due_ms = min(self.due_ms, soon_ms)
 
     def hears(self, now_ms: float) -> bool:
         """Whether a leader was heard within the shortest time after which it may be replaced. Of

@@ -212,9 +212,12 @@ class RaftReplicationManager(WALReplicationManager):
 
     def _on_network(self, event: NetworkEvent) -> None:
         super()._on_network(event)
-        if isinstance(event, NodeDisconnected) and event.code == CloseCode.LOST_DISK:
-            if not self._log.last_lsn:
-                self._fail(LostDiskError(self._node_id))
+        if not isinstance(event, NodeDisconnected):
+            return
+        if event.code != CloseCode.REPLACED:
+            self._input(lambda: self.core.gone(event.node_id, _now_ms()))
+        if event.code == CloseCode.LOST_DISK and not self._log.last_lsn:
+            self._fail(LostDiskError(self._node_id))
 
     # ---- the members ----
 

@@ -134,6 +134,14 @@ class RaftNode(Core):
             self._leader.drop(node)
         return super().disconnected(node)
 
+    def gone(self, node: str, now_ms: float) -> list[Effect]:
+        """A connection has ended at the node's side, as when its process dies: a leader is not
+        waited for then. A guess, of which nothing but time depends."""
+        self._settle(now_ms)
+        if node == self.leader_id and self._leadership is None:
+            self._clock.lost(now_ms)
+        return []
+
     def tick(self, now_ms: float) -> list[Effect]:
         """Time has passed."""
         self._settle(now_ms)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from tests.sim.disk import DiskFullError, Entry, entries_of
+from tests.sim.network import Connection
 from tests.sim.node import Node
 from walstore.raft.membership import Configuration
 from walstore.raft.node import RaftNode
@@ -82,6 +83,12 @@ class RaftSimNode(Node):
         )
         core.claim(*disk.claim)
         return core
+
+    def lost(self, peer: str, connection: Connection) -> None:
+        """Half of the time it seems to be the peer's end."""
+        super().lost(peer, connection)
+        if self.world.rng.random() < 0.5:
+            self.step(lambda core: cast(RaftNode, core).gone(peer, self.world.now_ms))
 
     def crash(self) -> None:
         """Its disk may be damaged when it comes back."""
