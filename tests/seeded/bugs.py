@@ -2408,4 +2408,16 @@ BUGS = (
         ),
         ("tests/raft/test_audit.py::test_a_follower_that_differs_is_quarantined",),
     ),
+    Bug(
+        "replace-takes-a-vote",
+        "no voter is put in another's place, which would be removing that one unchecked",
+        (
+            Edit(
+                "walstore/replication/manager.py",
+                "if new in voters and old in",
+                "if new == old and old in",
+            ),
+        ),
+        ("tests/cluster/test_manager.py::test_nobody_is_removed_who_is_needed",),
+    ),
 )
