@@ -13,20 +13,23 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
 from tests.cli.conftest import Outcome, Run
 from tests.cli.nodes import READY_S, Served, append, ask, lone_node
+from tests.cluster.registers import Registers, put
 from tests.helpers import ROOT, contents
-from tests.replication.nodes import free_ports, until
+from tests.replication.nodes import OPTIONS, free_ports, until
 from walstore.cli.client import NodeRefusedError
 from walstore.cli.cluster import cluster as group
 from walstore.cli.remote import RemoteNode
-from walstore.cluster import ClusterManager
-from walstore.replication import NotLeaderError
+from walstore.cluster import ClusterManager, MachineHost, MachineSnapshots
+from walstore.replication import NotLeaderError, ReplicationWALManager
 from walstore.replication.log import CONFIGURATIONS_NAME
+from walstore.replication.notes import CLAIM_NAME, remove_note, write_note
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -308,6 +311,13 @@ def test_a_lost_quorum(run: Run, tmp_path: Path) -> None:
     assert found.code == 1
     assert found.out.count("last term") == 2
     assert "a, b, c" in found.out
+    claim = {"term": 1 << 40, "lsn": 1234}  # of one that damage has cut
+    write_note(str(logs[1]), CLAIM_NAME, claim)
+    found = run("cluster", "recover", logs[0], "--survivor", logs[1])
+    assert found.code == 1
+    assert re.search(r"^damaged +it had entries up to lsn 1234", found.out, re.M)
+    assert "b was damaged: it had entries up to lsn 1234" in found.lines[-1]
+    remove_note(str(logs[1]), CLAIM_NAME)
     plan = run("cluster", "recover", logs[0], "--node", "a", "--into", tmp_path / "new")
     assert plan.code == 1
     assert "with --accept-loss" in plan.out
@@ -333,6 +343,33 @@ def test_a_lost_quorum(run: Run, tmp_path: Path) -> None:
         assert cluster(run, "add", nodes, "--node", "b2").out == "b2 votes\n"
         assert append(nodes["a"].url, b"three")["receipt"].keys() == {"a", "b2"}
     assert [e.payload for e in contents(made) if e.kind == 1][:2] == [b"one", b"two"]
+
+
+def test_recover_takes_a_machine_over(run: Run, tmp_path: Path) -> None:
+    """Also where the log begins behind its snapshot; without that it makes nothing."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    options: dict[str, Any] = {"election": "raft", "options": OPTIONS}
+    with ReplicationWALManager(
+        old, node_id="a", snapshots=MachineSnapshots(old), **options
+    ) as node, MachineHost(node, Registers()) as host:  # fmt: skip
+        until(lambda: node.role == "leader", "it leads")
+        for number in range(3):
+            host.call(put(f"name-{number}", "x", number))
+            host.checkpoint()
+        until(lambda: node.first_lsn > 1, "the log is cut")
+    how = ["--node", "n", "--accept-loss", "--into"]
+    assert run("cluster", "recover", old, *how, new).code == 0
+    with ReplicationWALManager(
+        new, node_id="n", snapshots=MachineSnapshots(new), **options
+    ) as node, MachineHost(node, Registers()) as host:  # fmt: skip
+        until(lambda: node.role == "leader", "it leads")
+        host.wait_applied(node.last_lsn)
+        assert host.read(b"x") == b"2"
+    (old / "machine").rename(tmp_path / "elsewhere")
+    found = run("cluster", "recover", old, *how, tmp_path / "other")
+    assert found.code == 4
+    assert "no snapshot of what was before is whole" in found.err
+    assert not [*tmp_path.glob("other*")]
 
 
 def test_who_cannot_be_asked(run: Run, tmp_path: Path) -> None:

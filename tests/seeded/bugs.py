@@ -2420,4 +2420,22 @@ BUGS = (
         ),
         ("tests/cluster/test_manager.py::test_nobody_is_removed_who_is_needed",),
     ),
+    Bug(
+        "recover-leaves-the-machine-behind",
+        "a machine's snapshot goes to the new cluster, whose log begins behind it",
+        (
+            Edit(
+                "walstore/cli/cluster_recover.py",
+                "carry=(carry_machine, carry_documents)",
+                "carry=(carry_documents,)",
+            ),
+        ),
+        ("tests/cli/test_cluster.py::test_recover_takes_a_machine_over",),
+    ),
+    Bug(
+        "recover-takes-what-differs",
+        "no cluster is made of a log in quarantine",
+        (Edit("walstore/cluster/recovery.py", "        _check_sound(own)\n", ""),),
+        ("tests/cluster/test_recovery.py::test_what_damage_took_and_what_differs_is_told",),
+    ),
 )
