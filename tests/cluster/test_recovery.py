@@ -24,7 +24,6 @@ from walstore.cluster import (
     make_cluster,
 )
 from walstore.cluster.machine_moving import carry_machine
-from walstore.cluster.recovery import Carried
 from walstore.docstore import DocumentStore
 from walstore.docstore.moving import carry_documents
 from walstore.raft.errors import ConfigurationError
@@ -152,7 +151,7 @@ def test_what_no_cluster_is_made_of(elected: Callable[..., Elected], tmp_path: P
         raise OSError(28, "no space")
 
     with pytest.raises(OSError, match="no space"):
-        make_cluster(str(alone.path("a")), into, "a", carry=[lambda _: Carried(0, fail)])
+        make_cluster(str(alone.path("a")), into, "a", carry=[lambda _: fail])
     assert not Path(into).exists()
     with pytest.raises(RecoveryError, match="already") as caught:
         make_cluster(str(alone.path("a")), into, "a")

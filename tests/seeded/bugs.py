@@ -2438,4 +2438,16 @@ BUGS = (
         (Edit("walstore/cluster/recovery.py", "        _check_sound(own)\n", ""),),
         ("tests/cluster/test_recovery.py::test_what_damage_took_and_what_differs_is_told",),
     ),
+    Bug(
+        "addresses-of-strangers-stay",
+        "a full address book has room for members",
+        (
+            Edit(
+                "walstore/replication/addresses.py",
+                "gone = next(strange, None) if wanted else None",
+                "gone = None",
+            ),
+        ),
+        ("tests/replication/test_addresses.py::test_a_full_book_has_room_for_members",),
+    ),
 )

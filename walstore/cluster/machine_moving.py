@@ -6,13 +6,14 @@ import os
 
 from walstore import FileWALManager
 from walstore.cluster.machine_files import DIRECTORY_NAME, MachineFiles, newest_usable
-from walstore.cluster.recovery import Carried
+from walstore.cluster.recovery import Write
 
 __all__ = ["carry_machine"]
 
 
-def carry_machine(log: FileWALManager) -> Carried | None:
-    """The newest snapshot of a log's machine, with its clients' sessions; None where none is whole.
+def carry_machine(log: FileWALManager) -> Write | None:
+    """Finds the newest snapshot of a log's machine, with its clients' sessions, and returns what
+    writes it; None: none is whole.
 
     Raises:
         UnsupportedFormatError: it was written by a newer walstore.
@@ -26,4 +27,4 @@ def carry_machine(log: FileWALManager) -> Carried | None:
         target = MachineFiles(os.path.join(path, DIRECTORY_NAME))
         target.write(log_id, found.lsn, found.term, found.sessions, [found.machine])
 
-    return Carried(found.lsn, write)
+    return write

@@ -19,28 +19,18 @@ from walstore.wal.manager import FileWALManager
 from walstore.wal.mending import Claim
 from walstore.wal.writing import Replicated
 
-__all__ = ["Carried", "Carry", "Survivor", "inspect_survivor", "make_cluster"]
+__all__ = ["Carry", "Survivor", "Write", "inspect_survivor", "make_cluster"]
 
 UNFINISHED = ".unfinished"
 _CHUNK_BYTES = 1 << 20
 
 
-class Carried(NamedTuple):
-    """A snapshot of an application's, for a log that has the same entries under another id.
+Write = Callable[[str, str], None]
+"""Writes a snapshot for the same log under another id: into that one's directory, given its id;
+durable at return."""
 
-    Attributes:
-        lsn: the last entry that it covers.
-        write: writes it beside the other log, given that one's directory and id; durable at
-            return.
-    """
-
-    lsn: int
-    write: Callable[[str, str], None]
-
-
-Carry = Callable[[FileWALManager], Carried | None]
-"""Gives the newest usable snapshot of a kind of a log; None where there is none. Changes nothing.
-"""
+Carry = Callable[[FileWALManager], Write | None]
+"""Finds the newest usable snapshot of a kind of a log; None: there is none. Changes nothing."""
 
 
 class Survivor(NamedTuple):
@@ -190,20 +180,20 @@ def make_cluster(
         for other in map(inspect_survivor, others):
             _check_sound(other)
             _check_less(own, other)
-        carried = _snapshots(old, carry)
+        writes = _snapshots(old, carry)
         with closing(_NodesLog(unfinished, node_id, entropy(16))) as new:
             made = _fill(new, node, own, first)
-            for snapshot in carried:
-                snapshot.write(unfinished, new.log_id)
+            for write in writes:
+                write(unfinished, new.log_id)
     files.rename(unfinished, into)
     files.sync_directory(os.path.dirname(os.path.abspath(into)))
     return made._replace(path=into)
 
 
-def _snapshots(old: _NodesLog, carry: Iterable[Carry]) -> list[Carried]:
+def _snapshots(old: _NodesLog, carry: Iterable[Carry]) -> list[Write]:
     """Raises RecoveryError where there have to be some, and are none."""
     finds = [*carry]
-    found = [snapshot for find in finds if (snapshot := find(old)) is not None]
+    found = [write for find in finds if (write := find(old)) is not None]
     if finds and not found and old.first_lsn > 1:
         raise RecoveryError(
             old.path,

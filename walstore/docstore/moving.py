@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from walstore import FileWALManager, durable
-from walstore.cluster.recovery import Carried
 from walstore.docstore import snapshot
 from walstore.docstore.checkpoint import SNAPSHOTS_NAME, SnapshotFiles
 
 __all__ = ["carry_documents"]
 
 
-def carry_documents(log: FileWALManager) -> Carried | None:
-    """The newest snapshot of a log's store; None where none is whole.
+def carry_documents(log: FileWALManager) -> Callable[[str, str], None] | None:
+    """Finds the newest snapshot of a log's store; None: none is whole. What is returned writes it
+    beside the same log under another id, given that one's directory and id; durable at return.
 
     Raises:
         UnsupportedFormatError: it was written by a newer walstore.
@@ -30,4 +31,4 @@ def carry_documents(log: FileWALManager) -> Carried | None:
         position = newest.position._replace(log_id=log_id)
         target.write(position, snapshot.write(position, snapshot.copy_of_state(newest.state)))
 
-    return Carried(newest.position.lsn, write)
+    return write
