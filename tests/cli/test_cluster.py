@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,11 @@ from tests.cli.nodes import READY_S, Served, append, ask, lone_node
 from tests.cluster.registers import Registers, put
 from tests.helpers import ROOT, contents
 from tests.replication.nodes import OPTIONS, free_ports, until
+from walstore.cli import cluster as cluster_command
 from walstore.cli.client import NodeRefusedError
 from walstore.cli.cluster import cluster as group
+from walstore.cli.endpoint import Endpoint
+from walstore.cli.node_config import load_config
 from walstore.cli.remote import RemoteNode
 from walstore.cluster import ClusterManager, MachineHost, MachineSnapshots
 from walstore.replication import NotLeaderError, ReplicationWALManager
@@ -149,6 +152,43 @@ def test_init_writes_what_is_not_there(run: Run, tmp_path: Path) -> None:
     assert "a.toml is there, and says something else" in found.err
     assert not (base / "c.toml").exists()
     assert (base / "secret").read_text() == secret
+
+
+def test_init_says_what_is_wrong_with_what_is_there(run: Run, tmp_path: Path) -> None:
+    base = tmp_path / "conf"
+    nodes = ["--node", "a=n1:7001", "--node", "b=n2:7001"]
+    base.mkdir()
+    secret, good = base / "secret", b"x" * 16 + b"\n"
+    for data, mode, text in (
+        (b"", 0o600, "holds 0 bytes"),
+        (b" " * 9 + b"x" * 15 + b"\n", 0o600, "holds 15 bytes"),
+        (good, 0o644, "its mode is 0644"),
+    ):
+        secret.write_bytes(data)
+        secret.chmod(mode)
+        found = run("cluster", "init", base, *nodes)
+        assert (found.code, found.out) == (4, "")
+        assert text in found.err
+        assert [*base.iterdir()] == [secret]
+    secret.chmod(0o400)
+    (base / "a.toml").write_bytes(b"\xff\xfe")
+    found = run("cluster", "init", base, *nodes)
+    assert found.code == 4
+    assert "a.toml is there, and says something else" in found.err
+    (base / "a.toml").unlink()
+    found = run("cluster", "init", base, *nodes, "--status-port", "65535")
+    assert found.code == 64
+    assert "no port for each" in found.err
+    assert run("cluster", "init", base, *nodes, "--status-port", "65534").code == 0
+    assert secret.read_bytes() == good
+
+
+def test_init_writes_any_id(run: Run, tmp_path: Path) -> None:
+    names = ["\U0001f600", 'quoted "\\"', "\u00e9"]
+    nodes = [f"--node={name}=127.0.0.1:{7001 + at}" for at, name in enumerate(names)]
+    assert run("cluster", "init", tmp_path, *nodes).code == 0
+    for name in names:
+        assert load_config(str(tmp_path / f"{name}.toml")).node["node_id"] == name
 
 
 @pytest.mark.parametrize(
@@ -395,20 +435,58 @@ def test_who_cannot_be_asked(run: Run, tmp_path: Path) -> None:
     assert run("cluster", "recover", tmp_path / "nothing").code == 3
 
 
-def test_an_endpoint_that_is_no_nodes(run: Run) -> None:
+@pytest.mark.parametrize("text", ['{"peers": []}', '{"peers": [5]}', '{"peers": [{"lag": 5}]}'])
+def test_an_endpoint_that_is_no_nodes(run: Run, text: str) -> None:
+    with answering(text) as url:
+        found = run("cluster", "status", url)
+    assert found.code == 4
+    assert "answers as no node of this version does" in found.err
+
+
+@contextmanager
+def answering(text: str, port: int = 0) -> Iterator[str]:
+    """An endpoint that answers one request with this."""
+
     class Other(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(b'{"peers": []}')
+            self.wfile.write(text.encode())
 
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Other) as server:
+    with HTTPServer(("127.0.0.1", port), Other) as server:
         thread = threading.Thread(target=server.handle_request)
         thread.start()
-        found = run("cluster", "status", f"http://127.0.0.1:{server.server_port}")
+        yield f"http://127.0.0.1:{server.server_port}"
         thread.join()
+
+
+def test_who_is_waited_for_may_answer_late(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody answers at first, and a node that is well then."""
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    options: dict[str, Any] = {"election": "raft", "options": OPTIONS}
+    with ExitStack() as stack:
+        node = stack.enter_context(ReplicationWALManager(tmp_path / "a", node_id="a", **options))
+        until(lambda: node.role == "leader", "it leads")
+        asked = 0
+        real = cluster_command._ask
+
+        def ask_then(nodes: Any) -> Any:
+            nonlocal asked
+            asked += 1
+            if asked == 2:
+                stack.enter_context(closing(Endpoint(node, "127.0.0.1", port)))
+            return real(nodes)
+
+        monkeypatch.setattr(cluster_command, "_ask", ask_then)
+        found = run("cluster", "status", url, "--wait", "60")
+    assert found.code == 0, found
+    assert asked >= 2
+    found = run("cluster", "status", url, "--wait", "1")
     assert found.code == 4
-    assert "answers as no node of this version does" in found.err
+    assert "does not answer" in found.err
