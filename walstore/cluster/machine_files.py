@@ -18,7 +18,7 @@ from walstore import FileWALManager, UnsupportedFormatError, durable
 from walstore.cluster.machine_errors import MachineStateError
 from walstore.replication import TermOf
 
-__all__ = ["DIRECTORY_NAME", "MachineFiles", "MachineSnapshots", "Saved"]
+__all__ = ["DIRECTORY_NAME", "MachineFiles", "MachineSnapshots", "Saved", "newest_usable"]
 
 DIRECTORY_NAME = "machine"
 """Inside of the log's."""
