@@ -406,10 +406,15 @@ def test_recover_takes_a_machine_over(run: Run, tmp_path: Path) -> None:
         host.wait_applied(node.last_lsn)
         assert host.read(b"x") == b"2"
     (old / "machine").rename(tmp_path / "elsewhere")
+    write_note(str(old), CLAIM_NAME, {"term": 1 << 40, "lsn": 1234})
     found = run("cluster", "recover", old, *how, tmp_path / "other")
     assert found.code == 4
     assert "no snapshot of what was before is whole" in found.err
     assert not [*tmp_path.glob("other*")]
+    (tmp_path / "elsewhere").rename(old / "machine")
+    found = run("cluster", "recover", old, *how, tmp_path / "other")
+    assert found.code == 0
+    assert "old was damaged: it had entries up to lsn 1234" in found.out
 
 
 def test_who_cannot_be_asked(run: Run, tmp_path: Path) -> None:

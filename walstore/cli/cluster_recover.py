@@ -56,8 +56,8 @@ def recover(
     if (node_id is None) != (into is None) or (accept_loss and into is None):
         raise OptionError("--node, --into and --accept-loss go together")
     screen = Screen()
+    survivors = [*map(inspect_survivor, (path, *others))]
     if not accept_loss or node_id is None or into is None:
-        survivors = [*map(inspect_survivor, (path, *others))]
         for survivor in survivors:
             _tell(screen, survivor)
         _tell_lost(screen, survivors)
@@ -71,6 +71,7 @@ def recover(
         return exits.DEGRADED
     made = make_cluster(path, into, node_id, others=others, carry=(carry_machine, carry_documents))
     _tell(screen, made)
+    _tell_lost(screen, survivors)
     screen.line()
     screen.line(f"name {into} as the path in the file of {node_id}, start it, and add others")
     return exits.OK
