@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 from collections.abc import Callable
@@ -240,27 +241,27 @@ def test_nothing_is_begun_where_a_snapshot_that_is_needed_is_gone(
     make_cluster(str(path), str(into), "n")
 
 
-@pytest.mark.parametrize("name", [CONFIGURATIONS_NAME, COPY_NAME])
-@pytest.mark.parametrize("gone", [False, True])
 def test_one_copy_of_the_configurations_is_enough(
-    elected: Callable[..., Elected], tmp_path: Path, name: str, gone: bool
+    elected: Callable[..., Elected], tmp_path: Path
 ) -> None:
+    """And a new log has both of them."""
     alone = elected("a")
     alone.begin().append(b"one")
     alone.stop("a")
-    file = alone.path("a") / name
-    if gone:
-        file.unlink()
-    else:
-        file.write_bytes(file.read_bytes()[:-1])
-    assert inspect_survivor(str(alone.path("a"))).voters == ("a",)
-    made = make_cluster(str(alone.path("a")), str(tmp_path / "new"), "n")
-    assert made.voters == ("n",)
-    for kept in (CONFIGURATIONS_NAME, COPY_NAME):  # each is enough for the new one, too
-        copy = tmp_path / f"only-{kept}"
-        shutil.copytree(tmp_path / "new", copy)
-        (copy / ({CONFIGURATIONS_NAME, COPY_NAME} - {kept}).pop()).unlink()
-        assert inspect_survivor(str(copy)).voters == ("n",)
+    names = (CONFIGURATIONS_NAME, COPY_NAME)
+    for name, gone in itertools.product(names, (False, True)):
+        old, new = tmp_path / f"old-{name}-{gone}", tmp_path / f"new-{name}-{gone}"
+        shutil.copytree(alone.path("a"), old)
+        file = old / name
+        if gone:
+            file.unlink()
+        else:
+            file.write_bytes(file.read_bytes()[:-1])
+        assert inspect_survivor(str(old)).voters == ("a",)
+        assert make_cluster(str(old), str(new), "n").voters == ("n",)
+        assert (new / names[0]).read_bytes() == (new / names[1]).read_bytes()
+        (new / name).unlink()
+        assert inspect_survivor(str(new)).voters == ("n",)
 
 
 def test_what_damage_took_and_what_differs_is_told(
