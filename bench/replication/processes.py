@@ -4,33 +4,24 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import random
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from tests.replication.nodes import free_ports
+
 READY_S = 30.0
 STOP_S = 30.0
 POLL_S = 0.01
-PORTS = range(20_000, 32_768)  # below those of connections that go out
-PORT_TRIES = 100
 SETTLE_S = 1.0
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody uses now, and that the kernel gives to no connection."""
-    for port in random.sample(PORTS, PORT_TRIES):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise RuntimeError(f"{PORT_TRIES} ports in a row are taken")
+    return free_ports(1)[0]
 
 
 def missing_package(name: str) -> str:

@@ -10,23 +10,29 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
 from tests.cli.conftest import Outcome, Run
 from tests.cli.nodes import READY_S, Served, append, ask, lone_node
+from tests.cluster.registers import Registers, put
 from tests.helpers import ROOT, contents
-from tests.replication.nodes import free_ports, until
+from tests.replication.nodes import OPTIONS, free_ports, until
+from walstore.cli import cluster as cluster_command
 from walstore.cli.client import NodeRefusedError
 from walstore.cli.cluster import cluster as group
+from walstore.cli.endpoint import Endpoint
+from walstore.cli.node_config import load_config
 from walstore.cli.remote import RemoteNode
-from walstore.cluster import ClusterManager
-from walstore.replication import NotLeaderError
+from walstore.cluster import ClusterManager, MachineHost, MachineSnapshots
+from walstore.replication import NotLeaderError, ReplicationWALManager
 from walstore.replication.log import CONFIGURATIONS_NAME
+from walstore.replication.notes import CLAIM_NAME, remove_note, write_note
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -146,6 +152,43 @@ def test_init_writes_what_is_not_there(run: Run, tmp_path: Path) -> None:
     assert "a.toml is there, and says something else" in found.err
     assert not (base / "c.toml").exists()
     assert (base / "secret").read_text() == secret
+
+
+def test_init_says_what_is_wrong_with_what_is_there(run: Run, tmp_path: Path) -> None:
+    base = tmp_path / "conf"
+    nodes = ["--node", "a=n1:7001", "--node", "b=n2:7001"]
+    base.mkdir()
+    secret, good = base / "secret", b"x" * 16 + b"\n"
+    for data, mode, text in (
+        (b"", 0o600, "holds 0 bytes"),
+        (b" " * 9 + b"x" * 15 + b"\n", 0o600, "holds 15 bytes"),
+        (good, 0o644, "its mode is 0644"),
+    ):
+        secret.write_bytes(data)
+        secret.chmod(mode)
+        found = run("cluster", "init", base, *nodes)
+        assert (found.code, found.out) == (4, "")
+        assert text in found.err
+        assert [*base.iterdir()] == [secret]
+    secret.chmod(0o400)
+    (base / "a.toml").write_bytes(b"\xff\xfe")
+    found = run("cluster", "init", base, *nodes)
+    assert found.code == 4
+    assert "a.toml is there, and says something else" in found.err
+    (base / "a.toml").unlink()
+    found = run("cluster", "init", base, *nodes, "--status-port", "65535")
+    assert found.code == 64
+    assert "no port for each" in found.err
+    assert run("cluster", "init", base, *nodes, "--status-port", "65534").code == 0
+    assert secret.read_bytes() == good
+
+
+def test_init_writes_any_id(run: Run, tmp_path: Path) -> None:
+    names = ["\U0001f600", 'quoted "\\"', "\u00e9"]
+    nodes = [f"--node={name}=127.0.0.1:{7001 + at}" for at, name in enumerate(names)]
+    assert run("cluster", "init", tmp_path, *nodes).code == 0
+    for name in names:
+        assert load_config(str(tmp_path / f"{name}.toml")).node["node_id"] == name
 
 
 @pytest.mark.parametrize(
@@ -308,6 +351,13 @@ def test_a_lost_quorum(run: Run, tmp_path: Path) -> None:
     assert found.code == 1
     assert found.out.count("last term") == 2
     assert "a, b, c" in found.out
+    claim = {"term": 1 << 40, "lsn": 1234}  # of one that damage has cut
+    write_note(str(logs[1]), CLAIM_NAME, claim)
+    found = run("cluster", "recover", logs[0], "--survivor", logs[1])
+    assert found.code == 1
+    assert re.search(r"^damaged +it had entries up to lsn 1234", found.out, re.M)
+    assert "b was damaged: it had entries up to lsn 1234" in found.lines[-1]
+    remove_note(str(logs[1]), CLAIM_NAME)
     plan = run("cluster", "recover", logs[0], "--node", "a", "--into", tmp_path / "new")
     assert plan.code == 1
     assert "with --accept-loss" in plan.out
@@ -335,6 +385,38 @@ def test_a_lost_quorum(run: Run, tmp_path: Path) -> None:
     assert [e.payload for e in contents(made) if e.kind == 1][:2] == [b"one", b"two"]
 
 
+def test_recover_takes_a_machine_over(run: Run, tmp_path: Path) -> None:
+    """Also where the log begins behind its snapshot; without that it makes nothing."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    options: dict[str, Any] = {"election": "raft", "options": OPTIONS}
+    with ReplicationWALManager(
+        old, node_id="a", snapshots=MachineSnapshots(old), **options
+    ) as node, MachineHost(node, Registers()) as host:  # fmt: skip
+        until(lambda: node.role == "leader", "it leads")
+        for number in range(3):
+            host.call(put(f"name-{number}", "x", number))
+            host.checkpoint()
+        until(lambda: node.first_lsn > 1, "the log is cut")
+    how = ["--node", "n", "--accept-loss", "--into"]
+    assert run("cluster", "recover", old, *how, new).code == 0
+    with ReplicationWALManager(
+        new, node_id="n", snapshots=MachineSnapshots(new), **options
+    ) as node, MachineHost(node, Registers()) as host:  # fmt: skip
+        until(lambda: node.role == "leader", "it leads")
+        host.wait_applied(node.last_lsn)
+        assert host.read(b"x") == b"2"
+    (old / "machine").rename(tmp_path / "elsewhere")
+    write_note(str(old), CLAIM_NAME, {"term": 1 << 40, "lsn": 1234})
+    found = run("cluster", "recover", old, *how, tmp_path / "other")
+    assert found.code == 4
+    assert "no snapshot of what was before is whole" in found.err
+    assert not [*tmp_path.glob("other*")]
+    (tmp_path / "elsewhere").rename(old / "machine")
+    found = run("cluster", "recover", old, *how, tmp_path / "other")
+    assert found.code == 0
+    assert "old was damaged: it had entries up to lsn 1234" in found.out
+
+
 def test_who_cannot_be_asked(run: Run, tmp_path: Path) -> None:
     (port,) = free_ports(1)
     for command in (["status"], ["add", "--node", "d"], ["transfer"]):
@@ -358,20 +440,58 @@ def test_who_cannot_be_asked(run: Run, tmp_path: Path) -> None:
     assert run("cluster", "recover", tmp_path / "nothing").code == 3
 
 
-def test_an_endpoint_that_is_no_nodes(run: Run) -> None:
+@pytest.mark.parametrize("text", ['{"peers": []}', '{"peers": [5]}', '{"peers": [{"lag": 5}]}'])
+def test_an_endpoint_that_is_no_nodes(run: Run, text: str) -> None:
+    with answering(text) as url:
+        found = run("cluster", "status", url)
+    assert found.code == 4
+    assert "answers as no node of this version does" in found.err
+
+
+@contextmanager
+def answering(text: str, port: int = 0) -> Iterator[str]:
+    """An endpoint that answers one request with this."""
+
     class Other(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(b'{"peers": []}')
+            self.wfile.write(text.encode())
 
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Other) as server:
+    with HTTPServer(("127.0.0.1", port), Other) as server:
         thread = threading.Thread(target=server.handle_request)
         thread.start()
-        found = run("cluster", "status", f"http://127.0.0.1:{server.server_port}")
+        yield f"http://127.0.0.1:{server.server_port}"
         thread.join()
+
+
+def test_who_is_waited_for_may_answer_late(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody answers at first, and a node that is well then."""
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    options: dict[str, Any] = {"election": "raft", "options": OPTIONS}
+    with ExitStack() as stack:
+        node = stack.enter_context(ReplicationWALManager(tmp_path / "a", node_id="a", **options))
+        until(lambda: node.role == "leader", "it leads")
+        asked = 0
+        real = cluster_command._ask
+
+        def ask_then(nodes: Any) -> Any:
+            nonlocal asked
+            asked += 1
+            if asked == 2:
+                stack.enter_context(closing(Endpoint(node, "127.0.0.1", port)))
+            return real(nodes)
+
+        monkeypatch.setattr(cluster_command, "_ask", ask_then)
+        found = run("cluster", "status", url, "--wait", "60")
+    assert found.code == 0, found
+    assert asked >= 2
+    found = run("cluster", "status", url, "--wait", "1")
     assert found.code == 4
-    assert "answers as no node of this version does" in found.err
+    assert "does not answer" in found.err

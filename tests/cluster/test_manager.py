@@ -99,6 +99,11 @@ def test_nobody_is_removed_who_is_needed(elected: Callable[..., Elected]) -> Non
         operator.remove(other)
     with pytest.raises(ChangeRefusedError, match=f"vote of {other} is refused"):
         operator.add(other, voter=False)
+    for new in "abc":  # which would be removing it
+        with pytest.raises(MembershipError, match=f"{new} votes already"):
+            operator.replace(other, new)
+    assert not operator.health().changing
+    leader.append(b"one")
     operator.remove(gone)
     assert operator.wait_until_well().can_lose == 0
     with pytest.raises(ChangeRefusedError, match="restarting"):

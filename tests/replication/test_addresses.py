@@ -90,17 +90,57 @@ def test_a_book_is_bounded_and_a_damaged_file_is_an_empty_one() -> None:
         assert not AddressBook("a", bad).known
 
 
-def test_no_stamp_keeps_a_node_from_counting_on() -> None:
+def test_no_stamp_keeps_a_node_from_being_found() -> None:
+    """Whatever others tell of it: it is believed itself, also when it has moved, or lost its
+    book."""
+    u63_max = (1 << 63) - 1
+    for stamp in ((1 << 62) - 2, (1 << 62) - 1, 1 << 62, u63_max - 1, u63_max):
+        evil = Address("a", stamp, "ws://zzz:1")
+        book, other = AddressBook("a"), AddressBook("b")
+        book.announce("ws://h:1")
+        other.merge(book.told(), "a")
+        assert other.merge([evil], "e") == (stamp < 1 << 62)
+        book.merge([evil], "e")
+        for url in ("ws://h:1", "ws://h:2", "ws://a:2"):
+            book.announce(url)
+            for _ in range(2):
+                book.merge(other.told(), "b")
+                other.merge(book.told(), "a")
+            assert other.url_of("a") == url
+            (own,) = book.told()
+            assert own.url == url
+            message = ReplicationMessage("a", "b", 1, 1, 1, bytes(16), Addresses((own,)))
+            assert decode(encode(message)) == message
+            book = AddressBook("a")  # its disk was lost
+
+
+def test_a_full_book_has_room_for_members() -> None:
+    """And for who tells of itself; strangers do not take turns in two full books."""
     book, other = AddressBook("a"), AddressBook("b")
-    book.announce("ws://h:1")
-    for stamp in ((1 << 63) - 1, 1 << 62):
-        assert not book.merge([Address("a", stamp, "ws://evil:1")])
-    assert other.merge([Address("a", (1 << 62) - 1, "ws://evil:1")])
-    assert book.merge(other.told())
-    (own,) = book.told()
-    message = ReplicationMessage("a", "b", 1, 1, 1, bytes(16), Addresses((own,)))
-    assert decode(encode(message)) == message
-    assert own.url == "ws://h:1"
+    book.announce("ws://a:1")
+    for each, prefix in ((book, "x"), (other, "y")):
+        each.merge(Address(f"{prefix}{n}", 1, "ws://h:1") for n in range(ADDRESSES_MAX))
+        assert len(each.known) == ADDRESSES_MAX
+    assert not book.merge([Address("new", 1, "ws://new:1")], "b", {"a"})
+    assert not book.merge(other.told(), "b", {"a"})
+    assert book.merge([Address("new", 1, "ws://new:1")], "new", {"a"})
+    assert book.merge([Address("c", 1, "ws://c:1"), Address("d", 1, "ws://d:1")], "b",
+                      {*"acd"} | {"new"})  # fmt: skip
+    assert {name: book.url_of(name) for name in ("a", "c", "d", "new")} == {
+        "a": "ws://a:1", "c": "ws://c:1", "d": "ws://d:1", "new": "ws://new:1"
+    }  # fmt: skip
+    assert len(book.known) == ADDRESSES_MAX
+    members = {f"m{n}" for n in range(ADDRESSES_MAX)}
+    full = AddressBook("a")
+    full.merge((Address(name, 1, "ws://m:1") for name in members), "b", members)
+    assert not full.merge([Address("new", 1, "ws://new:1")], "new", members)
+
+
+def test_nobody_is_told_of_clients() -> None:
+    book = AddressBook("a")
+    for sender in ("b", "client:c"):
+        assert not book.merge([Address("client:c", 1, "ws://h:1")], sender, {"client:c"})
+    assert not book.known
 
 
 def test_port_0_is_the_one_that_is_listened_at() -> None:

@@ -2420,4 +2420,46 @@ BUGS = (
         ),
         (f"{RAFT_TRACES}::test_trace[leader_dies]",),
     ),
+    Bug(
+        "replace-takes-a-vote",
+        "no voter is put in another's place, which would be removing that one unchecked",
+        (
+            Edit(
+                "walstore/replication/manager.py",
+                "if new in voters and old in",
+                "if new == old and old in",
+            ),
+        ),
+        ("tests/cluster/test_manager.py::test_nobody_is_removed_who_is_needed",),
+    ),
+    Bug(
+        "recover-leaves-the-machine-behind",
+        "a machine's snapshot goes to the new cluster, whose log begins behind it",
+        (
+            Edit(
+                "walstore/cli/cluster_recover.py",
+                "carry=(carry_machine, carry_documents)",
+                "carry=(carry_documents,)",
+            ),
+        ),
+        ("tests/cli/test_cluster.py::test_recover_takes_a_machine_over",),
+    ),
+    Bug(
+        "recover-takes-what-differs",
+        "no cluster is made of a log in quarantine",
+        (Edit("walstore/cluster/recovery.py", "        _check_sound(own)\n", ""),),
+        ("tests/cluster/test_recovery.py::test_what_damage_took_and_what_differs_is_told",),
+    ),
+    Bug(
+        "addresses-of-strangers-stay",
+        "a full address book has room for members",
+        (
+            Edit(
+                "walstore/replication/addresses.py",
+                "gone = next(strange, None) if wanted else None",
+                "gone = None",
+            ),
+        ),
+        ("tests/replication/test_addresses.py::test_a_full_book_has_room_for_members",),
+    ),
 )

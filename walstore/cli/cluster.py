@@ -124,11 +124,17 @@ def status(urls: tuple[str, ...], as_json: bool, wait_s: int | None) -> int:
     \b
     Exit codes:
       0  all is well        1  it is not
-      4  nobody answers     64 wrong usage
+      4  nobody answers, with --wait: not in time     64 wrong usage
     """
     nodes, deadline_s = _nodes(urls), time.monotonic() + (wait_s or 0)
     while True:
-        found, silent = _ask(nodes)
+        try:
+            found, silent = _ask(nodes)
+        except NodeUnreachableError:
+            if time.monotonic() >= deadline_s:
+                raise
+            time.sleep(_LOOK_S)
+            continue
         health = judge(found)
         well = health.well and not silent
         if well or time.monotonic() >= deadline_s:

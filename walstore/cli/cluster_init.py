@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import stat
+from functools import partial
 
 import click
 
@@ -14,6 +16,7 @@ from walstore.cli.output import plain
 from walstore.errors import OptionError, WALStoreError
 from walstore.raft.errors import ConfigurationError
 from walstore.raft.membership import Configuration
+from walstore.replication.security import SECRET_BYTES_MIN
 
 __all__ = ["FileDiffersError", "init"]
 
@@ -52,16 +55,20 @@ def init(directory: str, nodes: tuple[str, ...], status_port: int) -> int:
       0  the files are there      4  one is there and says something else      64 wrong usage
     """
     members = _parsed(nodes)
+    if status_port + len(members) - 1 > 65535:
+        raise OptionError(f"--status-port {status_port} leaves no port for each of {len(members)}")
     texts = {
         os.path.join(directory, f"{name}.toml"): _text(name, members, status_port + at)
         for at, name in enumerate(members)
     }
     os.makedirs(directory, exist_ok=True)
     for path, text in texts.items():
-        if os.path.exists(path) and _read(path) != text:
+        if os.path.exists(path) and _read(path) != text.encode():
             raise FileDiffersError(f"{path} is there, and says something else")
     secret = os.path.join(directory, _SECRET_NAME)
-    if not os.path.exists(secret):
+    if os.path.exists(secret):
+        _check_secret(secret)
+    else:
         _write(secret, secrets.token_hex(32) + "\n", 0o600)
     for path, text in texts.items():
         if not os.path.exists(path):
@@ -94,7 +101,8 @@ def _parsed(nodes: tuple[str, ...]) -> dict[str, str]:
 
 
 def _text(name: str, members: dict[str, str], status_port: int) -> str:
-    quoted = json.dumps  # what JSON escapes TOML does, too
+    # What JSON escapes TOML does, too, but for pairs of surrogates.
+    quoted = partial(json.dumps, ensure_ascii=False)
     lines = [
         f"node_id = {quoted(name)}",
         f"path = {quoted(name)}",
@@ -113,8 +121,21 @@ def _text(name: str, members: dict[str, str], status_port: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _read(path: str) -> str:
-    with open(path, encoding="utf-8") as file:
+def _check_secret(path: str) -> None:
+    """Raises FileDiffersError for one that no node takes, or that others can read."""
+    size = len(_read(path).strip())
+    if size < SECRET_BYTES_MIN:
+        reason = f"is there, and holds {size} bytes: a secret has at least {SECRET_BYTES_MIN}"
+        raise FileDiffersError(f"{path} {reason}")
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    if mode & 0o077:
+        error = FileDiffersError(f"{path} is there, and others can read it: its mode is {mode:04o}")
+        error.hint = f"chmod 600 {path}, if nobody has read it; no file was changed"
+        raise error
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
         return file.read()
 
 

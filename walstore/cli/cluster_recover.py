@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
+from rich.text import Text
 
 from walstore.cli import exits
 from walstore.cli.output import Screen, facts
 from walstore.cluster import Survivor, inspect_survivor, make_cluster
-from walstore.docstore.moving import carry_snapshot
+from walstore.cluster.machine_moving import carry_machine
+from walstore.docstore.moving import carry_documents
 from walstore.errors import OptionError
 
 __all__ = ["recover"]
@@ -45,15 +49,18 @@ def recover(
     Exit codes:
       0  the new cluster's log is there    1  nothing was done: say --accept-loss
       2  corruption                        3  not a log
-      4  another survivor has more, NEW is there, or the nodes do not elect
+      4  another survivor has more, a log differs from those of the others, a snapshot that is
+         needed is not whole, NEW is there, or the nodes do not elect
       5  the node still runs               64 wrong usage
     """
     if (node_id is None) != (into is None) or (accept_loss and into is None):
         raise OptionError("--node, --into and --accept-loss go together")
     screen = Screen()
+    survivors = [*map(inspect_survivor, (path, *others))]
     if not accept_loss or node_id is None or into is None:
-        for survivor in map(inspect_survivor, (path, *others)):
+        for survivor in survivors:
             _tell(screen, survivor)
+        _tell_lost(screen, survivors)
         if into is not None:
             screen.line()
             screen.line(
@@ -62,25 +69,44 @@ def recover(
             )
             screen.line("what only other nodes have is lost; stop all nodes of the old cluster")
         return exits.DEGRADED
-    made = make_cluster(path, into, node_id, others=others, carry=carry_snapshot)
+    made = make_cluster(path, into, node_id, others=others, carry=(carry_machine, carry_documents))
     _tell(screen, made)
+    _tell_lost(screen, survivors)
     screen.line()
     screen.line(f"name {into} as the path in the file of {node_id}, start it, and add others")
     return exits.OK
 
 
+def _tell_lost(screen: Screen, survivors: Sequence[Survivor]) -> None:
+    """What damage took of one, and no other has."""
+    most = max(survivor.place for survivor in survivors)
+    for survivor in survivors:
+        lost = survivor.lost_to
+        if lost is not None and lost > most:
+            screen.line(
+                f"{survivor.path} was damaged: it had entries up to lsn {lost.lsn}, term "
+                f"{lost.term}, which no log named here has; they may have been acknowledged",
+                "red",
+            )
+
+
 def _tell(screen: Screen, survivor: Survivor) -> None:
-    entries = f"{survivor.first_lsn} to {survivor.last_lsn}"
-    screen.show(
-        facts(
-            [
-                ("log", survivor.path),
-                ("cluster id", survivor.log_id),
-                ("entries", f"{entries}, at least {survivor.committed_lsn} committed"),
-                ("last term", str(survivor.last_term)),
-                ("current term", str(survivor.term)),
-                ("voters", ", ".join(survivor.voters)),
-                ("learners", ", ".join(survivor.learners)),
-            ]
-        )
-    )
+    claim, differing = survivor.claim, survivor.quarantined
+    lines: list[tuple[str, str | Text]] = [
+        ("log", survivor.path),
+        ("cluster id", survivor.log_id),
+        (
+            "entries",
+            f"{survivor.first_lsn} to {survivor.last_lsn}, "
+            f"at least {survivor.committed_lsn} committed",
+        ),
+        ("last term", str(survivor.last_term)),
+        ("current term", str(survivor.term)),
+        ("voters", ", ".join(survivor.voters)),
+        ("learners", ", ".join(survivor.learners)),
+    ]
+    if claim is not None:
+        lines.append(("damaged", f"it had entries up to lsn {claim.lsn}, term {claim.term}"))
+    if differing is not None:
+        lines.append(("differs", f"entries {differing[0]} to {differing[1]}: not to be used"))
+    screen.show(facts(lines))

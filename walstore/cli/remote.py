@@ -36,7 +36,7 @@ class RemoteNode:
         with closing(NodeClient(self.url, _STATUS_TIMEOUT_S)) as client:
             try:
                 return NodeStatus.from_dict(client.get("/status"))
-            except (KeyError, TypeError):
+            except (AttributeError, KeyError, TypeError):
                 raise NodeUnreachableError(
                     f"{self.url} answers as no node of this version does"
                 ) from None

@@ -18,7 +18,7 @@ from walstore import FileWALManager, UnsupportedFormatError, durable
 from walstore.cluster.machine_errors import MachineStateError
 from walstore.replication import TermOf
 
-__all__ = ["DIRECTORY_NAME", "MachineFiles", "MachineSnapshots", "Saved"]
+__all__ = ["DIRECTORY_NAME", "MachineFiles", "MachineSnapshots", "Saved", "newest_usable"]
 
 DIRECTORY_NAME = "machine"
 """Inside of the log's."""
@@ -240,3 +240,21 @@ class MachineSnapshots:
         if found != lsn:
             raise MachineStateError(path, f"the leader's snapshot of entry {lsn} is of {found}")
         durable.take_over(path, self._files.path_of(lsn))
+
+
+def newest_usable(path: str, log: FileWALManager) -> Saved | None:
+    """The newest snapshot in a directory that is whole, and that a log goes on from; None where
+    there is none. Changes nothing.
+
+    Raises:
+        UnsupportedFormatError: it was written by a newer walstore.
+        OSError: the system refused.
+    """
+    files = MachineFiles(path)
+    for lsn in reversed(files.lsns()):
+        if lsn <= max(log.last_lsn, log.first_lsn - 1):
+            with contextlib.suppress(_UnusableError):
+                saved = _read(files.path_of(lsn))
+                _check_place(saved, lsn, log, log.first_lsn)
+                return saved
+    return None

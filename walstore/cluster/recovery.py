@@ -8,24 +8,29 @@ from contextlib import closing
 from functools import partial
 from typing import NamedTuple
 
-from walstore import durable
 from walstore.cluster.errors import RecoveryError
-from walstore.raft.ledger import Ledger
+from walstore.raft.ledger import COPY_NAME, Ledger
 from walstore.raft.membership import Configuration
 from walstore.replication.log import CONFIGURATIONS_NAME, NodeLog
+from walstore.replication.repair import was_damaged
 from walstore.replication.terms import next_term
 from walstore.wal import files
 from walstore.wal.manager import FileWALManager
+from walstore.wal.mending import Claim
 from walstore.wal.writing import Replicated
 
-__all__ = ["Carry", "Survivor", "inspect_survivor", "make_cluster"]
+__all__ = ["Carry", "Survivor", "Write", "inspect_survivor", "make_cluster"]
 
 UNFINISHED = ".unfinished"
 _CHUNK_BYTES = 1 << 20
-_FILE_BYTES_MAX = 1 << 24
 
-Carry = Callable[[FileWALManager, str, str], None]
-"""Takes an application's files over: the old log, the new one's directory, and its id."""
+
+Write = Callable[[str, str], None]
+"""Writes a snapshot for the same log under another id: into that one's directory, given its id;
+durable at return."""
+
+Carry = Callable[[FileWALManager], Write | None]
+"""Finds the newest usable snapshot of a kind of a log; None: there is none. Changes nothing."""
 
 
 class Survivor(NamedTuple):
@@ -38,6 +43,10 @@ class Survivor(NamedTuple):
         committed_lsn: at least so much of it was committed.
         term: its current one.
         voters, learners: of its cluster, as far as it knows.
+        claim: term and lsn of the last entry that it had before damage took some of its entries,
+            as far as that is known; None: it has all that it ever had.
+        quarantined: its first and last entry that are known not to be those of the other nodes;
+            None: there are none.
     """
 
     path: str
@@ -49,12 +58,20 @@ class Survivor(NamedTuple):
     term: int
     voters: tuple[str, ...]
     learners: tuple[str, ...]
+    claim: Claim | None = None
+    quarantined: tuple[int, int] | None = None
 
     @property
     def place(self) -> tuple[int, int]:
-        """Of two survivors, the one with the higher place has all that the other could have
+        """Of two survivors, the one with the higher place has all that the other has and could have
         committed."""
         return self.last_term, self.last_lsn
+
+    @property
+    def lost_to(self) -> Claim | None:
+        """Up to where entries were here that may be committed, and are gone now unless another
+        survivor has at least this place; None: there are none."""
+        return self.claim if self.claim is not None and self.claim > self.place else None
 
 
 class _NodesLog(FileWALManager):
@@ -69,18 +86,28 @@ def _opened(path: str) -> _NodesLog:
     """Raises RecoveryError where no node that elects has left this log, and what FileWALManager
     raises: also where a node has it open."""
     FileWALManager(path, read_only=True).close()
-    if not os.path.exists(os.path.join(path, CONFIGURATIONS_NAME)):
+    if not any(os.path.exists(os.path.join(path, n)) for n in (CONFIGURATIONS_NAME, COPY_NAME)):
         raise RecoveryError(
             path,
-            "the nodes of this log do not elect",
+            f"the nodes of this log do not elect: it has no file {CONFIGURATIONS_NAME}",
             "have one of them lead without the others: walstore promote --force URL",
+        )
+    if was_damaged(path):
+        raise RecoveryError(
+            path,
+            "damage was found in it that is not cut yet",
+            "start the node once, which keeps what is sound, and stop it again",
         )
     return _NodesLog(path, "")
 
 
+def _ledger(node: NodeLog) -> Ledger:
+    return Ledger(node, frozenset(), damaged=node.claim is not None)
+
+
 def _describe(log: _NodesLog, node: NodeLog) -> Survivor:
-    now = Ledger(node, frozenset()).configurations()[-1][1]
-    last_lsn = node.last_lsn
+    now = _ledger(node).configurations()[-1][1]
+    last_lsn, differing = node.last_lsn, node.quarantine
     return Survivor(
         log.path,
         log.log_id,
@@ -91,14 +118,17 @@ def _describe(log: _NodesLog, node: NodeLog) -> Survivor:
         node.term,
         tuple(sorted(now.voters | now.outgoing)),
         tuple(sorted(now.learners)),
+        node.claim,
+        (differing["first_lsn"], differing["last_lsn"]) if differing else None,
     )
 
 
 def inspect_survivor(path: str) -> Survivor:
-    """What a node that was stopped holds. Its log is opened as the node would, and stays as it is.
+    """What a node that was stopped holds. Its log is opened as the node would: no entry is changed,
+    and what a crash has left of an append that was never acknowledged is cut, and kept beside it.
 
     Raises:
-        RecoveryError: its nodes do not elect.
+        RecoveryError: its nodes do not elect, or damage was found that its node has not cut yet.
         LogLockedError: the node still runs.
         Other errors: as FileWALManager.
     """
@@ -112,25 +142,27 @@ def make_cluster(
     node_id: str,
     *,
     others: Iterable[str] = (),
-    carry: Carry | None = None,
+    carry: Iterable[Carry] = (),
     entropy: Callable[[int], bytes] = os.urandom,
 ) -> Survivor:
     """Makes the first node of a new cluster, with all entries of a node of the old one; whole and
-    durable at return, absent if it fails. The old log is not changed.
+    durable at return, absent if it fails. The old log is opened as by inspect_survivor.
 
     Args:
         path: the log of the survivor that has most.
         into: the new directory.
         node_id: who votes alone in the new cluster, until others are added.
         others: the logs of other survivors: none may have more.
-        carry: takes the application's files over.
+        carry: find the snapshots that are taken over. With none given the caller sees to that.
         entropy: random bytes, for the id.
 
     Returns:
         What the new node holds.
 
     Raises:
-        RecoveryError: another survivor has more, or `into` is there.
+        RecoveryError: another survivor has more; or one of them differs from the others; or the
+            log begins later than with its first entry, and no snapshot was found for what is
+            missing; or `into` is there.
         ConfigurationError: `node_id` cannot be a node's.
         Otherwise as inspect_survivor.
     """
@@ -144,15 +176,42 @@ def make_cluster(
     with closing(_opened(path)) as old:
         node = NodeLog(old)
         own = _describe(old, node)
+        _check_sound(own)
         for other in map(inspect_survivor, others):
+            _check_sound(other)
             _check_less(own, other)
+        writes = _snapshots(old, carry)
         with closing(_NodesLog(unfinished, node_id, entropy(16))) as new:
             made = _fill(new, node, own, first)
-            if carry is not None:
-                carry(old, unfinished, new.log_id)
+            for write in writes:
+                write(unfinished, new.log_id)
     files.rename(unfinished, into)
     files.sync_directory(os.path.dirname(os.path.abspath(into)))
     return made._replace(path=into)
+
+
+def _snapshots(old: _NodesLog, carry: Iterable[Carry]) -> list[Write]:
+    """Raises RecoveryError where there have to be some, and are none."""
+    finds = [*carry]
+    found = [write for find in finds if (write := find(old)) is not None]
+    if finds and not found and old.first_lsn > 1:
+        raise RecoveryError(
+            old.path,
+            f"it begins at lsn {old.first_lsn}, and no snapshot of what was before is whole",
+            "recover from another survivor; if the application keeps its snapshots elsewhere, "
+            "walstore.cluster.make_cluster makes the log without any",
+        )
+    return found
+
+
+def _check_sound(survivor: Survivor) -> None:
+    if survivor.quarantined is not None:
+        first_lsn, last_lsn = survivor.quarantined
+        raise RecoveryError(
+            survivor.path,
+            f"its entries {first_lsn} to {last_lsn} are not those of the other nodes",
+            "recover from other survivors only",
+        )
 
 
 def _check_less(own: Survivor, other: Survivor) -> None:
@@ -182,17 +241,8 @@ def _fill(new: _NodesLog, old: NodeLog, own: Survivor, first: Configuration) -> 
     log.adopt_term(next_term(own.term, node_id))
     log.wait_durable(log.append_configuration(first.encode()))
     # What the entries before the first one said of the members; that still holds here.
-    _copy(os.path.join(own.path, CONFIGURATIONS_NAME), os.path.join(log.path, CONFIGURATIONS_NAME))
+    _ledger(old).write_beside(log.path)
     log.set_committed(own.committed_lsn)
     made = _describe(new, log)
     assert made.voters == (node_id,)
     return made
-
-
-def _copy(source: str, target: str) -> None:
-    fd = files.open_file(source)
-    try:
-        data = files.read_at(fd, _FILE_BYTES_MAX, 0)
-    finally:
-        files.close(fd)
-    durable.write_whole(target, [data], new=target + ".new")

@@ -161,16 +161,27 @@ class Ledger:
             marks = [mark]
             if self._next is not None and self._next.lsn > mark.lsn:
                 marks.append(self._next)
-            body = json.dumps({"assumed": self.assumed, "marks": [_plain(each) for each in marks]})
-            data = f"{xxh3_64_hexdigest(body.encode())}\n{body}".encode()
+            data = self._encoded(marks)
             try:
-                for path in (self._path, self._copy):
-                    durable.write_whole(path, [data], new=path + ".new")
+                _write(self._path, data)
             except OSError as error:
                 if error.errno not in files.NO_SPACE:
                     raise
                 raise LogFullError(error.errno, self._path) from error
             self.marked_lsn = mark.lsn
+
+    def write_beside(self, directory: str) -> None:
+        """Keeps what is known of what is committed beside another log, which has the same entries;
+        durable at return.
+
+        Raises:
+            OSError: the disk did not take it.
+        """
+        _write(os.path.join(directory, CONFIGURATIONS_NAME), self._encoded([self.mark()]))
+
+    def _encoded(self, marks: list[Mark]) -> bytes:
+        body = json.dumps({"assumed": self.assumed, "marks": [_plain(each) for each in marks]})
+        return f"{xxh3_64_hexdigest(body.encode())}\n{body}".encode()
 
     def _read(self) -> list[Mark] | None:
         """None: there is no file, and no copy. The copy holds where the file is damaged or gone:
@@ -199,6 +210,13 @@ class Ledger:
 
     def _damaged(self, reason: str) -> CorruptLogError:
         return CorruptLogError(self._path, 0, self._log.first_lsn, reason)
+
+
+def _write(path: str, data: bytes) -> None:
+    """The file, and then its copy beside it."""
+    directory = os.path.dirname(path)
+    for target in (path, os.path.join(directory, COPY_NAME)):
+        durable.write_whole(target, [data], new=target + ".new")
 
 
 def _body_of(path: str) -> bytes | None:

@@ -8,18 +8,22 @@ whatever any clock says.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 
 from xxhash import xxh3_64_hexdigest
 
 from walstore.replication.message import Address, is_node_id
+from walstore.replication.requests import is_client_id
 
 __all__ = ["ADDRESSES_MAX", "AddressBook"]
 
 ADDRESSES_MAX = 256
 """Nodes that a book holds at most: whoever knows the secret can make up names."""
 
-_STAMP_MAX = 1 << 62  # nobody counts so far; a node could not count on from there
+_STAMP_MAX = (1 << 63) - 1
+_OTHERS_STAMP_MAX = (1 << 62) - 1
+"""Nobody counts so far. Of others a node is believed up to here only: so each can count on, and is
+believed itself, whatever the others told of it."""
 
 
 class AddressBook:
@@ -52,23 +56,31 @@ class AddressBook:
         self._own_url = url
         own = self.known.get(self._node_id, Address(self._node_id, 0, ""))
         if own.url != url:
-            self._put(Address(self._node_id, own.stamp + 1, url))
+            self._put(Address(self._node_id, min(own.stamp + 1, _STAMP_MAX), url))
 
-    def merge(self, told: Iterable[Address]) -> bool:
-        """Takes what another node knows; whether anything of it was news."""
+    def merge(
+        self, told: Iterable[Address], sender: str = "", members: Set[str] = frozenset()
+    ) -> bool:
+        """Takes what another node knows; whether anything of it was news.
+
+        Args:
+            sender: who told it.
+            members: of the cluster. In a book that is full they, and the sender, take the place of
+                nodes that are none.
+        """
         before = self.known
         for address in told:
+            own_word = address.node == sender
             held = self.known.get(address.node)
-            if held is None:
-                news = len(self.known) < ADDRESSES_MAX
-            else:
-                news = _rank(address) > _rank(held)
-            if news and address.stamp < _STAMP_MAX:
-                self._put(address)
+            if not self._is_news(address, held, own_word):
+                continue
+            if held is None and not self._make_room(own_word or address.node in members, members):
+                continue
+            self._put(address)
         own = self.known.get(self._node_id)
         if own is not None and self._own_url and own.url != self._own_url:
             # Of a life whose book is gone: the others are told that this one is newer.
-            self._put(Address(self._node_id, own.stamp + 1, self._own_url))
+            self._put(Address(self._node_id, min(own.stamp + 1, _STAMP_MAX), self._own_url))
         return self.known is not before
 
     def told(self) -> tuple[Address, ...]:
@@ -79,6 +91,28 @@ class AddressBook:
         """The bytes of the file: xxh3 of the rest, 16 hex digits | newline | JSON."""
         body = json.dumps([[*address] for address in self.known.values()])
         return f"{xxh3_64_hexdigest(body.encode())}\n{body}".encode()
+
+    def _is_news(self, address: Address, held: Address | None, own_word: bool) -> bool:
+        """Whether this is newer than what is held, and can be true."""
+        if is_client_id(address.node):
+            return False  # nobody reaches those
+        if own_word and held is not None and address.stamp == held.stamp:
+            return address.url != held.url
+        believed = own_word or address.node == self._node_id  # which counts on from there
+        if address.stamp > (_STAMP_MAX if believed else _OTHERS_STAMP_MAX):
+            return False
+        return held is None or _rank(address) > _rank(held)
+
+    def _make_room(self, wanted: bool, members: Set[str]) -> bool:
+        """Whether there is room for one more; for one that is wanted the oldest that is no member
+        goes. Others never take a place: two full books would take turns."""
+        if len(self.known) < ADDRESSES_MAX:
+            return True
+        strange = (node for node in self.known if node not in members and node != self._node_id)
+        gone = next(strange, None) if wanted else None
+        if gone is not None:
+            self.known = {node: a for node, a in self.known.items() if node != gone}
+        return gone is not None
 
     def _put(self, address: Address) -> None:
         self.known = {**self.known, address.node: address}
@@ -95,4 +129,4 @@ def _decode(data: bytes) -> dict[str, Address] | None:
     if checksum != xxh3_64_hexdigest(body).encode():
         return None
     found = [Address(node, stamp, url) for node, stamp, url in json.loads(body)]
-    return {address.node: address for address in found if is_node_id(address.node)}
+    return {a.node: a for a in found if is_node_id(a.node) and not is_client_id(a.node)}

@@ -86,9 +86,10 @@ class Addressing:
         if self._book.known:
             self._network.send(node, Addresses(self._book.told()))
 
-    def told(self, known: Iterable[Address], members: Set[str]) -> None:
+    def told(self, peer: str, known: Iterable[Address], members: Set[str]) -> None:
         """Another node has said what it knows; what is news is passed on."""
-        if self._book.merge(item for item in known if self._network.is_usable(item.url)):
+        usable = [item for item in known if self._network.is_usable(item.url)]
+        if self._book.merge(usable, peer, members):
             self._network.broadcast(Addresses(self._book.told()))
             self.reach(members)
 

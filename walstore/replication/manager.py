@@ -447,9 +447,15 @@ class ReplicationWALManager(FileWALManager):
 
     def replace_node(self, old: str, new: str, *, timeout_s: float | None = None) -> int:
         """Puts a node in another's place: as what that one was, and as soon as it has on its disk
-        what is committed. Until then the old one counts as before. Otherwise as `add_learner`."""
+        what is committed. Until then the old one counts as before. Refused where the new one votes
+        already: that would be removing the old one. Otherwise as `add_learner`."""
 
         def wish(voters: Set[str], learners: Set[str]) -> tuple[Set[str], Set[str]]:
+            if new in voters and old in voters | learners:
+                raise MembershipError(
+                    f"{new} votes already, and cannot take the place of {old}: start a new node "
+                    f"for that, or remove {old}"
+                )
             if old in voters:
                 return voters - {old} | {new}, learners - {old, new}
             if old in learners:

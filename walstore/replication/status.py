@@ -159,7 +159,7 @@ class NodeStatus:
         """The status that `as_dict` gave, or JSON of it.
 
         Raises:
-            KeyError, TypeError: it is none.
+            AttributeError, KeyError, TypeError: it is none.
         """
         lists = ("voters", "learners", "outgoing", "newcomers")
         peers = tuple(

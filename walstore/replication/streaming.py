@@ -423,7 +423,7 @@ class WALReplicationManager:
                 return None
             self._receive(peer, message.term, batch)
         elif isinstance(body, Addresses):
-            self._addressing.told(body.known, self.members)
+            self._addressing.told(peer, body.known, self.members)
         elif isinstance(body, Audit | Audited | Quarantine):
             self._on_audit(peer, message.term, body)
             return None
