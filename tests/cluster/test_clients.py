@@ -27,6 +27,7 @@ from walstore.cluster import (
     ClusterUnavailableError,
     CommandRefusedError,
     CommandUnknownError,
+    MachineFailedError,
     MachineHost,
     ResultTooLargeError,
     SessionExpiredError,
@@ -56,6 +57,7 @@ from walstore.replication.message import (
     Ack,
     Body,
     Confirm,
+    Heartbeat,
     SnapshotPart,
     TimeoutNow,
     VoteRequest,
@@ -128,20 +130,49 @@ def test_many_threads_share_a_client_and_its_session(machines: Callable[..., Mac
     until(lambda: len(abc.hosts[other]._sessions) == 0, "the session is closed")
 
 
+def asked(nodes: Machines, name: str, request: ClientRequest) -> ClientResponse:
+    """What one node answers."""
+
+    async def ask() -> ClientResponse:
+        links = Links("client:c", Security(), NetworkOptions(), bytes)
+        try:
+            return await links.ask(name, nodes.url(name), request, 30.0)
+        finally:
+            await links.close()
+
+    return asyncio.run(ask())
+
+
+def test_who_is_busy_names_the_leader(
+    machines: Callable[..., Machines], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which may be itself; but not where its machine has failed."""
+    abc = machines()
+    leader = abc.begin()
+    other = abc.others(leader)[0].node_id
+    request = ClientRequest(0, Ask.READ)
+    named = (leader.node_id, leader.url)
+    with monkeypatch.context() as full:
+        full.setattr(serving, "REQUESTS_MAX", 0)
+        found = asked(abc, leader.node_id, request)
+        assert (found.status, found.leader_id, found.leader_url) == (Status.BUSY, named[0], "")
+        found = asked(abc, other, request)
+        assert (found.status, found.leader_id, found.leader_url) == (Status.BUSY, *named)
+    with pytest.raises(MachineFailedError):
+        abc.hosts[leader.node_id].call(put("bad", "k", 1, broken=True))
+    until(lambda: abc.hosts[other].error is not None, "all fail")
+    found = asked(abc, leader.node_id, request)
+    assert (found.status, found.leader_id) == (Status.BUSY, "")
+    found = asked(abc, other, request)
+    assert (found.status, found.leader_id, found.leader_url) == (Status.BUSY, *named)
+
+
 def test_a_client_has_a_session(machines: Callable[..., Machines]) -> None:
     """A command without one is its host's own, which nothing keeps from being applied again."""
     a = machines("a")
     a.begin()
 
-    async def ask() -> ClientResponse:
-        links = Links("client:c", Security(), NetworkOptions(), bytes)
-        request = ClientRequest(0, Ask.COMMAND, 0, 1, 0, put("one", "k", 1))
-        try:
-            return await links.ask("a", a.url("a"), request, 30.0)
-        finally:
-            await links.close()
-
-    response = asyncio.run(ask())
+    response = asked(a, "a", ClientRequest(0, Ask.COMMAND, 0, 1, 0, put("one", "k", 1)))
     assert response.status is Status.UNSUPPORTED
     assert a.machine("a").applied == {}
 
@@ -587,11 +618,17 @@ async def test_who_serves_nobody_lets_no_client_in() -> None:
         assert await closed_with(raw) == CloseCode.TRY_LATER
         net.manager.serve(lambda link, request: None)
         first = await Raw.to(net, "client:c")
-        await first.greet()
+        session = await first.greet()
         second = await Raw.to(net, "client:c")
         await second.greet()
         assert await closed_with(second) == CloseCode.TRY_LATER
         assert len(net.manager.clients) == 1
+        net.manager.serve(None)  # who is connected is sent elsewhere
+        await say(first, REQUEST)
+        answer: Body = Heartbeat(0, 0)
+        while isinstance(answer, Heartbeat):
+            answer = session.open(await first.ws.recv(decode=False)).body
+        assert answer == ClientResponse(REQUEST.number, Status.NOT_LEADER)
         await first.ws.close()
 
 
