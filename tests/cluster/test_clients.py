@@ -27,9 +27,12 @@ from walstore.cluster import (
     ClusterUnavailableError,
     CommandRefusedError,
     CommandUnknownError,
+    MachineFailedError,
     MachineHost,
     ResultTooLargeError,
     SessionExpiredError,
+    State,
+    judge,
     serving,
 )
 from walstore.cluster.client_links import Links
@@ -46,12 +49,15 @@ from walstore.replication import (
     ReplicationWALManager,
     Security,
 )
+from walstore.replication import clients as served
 from walstore.replication.clients import REQUESTS_OPEN_MAX, ClientLink
+from walstore.replication.connection import Connection
 from walstore.replication.log import NodeLog
 from walstore.replication.message import (
     Ack,
     Body,
     Confirm,
+    Heartbeat,
     SnapshotPart,
     TimeoutNow,
     VoteRequest,
@@ -124,20 +130,49 @@ def test_many_threads_share_a_client_and_its_session(machines: Callable[..., Mac
     until(lambda: len(abc.hosts[other]._sessions) == 0, "the session is closed")
 
 
+def asked(nodes: Machines, name: str, request: ClientRequest) -> ClientResponse:
+    """What one node answers."""
+
+    async def ask() -> ClientResponse:
+        links = Links("client:c", Security(), NetworkOptions(), bytes)
+        try:
+            return await links.ask(name, nodes.url(name), request, 30.0)
+        finally:
+            await links.close()
+
+    return asyncio.run(ask())
+
+
+def test_who_is_busy_names_the_leader(
+    machines: Callable[..., Machines], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which may be itself; but not where its machine has failed."""
+    abc = machines()
+    leader = abc.begin()
+    other = abc.others(leader)[0].node_id
+    request = ClientRequest(0, Ask.READ)
+    named = (leader.node_id, leader.url)
+    with monkeypatch.context() as full:
+        full.setattr(serving, "REQUESTS_MAX", 0)
+        found = asked(abc, leader.node_id, request)
+        assert (found.status, found.leader_id, found.leader_url) == (Status.BUSY, named[0], "")
+        found = asked(abc, other, request)
+        assert (found.status, found.leader_id, found.leader_url) == (Status.BUSY, *named)
+    with pytest.raises(MachineFailedError):
+        abc.hosts[leader.node_id].call(put("bad", "k", 1, broken=True))
+    until(lambda: abc.hosts[other].error is not None, "all fail")
+    found = asked(abc, leader.node_id, request)
+    assert (found.status, found.leader_id) == (Status.BUSY, "")
+    found = asked(abc, other, request)
+    assert (found.status, found.leader_id, found.leader_url) == (Status.BUSY, *named)
+
+
 def test_a_client_has_a_session(machines: Callable[..., Machines]) -> None:
     """A command without one is its host's own, which nothing keeps from being applied again."""
     a = machines("a")
     a.begin()
 
-    async def ask() -> ClientResponse:
-        links = Links("client:c", Security(), NetworkOptions(), bytes)
-        request = ClientRequest(0, Ask.COMMAND, 0, 1, 0, put("one", "k", 1))
-        try:
-            return await links.ask("a", a.url("a"), request, 30.0)
-        finally:
-            await links.close()
-
-    response = asyncio.run(ask())
+    response = asked(a, "a", ClientRequest(0, Ask.COMMAND, 0, 1, 0, put("one", "k", 1)))
     assert response.status is Status.UNSUPPORTED
     assert a.machine("a").applied == {}
 
@@ -193,7 +228,177 @@ def test_a_leadership_that_moves_is_followed(machines: Callable[..., Machines]) 
     abc.applied_everywhere()
 
 
+# ---- what the machine of a node does wrong ----
+
+
+class Odd(Registers):
+    """Answers what no machine should, and fails alone where it is told to."""
+
+    def apply(self, lsn: int, command: bytes) -> bytes:
+        told = json.loads(command)
+        if told.get("refuse"):
+            raise CommandRefusedError(f"no {told['refuse']}")
+        if told.get("alone"):
+            raise ZeroDivisionError("a mistake on this node alone")
+        return super().apply(lsn, command)
+
+    def query(self, query: bytes) -> bytes:
+        if query == b"none":
+            return None  # type: ignore[return-value]
+        if query == b"text":
+            return "text"  # type: ignore[return-value]
+        if query == b"unprintable":
+            raise Unprintable
+        if query.startswith(b"{"):
+            raise CommandRefusedError(f"no {json.loads(query)['refuse']}")
+        return super().query(query)
+
+
+class Unprintable(Exception):
+    def __repr__(self) -> str:
+        raise ZeroDivisionError
+
+    __str__ = __repr__
+
+
+def odd(nodes: Machines, name: str) -> MachineHost:
+    """The host of a node, with another machine; the log has no command yet."""
+    nodes.hosts.pop(name).close()
+    nodes.hosts[name] = MachineHost(nodes[name], Odd())
+    return nodes.hosts[name]
+
+
+def test_no_command_and_no_query_ends_the_service(machines: Callable[..., Machines]) -> None:
+    """Whatever the machine makes of them."""
+    a = machines("a")
+    a.begin()
+    host = odd(a, "a")
+    surrogate = json.dumps({"name": "two", "refuse": "\ud800"}).encode()
+    with a.client(timeout_s=10.0) as client:
+        client.call(put("one", "k", 1))
+        with pytest.raises(CommandRefusedError, match=r"no \?"):
+            client.call(surrogate)
+        with pytest.raises(CommandRefusedError, match=r"no \?"):
+            client.read(surrogate)
+        for query in (b"none", b"text"):
+            with pytest.raises(OptionError, match="TypeError: the machine returned"):
+                client.read(query)
+        with pytest.raises(OptionError, match="Unprintable"):
+            client.read(b"unprintable")
+        with pytest.raises(TypeError):
+            host.read_stale(b"none")
+        assert client.read(b"k") == b"1"
+        assert host.error is None
+        assert host._server is not None
+        assert host._server._open == 0
+
+
+def test_a_follower_that_serves_nobody_names_the_leader(machines: Callable[..., Machines]) -> None:
+    """Its machine has failed, which the cluster's health says; or its host was closed."""
+    abc = machines()
+    leader = abc.begin()
+    failing, closing = (node.node_id for node in abc.others(leader))
+    host = odd(abc, failing)
+    at_failing, at_closing = abc.client(timeout_s=10.0), abc.client(timeout_s=10.0)
+    with at_failing, at_closing:
+        for client, name in ((at_failing, failing), (at_closing, closing)):
+            client.call(put(f"first of {name}", "k", 0))
+            client._client._at = name
+            client.read_stale(b"k")  # it is connected there
+        at_closing.call(put("bad", "k", 1, alone=True))
+        until(lambda: host.error is not None, "its machine fails")
+        abc.hosts.pop(closing).close()
+        for client, name in ((at_failing, failing), (at_closing, closing)):
+            for call in (client.call, client.read, client.read_stale):
+                client._client._at = name
+                query = put(name, "k", 2) if call == client.call else b"k"
+                assert call(query)
+    health = judge(node.status() for node in abc.nodes.values())
+    found = health.node(failing)
+    assert found is not None
+    assert (found.state, health.well) == (State.FAILED, False)
+    assert "a mistake on this node alone" in found.reason
+    host.close()
+    abc.hosts[failing] = MachineHost(abc[failing], Registers())
+    assert judge(node.status() for node in abc.nodes.values()).well
+    abc.hosts[closing] = MachineHost(abc[closing], Registers())
+    abc.applied_everywhere()
+
+
 # ---- what is not known, and what is ----
+
+
+def test_an_answer_that_has_no_room_is_had_later(
+    machines: Callable[..., Machines], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its command was applied: it is not said that nothing was done, and it is not done again."""
+    monkeypatch.setattr(served, "ANSWERS_BYTES_MAX", 1)  # no second one in a turn of the loop
+    told: list[Status] = []
+    send = Connection.send
+
+    def seen(connection: Connection, body: Body) -> bool:
+        if isinstance(body, ClientResponse):
+            told.append(body.status)
+        return send(connection, body)
+
+    monkeypatch.setattr(Connection, "send", seen)
+    a = machines("a")
+    a.begin()
+    with a.client() as client, ThreadPoolExecutor(40) as pool:
+        names = [f"c{number}" for number in range(200)]
+        list(pool.map(lambda name: client.call(put(name, "k", name)), names))
+        assert json.loads(client.read(b"applied")) == dict.fromkeys(names, 1)
+    assert told.count(Status.UNSETTLED) > 0
+    assert Status.BUSY not in told
+
+
+def test_a_call_does_not_wait_for_another_that_opens_the_session() -> None:
+    async def main() -> None:
+        async with AsyncClusterClient({"z": "ws://127.0.0.1:1"}, timeout_s=5.0) as client:
+            first = asyncio.create_task(client.call(b"{}"))
+            await asyncio.sleep(0)
+            with pytest.raises(ClusterUnavailableError, match="another call still opens"):
+                await client.call(b"{}", timeout_s=0.05)
+            assert not first.done()
+            first.cancel()
+            await asyncio.wait([first])
+
+    asyncio.run(main())
+
+
+def test_a_node_that_has_moved_is_found(machines: Callable[..., Machines]) -> None:
+    abc = machines()
+    abc.begin()
+    with abc.client() as client:
+        client.call(put("one", "k", 1))
+        for name in "abc":
+            abc.stop(name)
+        abc.ports["b"] = free_ports(1)[0]
+        for name in "abc":
+            abc.start(name)
+        abc.leader()
+        abc["b"].promote()
+        assert json.loads(client.call(put("two", "k", 2)))[1] == 1
+
+
+@in_loop
+async def test_a_node_is_found_where_the_client_was_told_first() -> None:
+    """Where the others reach it, this client does not."""
+
+    def redirect(link: ClientLink, request: ClientRequest) -> None:
+        where = ("two", "ws://127.0.0.1:1")
+        link.answer(ClientResponse(request.number, Status.NOT_LEADER, 0, *where))
+
+    def answer(link: ClientLink, request: ClientRequest) -> None:
+        link.answer(ClientResponse(request.number, Status.DONE, data=b"here"))
+
+    async with Net("one") as one, Net("two") as two:
+        one.manager.serve(redirect)
+        two.manager.serve(answer)
+        async with AsyncClusterClient({"one": one.url, "two": two.url}, timeout_s=10.0) as client:
+            client._at = "one"
+            assert await client.read(b"") == b"here"
+            assert client._nodes["two"] == (two.url, "ws://127.0.0.1:1")
 
 
 def test_nobody_there_is_not_unknown() -> None:
@@ -413,11 +618,17 @@ async def test_who_serves_nobody_lets_no_client_in() -> None:
         assert await closed_with(raw) == CloseCode.TRY_LATER
         net.manager.serve(lambda link, request: None)
         first = await Raw.to(net, "client:c")
-        await first.greet()
+        session = await first.greet()
         second = await Raw.to(net, "client:c")
         await second.greet()
         assert await closed_with(second) == CloseCode.TRY_LATER
         assert len(net.manager.clients) == 1
+        net.manager.serve(None)  # who is connected is sent elsewhere
+        await say(first, REQUEST)
+        answer: Body = Heartbeat(0, 0)
+        while isinstance(answer, Heartbeat):
+            answer = session.open(await first.ws.recv(decode=False)).body
+        assert answer == ClientResponse(REQUEST.number, Status.NOT_LEADER)
         await first.ws.close()
 
 
@@ -448,12 +659,47 @@ async def test_requests_of_one_client_are_bounded() -> None:
         assert [answer.status for answer in await answers(1)] == [Status.DONE]
         await say(raw, ClientRequest(99, Ask.READ))
         await until_async(lambda: len(links) == REQUESTS_OPEN_MAX + 1, "there is room again")
-        # What does not fit into the queue is to be asked again.
+        # What does not fit into the queue may be applied, and is to be asked again.
         for number in range(1, 12):
             links[number][0].answer(ClientResponse(number, Status.DONE, data=bytes(1_000_000)))
         large = await answers(11)
-        assert {answer.status for answer in large} == {Status.DONE, Status.BUSY}
+        assert {answer.status for answer in large} == {Status.DONE, Status.UNSETTLED}
         await raw.ws.close()
+
+
+@in_loop
+async def test_answers_that_wait_are_bounded_for_all_clients(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each has the same share, and one answer; that something is not done is said in any case."""
+    monkeypatch.setattr(served, "ANSWERS_BYTES_MAX", 3_100_000)
+    large, busy = bytes(1_000_000), ClientResponse(4, Status.BUSY, 0, data=b"why")
+    links: dict[str, ClientLink] = {}
+    async with Net("node") as net:
+        net.manager.serve(lambda link, request: links.update({str(request.number): link}))
+        first = await Raw.to(net, "client:c")
+        session = await first.greet()
+        await say(first, ClientRequest(1, Ask.READ))
+        await until_async(lambda: "1" in links, "it asks")
+
+        async def told() -> list[Status]:
+            for number in range(1, 4):
+                links["1"].answer(ClientResponse(number, Status.DONE, data=large))
+            links["1"].answer(busy)
+            found: dict[int, Status] = {}
+            while len(found) < 4:
+                body = session.open(await first.ws.recv(decode=False)).body
+                if isinstance(body, ClientResponse):
+                    found[body.number] = body.status
+            return [found[number] for number in range(1, 5)]
+
+        assert await told() == [Status.DONE] * 3 + [Status.BUSY]
+        second = await Raw.to(net, "client:d")
+        await second.greet()
+        await until_async(lambda: len(net.manager.clients) == 2, "it is let in")
+        assert await told() == [Status.DONE, Status.UNSETTLED, Status.UNSETTLED, Status.BUSY]
+        await second.ws.close()
+        await first.ws.close()
 
 
 @in_loop

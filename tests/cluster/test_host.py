@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from walstore.cluster import (
     ResultTooLargeError,
 )
 from walstore.cluster.commands import KIND, Command, encode_command
+from walstore.cluster.machine_files import MachineFiles
+from walstore.cluster.sessions import Sessions
 from walstore.replication import ReplicationOptions, Stage
 from walstore.replication.requests import COMMAND_BYTES_MAX, Ask
 
@@ -255,3 +257,102 @@ def test_what_a_leader_sends_is_checked(tmp_path: Path) -> None:
         str(snapshots(tmp_path / "log")[0]),
     )
     assert MachineSnapshots(tmp_path / "log").newest(lambda lsn: term_of(lsn) + 1) is None
+
+
+class Mistaken(Registers):
+    """Its snapshots fail, as a machine's that is changed while they are taken."""
+
+    when = ""
+
+    def snapshot(self) -> Iterable[bytes]:
+        if self.when == "made":
+            raise RuntimeError("dictionary changed size during iteration")
+        return self._pieces(list(super().snapshot()))
+
+    def _pieces(self, pieces: list[bytes]) -> Iterable[bytes]:
+        yield from pieces
+        if self.when == "taken":
+            raise RuntimeError("dictionary changed size during iteration")
+        if self.when == "text":
+            yield "text"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("when", ["made", "taken", "text"])
+def test_a_snapshot_that_fails_is_said_and_made_later(
+    tmp_path: Path, when: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The machine's mistake, which costs a checkpoint and nothing else."""
+    machine = Mistaken()
+    machine.when = when
+    with (
+        FileWALManager(tmp_path / "log") as log,
+        MachineHost(log, machine, checkpoint_bytes=100) as host,
+    ):
+        host.call(put("one", "k", "x" * 100))
+        until(lambda: host.checkpoint_error is not None, "it failed, and is shown")
+        until(lambda: "its machine failed" in caplog.text, "and logged")
+        with pytest.raises((RuntimeError, TypeError)):
+            host.checkpoint()
+        assert host.error is None
+        assert snapshots(tmp_path / "log") == []
+        machine.when = ""
+        host.call(put("two", "k", "x" * 100))
+        until(lambda: bool(snapshots(tmp_path / "log")), "it is made by itself again")
+        until(lambda: host.checkpoint_error is None, "what was is over")
+    assert reopened(tmp_path / "log")[1] == 2
+
+
+def test_a_refusal_that_cannot_be_encoded_is_one(tmp_path: Path) -> None:
+    """Half of a surrogate pair, as JSON may have it; and what is no text."""
+
+    class Refusing(Registers):
+        def apply(self, lsn: int, command: bytes) -> bytes:
+            told = json.loads(command)
+            raise CommandRefusedError(None if told is None else f"no {told}")  # type: ignore[arg-type]
+
+    with FileWALManager(tmp_path / "log") as log, MachineHost(log, Refusing()) as host:
+        with pytest.raises(CommandRefusedError, match=r"no \?"):
+            host.call(json.dumps("\ud800").encode())
+        with pytest.raises(CommandRefusedError, match="None"):
+            host.call(b"null")
+        assert host.applied_lsn == 2
+
+
+def test_a_snapshot_beyond_the_end_of_a_log_of_one_node_is_set_aside(tmp_path: Path) -> None:
+    """An older copy of the log was put back beneath it, and written to: its commands are others."""
+    path = tmp_path / "log"
+
+    def use(*names: str, checkpoint: bool = False) -> list[str]:
+        machine = Registers()
+        with FileWALManager(path) as log, MachineHost(log, machine) as host:
+            for name in names:
+                host.call(put(name, "k", name))
+            if checkpoint:
+                host.checkpoint()
+            host.wait_applied(log.last_lsn)
+            return sorted(machine.applied)
+
+    use("a1", "a2")
+    copy = shutil.copytree(path, tmp_path / "copy")
+    use("a3", "a4", checkpoint=True)
+    shutil.rmtree(copy / "machine")
+    shutil.move(path / "machine", copy / "machine")
+    shutil.rmtree(path)
+    copy.rename(path)
+    assert use("b3", "b4", "b5") == ["a1", "a2", "b3", "b4", "b5"]
+    assert use() == ["a1", "a2", "b3", "b4", "b5"]
+    assert len(snapshots(path, "refused-")) == 1
+
+
+def test_a_log_that_begins_with_another_term_than_the_snapshot_ends_with(tmp_path: Path) -> None:
+    """What is applied to its state would not be what was."""
+    path = tmp_path / "log"
+    with FileWALManager(path) as log, MachineHost(log, Registers()) as host:
+        host.call(put("one", "k", 1))
+        lsn = host.checkpoint()
+        log.truncate_before(lsn + 1)
+        log_id = log.log_id
+    pieces = Registers().snapshot()
+    MachineFiles(str(path / "machine")).write(log_id, lsn, 99, Sessions().encode(), pieces)
+    with FileWALManager(path) as log, pytest.raises(MachineStateError, match="another entry"):
+        MachineHost(log, Registers())

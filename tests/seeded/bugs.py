@@ -2195,8 +2195,8 @@ BUGS = (
         (
             Edit(
                 f"{CLUSTER}/checkpoints.py",
-                "            behind_lsn = self._files.prune()\n",
-                "            behind_lsn = self._files.prune() and moment.lsn\n",
+                "        behind_lsn = self._files.prune()\n",
+                "        behind_lsn = self._files.prune() and moment.lsn\n",
             ),
         ),
         ("tests/cluster/test_host.py::test_a_damaged_snapshot_costs_no_state",),
@@ -2461,5 +2461,38 @@ BUGS = (
             ),
         ),
         ("tests/replication/test_addresses.py::test_a_full_book_has_room_for_members",),
+    ),
+    Bug(
+        "client-is-told-that-nothing-was-done",
+        "what may be applied is never called undone",
+        (
+            Edit(
+                "walstore/replication/clients.py",
+                "Status.UNSETTLED if done else",
+                "Status.BUSY if done else",
+            ),
+        ),
+        (f"{CLIENTS}::test_an_answer_that_has_no_room_is_had_later",),
+    ),
+    Bug(
+        "machine-stops-at-a-refusal",
+        "no refusal ends a machine, whatever its reason",
+        (Edit(f"{CLUSTER}/sessions.py", '.encode(errors="replace")', ".encode()"),),
+        ("tests/cluster/test_host.py::test_a_refusal_that_cannot_be_encoded_is_one",),
+    ),
+    Bug(
+        "machine-skips-what-is-beyond",
+        "a snapshot beyond the end of a log of one node is never taken up later",
+        (
+            Edit(
+                f"{CLUSTER}/machine_files.py",
+                "_end_lsn(log) and isinstance(log, ReplicationWALManager):",
+                "_end_lsn(log):",
+            ),
+        ),
+        (
+            "tests/cluster/test_host.py::"
+            "test_a_snapshot_beyond_the_end_of_a_log_of_one_node_is_set_aside",
+        ),
     ),
 )

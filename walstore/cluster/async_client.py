@@ -7,19 +7,19 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
 from walstore.cluster.client_links import LinkError, Links, LinkTimeoutError
 from walstore.cluster.client_session import ClientSession
-from walstore.cluster.host import result_of
 from walstore.cluster.machine_errors import (
     ClusterUnavailableError,
     CommandUnknownError,
     SessionExpiredError,
 )
+from walstore.cluster.sessions import result_of
 from walstore.errors import ClosedLogError, OptionError
 from walstore.limits import LSN_MAX
 from walstore.replication import TLS, NetworkOptions, Security
@@ -58,7 +58,7 @@ class _Asking:
         anywhere: whether any node will do.
         reasons: why it has no answer, by node.
         taken: whether a node may have taken it.
-        strangers: nodes that refuse to talk to this client.
+        strangers: nodes, and where, that refuse to talk to this client.
         failures: attempts without an answer.
         redirected: the last answer named another node.
     """
@@ -68,7 +68,7 @@ class _Asking:
     anywhere: bool = False
     reasons: dict[str, str] = field(default_factory=dict)
     taken: bool = False
-    strangers: set[str] = field(default_factory=set)
+    strangers: set[tuple[str, str]] = field(default_factory=set)
     failures: int = 0
     redirected: bool = False
 
@@ -95,8 +95,6 @@ class AsyncClusterClient:
         timeout_s: float = 30.0,
         attempt_s: float = 2.0,
         network: NetworkOptions | None = None,
-        entropy: Callable[[int], bytes] = os.urandom,
-        rng: random.Random | None = None,
     ) -> None:
         own = CLIENT_PREFIX + name
         if not name or not is_node_id(own):
@@ -104,14 +102,14 @@ class AsyncClusterClient:
         if not nodes:
             raise OptionError("nodes names no node: give {node id: url}")
         self._security = Security(secret, tls, insecure)
-        self._nodes: dict[str, str] = {}
+        self._given: dict[str, str] = dict(nodes)
+        self._nodes: dict[str, tuple[str, ...]] = {}  # the one to try first
         for node, url in nodes.items():
             self._add(node, url)
         self.timeout_s = _checked(timeout_s, "timeout_s")
         self._attempt_s = _checked(attempt_s, "attempt_s")
-        self._entropy = entropy
-        self._rng = rng if rng is not None else random.Random()
-        self._links = Links(own, self._security, network or NetworkOptions(), entropy)
+        self._rng = random.Random()
+        self._links = Links(own, self._security, network or NetworkOptions(), os.urandom)
         self._at = self._rng.choice(list(self._nodes))
         self._session: ClientSession | None = None
         self._opening = asyncio.Lock()
@@ -154,7 +152,7 @@ class AsyncClusterClient:
         self._closed = True
         if self._session is not None:  # where this is not heard, others' sessions close it later
             request = ClientRequest(0, Ask.CLOSE, self._session.number, self._random())
-            url = self._nodes[self._at]
+            url = self._nodes[self._at][0]
             with contextlib.suppress(LinkError):
                 await self._links.ask(self._at, url, request, self._attempt_s)
         await self._links.close()
@@ -173,7 +171,7 @@ class AsyncClusterClient:
     # ---- commands ----
 
     async def _open_session(self, asking: _Asking) -> ClientSession:
-        async with self._opening:
+        async with self._alone(asking):
             if self._session is None:
                 request = ClientRequest(0, Ask.OPEN, sequence=self._random())
                 opening = _Asking(asking.timeout_s, asking.deadline_s)
@@ -184,6 +182,20 @@ class AsyncClusterClient:
                 self._result(response)
                 self._session = ClientSession(response.lsn)
             return self._session
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, asking: _Asking) -> AsyncIterator[None]:
+        """Nobody else opens a session."""
+        try:
+            async with asyncio.timeout(asking.left_s):
+                await self._opening.acquire()
+        except TimeoutError:
+            reasons = {self._at: "another call still opens the session"}
+            raise ClusterUnavailableError(asking.timeout_s, reasons) from None
+        try:
+            yield
+        finally:
+            self._opening.release()
 
     async def _command(
         self, session: ClientSession, command: bytes, asking: _Asking
@@ -268,19 +280,23 @@ class AsyncClusterClient:
             if self._closed:
                 raise ClosedLogError("the client is closed")
             node = self._at
+            url = self._nodes[node][0]
             now = request() if callable(request) else request
             limit_s = min(self._attempt_s, asking.left_s)
             try:
-                response = await self._links.ask(node, self._nodes[node], now, limit_s)
+                response = await self._links.ask(node, url, now, limit_s)
             except LinkError as error:
                 if not isinstance(error, LinkTimeoutError) or limit_s == self._attempt_s:
                     asking.reasons[node] = error.reason
                 asking.reasons.setdefault(node, error.reason)  # it had little time
                 asking.taken = asking.taken or error.sent
                 if error.final:
-                    asking.strangers.add(node)
-                    if asking.strangers >= self._nodes.keys():
+                    asking.strangers.add((node, url))
+                    known = {(n, u) for n, urls in self._nodes.items() for u in urls}
+                    if asking.strangers >= known:
                         break
+                if not error.sent and self._nodes[node][0] == url:  # where else it may be
+                    self._nodes[node] = (*self._nodes[node][1:], url)
                 self._go_on_from(node)
                 await self._pause(asking)
                 continue
@@ -293,17 +309,18 @@ class AsyncClusterClient:
 
     async def _follow(self, node: str, response: ClientResponse, asking: _Asking) -> None:
         """Goes to the node that the answer names, at once the first time; or to another one."""
-        leader = response.leader_id
-        if leader and leader not in self._nodes and len(self._nodes) < _NODES_MAX:
+        leader, url = response.leader_id, response.leader_url
+        moved = leader in self._nodes and url and url not in self._nodes[leader]
+        if moved or (leader and leader not in self._nodes and len(self._nodes) < _NODES_MAX):
             with contextlib.suppress(OptionError):  # one that this client may not talk to
-                self._add(leader, response.leader_url)
+                self._add(leader, url)
         if leader in self._nodes and leader != node:
             if self._at == node:
                 self._at = leader
             if not asking.redirected:
                 asking.redirected = True
                 return
-        elif response.status is not Status.BUSY or asking.anywhere:
+        elif leader != node or asking.anywhere:  # one that leads and is busy stays the one to ask
             self._go_on_from(node)
         await self._pause(asking)
 
@@ -326,15 +343,16 @@ class AsyncClusterClient:
         if scheme != self._security.scheme:
             raise OptionError(f"{url!r} must begin with {self._security.scheme}://")
         self._security.check_host(host_and_port(address, f"url of {node}")[0])
-        self._nodes[node] = url
+        self._nodes[node] = tuple(dict.fromkeys((url, self._given.get(node, url))))
 
     def _random(self) -> int:
-        return int.from_bytes(self._entropy(8), "little") & LSN_MAX
+        return int.from_bytes(os.urandom(8), "little") & LSN_MAX
 
 
 def _said(response: ClientResponse) -> str:
     text = response.data.decode(errors="replace")
-    follows = f"it follows {response.leader_id}" if response.leader_id else ""
+    busy = response.status is Status.BUSY
+    follows = f"it follows {response.leader_id}" if response.leader_id and not busy else ""
     return text or follows or response.status.name.lower().replace("_", " ")
 
 

@@ -37,6 +37,9 @@ class Checkpoints:
         log: the machine's.
         files: where they are.
         look: gives the machine as it is now.
+
+    Attributes:
+        error: why the last one was not made, or None.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Checkpoints:
         self._one_at_a_time = threading.Lock()
         self._due = threading.Event()
         self._ending = False
+        self.error: Exception | None = None
         self._thread = threading.Thread(
             target=self._run, name="walstore-machine-snapshots", daemon=True
         )
@@ -60,14 +64,23 @@ class Checkpoints:
     def make(self) -> int:
         """Makes one, and cuts the log; see MachineHost.checkpoint."""
         with self._one_at_a_time:
-            moment = self._look()
-            if moment.lsn == 0 or moment.lsn in self._files.lsns():
-                return moment.lsn
-            self._files.write(self._log.log_id, *moment)
-            behind_lsn = self._files.prune()
-            if behind_lsn >= self._log.first_lsn:
-                self._log.truncate_before(behind_lsn + 1)
+            try:
+                lsn = self._make()
+            except Exception as error:  # the machine's, too
+                self.error = error
+                raise
+            self.error = None
+            return lsn
+
+    def _make(self) -> int:
+        moment = self._look()
+        if moment.lsn == 0 or moment.lsn in self._files.lsns():
             return moment.lsn
+        self._files.write(self._log.log_id, *moment)
+        behind_lsn = self._files.prune()
+        if behind_lsn >= self._log.first_lsn:
+            self._log.truncate_before(behind_lsn + 1)
+        return moment.lsn
 
     def _run(self) -> None:
         while True:
@@ -79,6 +92,8 @@ class Checkpoints:
                 self.make()
             except (OSError, WALStoreError) as error:
                 _logger.warning("no checkpoint of %s: %s", self._log.path, error)
+            except Exception:  # the machine's mistake: its state is right, and the log is whole
+                _logger.exception("no checkpoint of %s: its machine failed", self._log.path)
 
     def close(self) -> None:
         """Ends, when one that has begun is made."""

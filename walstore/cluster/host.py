@@ -27,16 +27,21 @@ from walstore.cluster.machine_errors import (
     AppliedTimeoutError,
     CommandRefusedError,
     MachineFailedError,
-    ResultTooLargeError,
 )
 from walstore.cluster.machine_files import DIRECTORY_NAME, MachineFiles
 from walstore.cluster.serving import RequestServer
-from walstore.cluster.sessions import RESULT_BYTES_MAX, Outcome, Sessions
+from walstore.cluster.sessions import (
+    RESULT_BYTES_MAX,
+    Outcome,
+    Sessions,
+    encode_reason,
+    result_of,
+)
 from walstore.limits import LSN_MAX
 from walstore.replication import ReplicationWALManager
 from walstore.replication.requests import COMMAND_BYTES_MAX, Ask, Status
 
-__all__ = ["MachineHost", "result_of"]
+__all__ = ["MachineHost"]
 
 logger = logging.getLogger("walstore.cluster")
 
@@ -44,20 +49,6 @@ _MARK_EVERY = 256
 _LOCAL = (Ask.COMMAND, 0)  # what this node's own application has called
 
 Listener = Callable[[Outcome], None]
-
-
-def result_of(status: Status, data: bytes) -> bytes:
-    """The result of a command that was applied.
-
-    Raises:
-        CommandRefusedError, ResultTooLargeError
-    """
-    if status is Status.REFUSED:
-        raise CommandRefusedError(data.decode(errors="replace"))
-    if status is Status.TOO_LARGE:
-        raise ResultTooLargeError(data.decode(errors="replace"))
-    assert status is Status.DONE, status
-    return data
 
 
 class MachineHost:
@@ -74,7 +65,7 @@ class MachineHost:
     Attributes:
         log, machine: as given.
         applied_lsn: the last entry that is applied.
-        error: why nothing more is applied, or None.
+        error: why nothing more is applied, or None. In the node's status(), too.
 
     Raises:
         OptionError: an option makes no sense.
@@ -117,6 +108,7 @@ class MachineHost:
         self._thread = threading.Thread(target=self._run, name="walstore-machine", daemon=True)
         self._thread.start()
         if isinstance(log, ReplicationWALManager):
+            log.report_application(None)  # of a host before this one
             self._server = RequestServer(self, log)
 
     # ---- applying ----
@@ -187,12 +179,12 @@ class MachineHost:
         try:
             result = self.machine.apply(lsn, data)
         except CommandRefusedError as error:
-            return Outcome(Status.REFUSED, lsn, error.reason.encode()[:RESULT_BYTES_MAX])
+            return Outcome(Status.REFUSED, lsn, encode_reason(error.reason))
         if not isinstance(result, bytes):
             raise TypeError(f"the machine returned {result!r} where bytes were due")
         if len(result) > RESULT_BYTES_MAX:
             reason = f"the result has {len(result)} bytes; at most {RESULT_BYTES_MAX} are kept"
-            return Outcome(Status.TOO_LARGE, lsn, reason.encode())
+            return Outcome(Status.TOO_LARGE, lsn, encode_reason(reason))
         return Outcome(Status.DONE, lsn, result)
 
     def _mark(self, lsn: int) -> None:
@@ -211,6 +203,8 @@ class MachineHost:
         with self._lock:
             self.error = error
             self._news.notify_all()
+        if isinstance(self.log, ReplicationWALManager):
+            self.log.report_application(error)
         for listener in self.forget_all():
             listener(Outcome(Status.UNSETTLED, 0))
 
@@ -301,7 +295,8 @@ class MachineHost:
         leader of nodes that elect, or a log of one node.
 
         Raises:
-            CommandRefusedError: the machine's.
+            CommandRefusedError, and what else the machine raises.
+            TypeError: the machine answered with what is not bytes.
             NotLeaderError, ReplicationTimeoutError, OptionError: as
                 ReplicationWALManager.linearizable_lsn.
             AppliedTimeoutError, MachineFailedError, ClosedLogError
@@ -327,7 +322,7 @@ class MachineHost:
         """The machine's answer as it is now on this node, which may be behind.
 
         Raises:
-            CommandRefusedError: the machine's.
+            CommandRefusedError, TypeError: as `read`.
             MachineFailedError, ClosedLogError
         """
         return self.answer(query)[1]
@@ -336,7 +331,10 @@ class MachineHost:
         """The same, with the last entry that was applied."""
         self.check()
         with self._lock:
-            return self.applied_lsn, self.machine.query(query)
+            lsn, data = self.applied_lsn, self.machine.query(query)
+        if not isinstance(data, bytes):
+            raise TypeError(f"the machine returned {data!r} where bytes were due")
+        return lsn, data
 
     # ---- snapshots, and the end ----
 
@@ -347,18 +345,26 @@ class MachineHost:
             sessions = self._sessions.encode()
             return Moment(self.applied_lsn, self._term, sessions, self.machine.snapshot())
 
+    @property
+    def checkpoint_error(self) -> Exception | None:
+        """Why the last checkpoint was not made, or None. It is tried again, as `checkpoint_bytes`
+        says; until then the log grows, and nothing is lost."""
+        return self._checkpoints.error
+
     def checkpoint(self) -> int:
         """Writes a snapshot, then cuts what is not needed off the log's beginning; both durable
         at return. Commands go on. Returns the lsn that the snapshot covers.
 
         Raises:
             OSError: it could not be written. What was there is as it was.
+            What the machine raises, likewise.
             MachineFailedError, ClosedLogError; and as FileWALManager.truncate_before.
         """
         return self._checkpoints.make()
 
     def close(self) -> None:
-        """Lets go of the log. Clients are told to ask elsewhere. Closing twice does nothing."""
+        """Lets go of the log. Clients are told to ask elsewhere, for what is under way, too.
+        Closing twice does nothing."""
         if self._closing:
             return
         if self._server is not None:

@@ -25,11 +25,12 @@ class StateMachine(Protocol):
 
         Raises:
             CommandRefusedError: it makes no sense.
+            Anything else is a mistake, and this query's alone.
         """
 
     def snapshot(self) -> Iterable[bytes]:
         """The state, in pieces. They are taken while further commands are applied, and must not
-        change with these."""
+        change with these. What it raises costs this checkpoint: it is logged, and tried again."""
 
     def restore(self, data: bytes) -> None:
         """Replaces the state by that of a snapshot."""

@@ -16,7 +16,7 @@ import xxhash
 
 from walstore import FileWALManager, UnsupportedFormatError, durable
 from walstore.cluster.machine_errors import MachineStateError
-from walstore.replication import TermOf
+from walstore.replication import ReplicationWALManager, TermOf
 
 __all__ = ["DIRECTORY_NAME", "MachineFiles", "MachineSnapshots", "Saved", "newest_usable"]
 
@@ -129,7 +129,7 @@ class MachineFiles:
         first_lsn = log.first_lsn
         refused: list[str] = []
         for lsn in reversed(self.lsns()):
-            if lsn > max(log.last_lsn, log.first_lsn - 1):
+            if lsn > _end_lsn(log) and isinstance(log, ReplicationWALManager):
                 continue  # a leader's, and a crash came before the log was begun behind it
             try:
                 saved = _read(self.path_of(lsn))
@@ -186,11 +186,25 @@ def _check_place(saved: Saved, lsn: int, log: FileWALManager, first_lsn: int) ->
         raise _UnusableError(f"it is of entry {saved.lsn}")
     if saved.log_id != log.log_id:
         raise _UnusableError(f"it is of another log, {saved.log_id}")
+    if lsn > (end_lsn := _end_lsn(log)):
+        raise _UnusableError(f"the log ends at entry {end_lsn}")
     if lsn + 1 < first_lsn:
         raise _UnusableError(f"the log begins at entry {first_lsn}")
     # What a snapshot covers was committed; a node may hear anew how far that is.
-    if log.first_lsn <= lsn <= log.committed_lsn and log.read(lsn).term != saved.term:
+    shown_lsn = log.committed_lsn
+    meta = log._view().meta  # of one moment, while the log may begin anew
+    term = saved.term
+    if lsn + 1 == meta.first_lsn:
+        term = meta.prev_term
+    elif meta.first_lsn <= lsn <= shown_lsn:
+        term = log.read(lsn).term
+    if term != saved.term:
         raise _UnusableError("the log has another entry in the place of its last one")
+
+
+def _end_lsn(log: FileWALManager) -> int:
+    """The last entry; of a log that begins anew just now, the one before its first."""
+    return max(log.last_lsn, log.first_lsn - 1)
 
 
 class MachineSnapshots:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import traceback
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from walstore import ClosedLogError, OptionError, WALStoreError
 from walstore.cluster.commands import KIND, Command, encode_command
 from walstore.cluster.machine_errors import CommandRefusedError, MachineError
-from walstore.cluster.sessions import Outcome
+from walstore.cluster.sessions import Outcome, encode_reason
 from walstore.replication import (
     NotLeaderError,
     ReplicationEvent,
@@ -26,6 +27,7 @@ from walstore.replication import (
 from walstore.replication.clients import ClientLink
 from walstore.replication.requests import (
     ANSWER_BYTES_MAX,
+    URL_BYTES_MAX,
     Ask,
     ClientRequest,
     ClientResponse,
@@ -48,7 +50,7 @@ REQUESTS_BYTES_MAX = 64 << 20
 _CONFIRM_S = 2.0
 _LOOK_S = 0.2
 _READ_WAIT_S = 10.0
-_URL_MAX = 500
+_REASON_BYTES_MAX = 1000
 
 
 class _Read(NamedTuple):
@@ -120,7 +122,8 @@ class RequestServer:
                 self._commands.append((link, request))
                 self._came.notify()
         if refused:
-            self._answer(link, request, ClientResponse(request.number, Status.BUSY))
+            itself = full and self._host.error is None and not self._ending
+            self._answer(link, request, self._elsewhere(request, Status.BUSY, itself=itself))
 
     def _on_event(self, event: ReplicationEvent) -> None:
         if isinstance(event, RoleChanged) and event.role != "leader":
@@ -145,24 +148,27 @@ class RequestServer:
             response = self._elsewhere(request, Status.UNSETTLED)
         self._answer(link, request, response)
 
-    def _elsewhere(self, request: ClientRequest, status: Status) -> ClientResponse:
-        """With whom to ask."""
-        leader = self._log.leader_id
-        if leader is None or leader == self._log.node_id:
-            return ClientResponse(request.number, status)
-        url = self._log.url_of(leader) or ""
-        return ClientResponse(
-            request.number, status, 0, leader, url if len(url.encode()) <= _URL_MAX else ""
-        )
+    def _elsewhere(
+        self, request: ClientRequest, status: Status, data: bytes = b"", *, itself: bool = False
+    ) -> ClientResponse:
+        """With whom to ask; `itself`: which may be this node, a little later."""
+        leader = self._log.leader_id or ""
+        if leader == self._log.node_id and not itself:
+            leader = ""
+        url = (self._log.url_of(leader) or "") if leader != self._log.node_id else ""
+        if len(url.encode()) > URL_BYTES_MAX:
+            url = ""
+        return ClientResponse(request.number, status, 0, leader, url, data)
 
     def _why_not(self, request: ClientRequest, error: WALStoreError) -> ClientResponse:
         """The answer where nothing was done."""
         if isinstance(error, NotLeaderError):
             return self._elsewhere(request, Status.NOT_LEADER)
+        reason = encode_reason(error, _REASON_BYTES_MAX)
         if isinstance(error, OptionError):
-            return ClientResponse(request.number, Status.UNSUPPORTED, data=str(error).encode())
+            return ClientResponse(request.number, Status.UNSUPPORTED, data=reason)
         logger.warning("%s: a request is not served: %s", self._log.node_id, error)
-        return ClientResponse(request.number, Status.BUSY, data=str(error).encode())
+        return self._elsewhere(request, Status.BUSY, reason)
 
     # ---- commands ----
 
@@ -197,6 +203,10 @@ class RequestServer:
         if before is not None:
             before(Outcome(Status.UNSETTLED, 0))
             return
+        if self._host.error is not None:  # it may have stopped before the command was expected
+            if self._host.forget(command) is not None:
+                self._answer(link, request, self._elsewhere(request, Status.BUSY))
+            return
         try:
             log.submit(encode_command(command), kind=KIND)
         except WALStoreError as error:
@@ -224,7 +234,7 @@ class RequestServer:
             if ending:
                 for read in self._later:
                     self._answer(
-                        read.link, read.request, ClientResponse(read.request.number, Status.BUSY)
+                        read.link, read.request, self._elsewhere(read.request, Status.BUSY)
                     )
                 return
             self._later = [read for read in self._later if not self._done(read)]
@@ -255,23 +265,27 @@ class RequestServer:
         if self._host.applied_lsn >= read.lsn:
             self._answer(link, request, self._read(request))
         elif link.gone or time.monotonic() >= read.until_s:
-            self._answer(link, request, ClientResponse(request.number, Status.BUSY))
+            self._answer(link, request, self._elsewhere(request, Status.BUSY))
         else:
             return False
         return True
 
     def _read(self, request: ClientRequest) -> ClientResponse:
+        """What the machine answers. Nothing that it does may end this thread, which serves all."""
         number = request.number
         try:
-            lsn, data = self._host.answer(request.data)
-        except CommandRefusedError as error:
-            reason = error.reason.encode()[:ANSWER_BYTES_MAX]
-            return ClientResponse(number, Status.REFUSED, data=reason)
+            try:
+                lsn, data = self._host.answer(request.data)
+            except CommandRefusedError as error:
+                reason = encode_reason(error.reason, ANSWER_BYTES_MAX)
+                return ClientResponse(number, Status.REFUSED, data=reason)
         except (MachineError, ClosedLogError):
-            return ClientResponse(number, Status.BUSY)
+            return self._elsewhere(request, Status.BUSY)
         except Exception as error:  # the machine's mistake, and this request's alone
             logger.exception("%s: a query failed", self._log.node_id)
-            return ClientResponse(number, Status.UNSUPPORTED, data=repr(error).encode()[:1000])
+            told = "".join(traceback.format_exception_only(error)).strip()  # whatever its repr does
+            reason = encode_reason(told, _REASON_BYTES_MAX)
+            return ClientResponse(number, Status.UNSUPPORTED, data=reason)
         if len(data) > ANSWER_BYTES_MAX:
             reason = b"the answer has %d bytes; at most %d are sent" % (len(data), ANSWER_BYTES_MAX)
             return ClientResponse(number, Status.TOO_LARGE, data=reason)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from walstore.cluster.commands import Command
+from walstore.cluster.machine_errors import CommandRefusedError, ResultTooLargeError
 from walstore.replication.requests import Ask, Status
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "WINDOW",
     "Outcome",
     "Sessions",
+    "encode_reason",
+    "result_of",
 ]
 
 # All nodes must have the same, or they would decide differently.
@@ -51,6 +54,26 @@ class Outcome(NamedTuple):
     status: Status
     lsn: int
     data: bytes = b""
+
+
+def encode_reason(reason: object, size_max: int = RESULT_BYTES_MAX) -> bytes:
+    """Why something is not done, as bytes. What cannot be encoded, as half of a surrogate pair that
+    came with a command, is replaced: a refusal must not end the machine."""
+    return str(reason).encode(errors="replace")[:size_max]
+
+
+def result_of(status: Status, data: bytes) -> bytes:
+    """The result of a command that was applied.
+
+    Raises:
+        CommandRefusedError, ResultTooLargeError
+    """
+    if status is Status.REFUSED:
+        raise CommandRefusedError(data.decode(errors="replace"))
+    if status is Status.TOO_LARGE:
+        raise ResultTooLargeError(data.decode(errors="replace"))
+    assert status is Status.DONE, status
+    return data
 
 
 class _Session:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 
 from walstore.replication.connection import Connection
 from walstore.replication.errors import CloseCode, RefusedError
 from walstore.replication.requests import ClientRequest, ClientResponse, Status
 
-__all__ = ["REQUESTS_OPEN_MAX", "ClientHandler", "ClientLink", "Clients"]
+__all__ = ["ANSWERS_BYTES_MAX", "REQUESTS_OPEN_MAX", "ClientHandler", "ClientLink", "Clients"]
+
+ANSWERS_BYTES_MAX = 64 << 20
+"""Answers that wait to be read, of all clients: each may have as much as the others, and one answer
+in any case."""
 
 REQUESTS_OPEN_MAX = 64
 """Requests of one client that are not answered yet; further ones are answered BUSY."""
@@ -21,10 +26,12 @@ class ClientLink:
 
     Args:
         connection: to the client.
+        queue_bytes: how much may wait for this client now.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, queue_bytes: Callable[[], int]) -> None:
         self._connection = connection
+        self._queue_bytes = queue_bytes
         self._loop = asyncio.get_running_loop()
         self.open = 0
 
@@ -43,9 +50,15 @@ class ClientLink:
         self.send(response)
 
     def send(self, response: ClientResponse) -> None:
-        """Sends it; in the loop. What the queue has no room for is to be asked again."""
-        if not self._connection.send(response):
-            self._connection.send(ClientResponse(response.number, Status.BUSY))
+        """Sends it; in the loop. What there is no room for is to be asked again."""
+        connection, waiting_bytes = self._connection, self._connection.queued_bytes
+        fits = not waiting_bytes or waiting_bytes + len(response.data) <= self._queue_bytes()
+        if fits and connection.send(response):
+            return
+        # Its command may be applied: that nothing was done must not be said of it.
+        done = response.status in (Status.DONE, Status.REFUSED, Status.TOO_LARGE)
+        status = Status.UNSETTLED if done else response.status
+        connection.send(replace(response, status=status, lsn=0, data=b""))
 
 
 ClientHandler = Callable[[ClientLink, ClientRequest], None]
@@ -80,7 +93,10 @@ class Clients:
             raise RefusedError(CloseCode.TRY_LATER, "nothing here takes requests of clients")
         if len(self._links) >= self._clients_max:
             raise RefusedError(CloseCode.TRY_LATER, f"{self._clients_max} clients are connected")
-        self._links[connection] = ClientLink(connection)
+        self._links[connection] = ClientLink(connection, self._share_bytes)
+
+    def _share_bytes(self) -> int:
+        return ANSWERS_BYTES_MAX // max(1, len(self._links))
 
     def lost(self, connection: Connection) -> None:
         """A connection has ended: a client's, or another one."""
@@ -90,7 +106,8 @@ class Clients:
         """A client asks for something."""
         link = self._links[connection]
         if self.handler is None or link.open >= REQUESTS_OPEN_MAX:
-            link.send(ClientResponse(request.number, Status.BUSY))
+            status = Status.NOT_LEADER if self.handler is None else Status.BUSY
+            link.send(ClientResponse(request.number, status))
             return
         link.open += 1
         self.handler(link, request)

@@ -342,6 +342,11 @@ class ReplicationWALManager(FileWALManager):
         """
         self._streaming.calls.call(partial(self._streaming.network.serve, handler))
 
+    def report_application(self, error: Exception | None) -> None:
+        """Has `status` say what keeps the application on this node from going on; None: nothing.
+        The node takes part as before. A MachineHost does this. From any thread."""
+        self._streaming.application_error = error
+
     def url_of(self, node_id: str | None) -> str | None:
         """Where another node listens, as far as this one was told."""
         return self._streaming.url_of(node_id)

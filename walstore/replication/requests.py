@@ -15,6 +15,7 @@ __all__ = [
     "ANSWER_BYTES_MAX",
     "CLIENT_PREFIX",
     "COMMAND_BYTES_MAX",
+    "URL_BYTES_MAX",
     "Ask",
     "ClientRequest",
     "ClientResponse",
@@ -35,9 +36,11 @@ COMMAND_BYTES_MAX = 1_000_000
 ANSWER_BYTES_MAX = 1_000_000
 """Largest answer."""
 
+URL_BYTES_MAX = 512
+"""Longest url of a leader; a longer one is left out."""
+
 _REQUEST = struct.Struct("<QB7xQQQ")
 _RESPONSE = struct.Struct("<QQBBHI")
-_URL_BYTES_MAX = 512
 
 
 class Ask(IntEnum):
@@ -53,8 +56,9 @@ class Ask(IntEnum):
 class Status(IntEnum):
     """What became of a request.
 
-    The first six are results, the same on every node. With NOT_LEADER and BUSY nothing was
-    appended; with UNSETTLED something was, and it is not known whether it will be committed.
+    The first six are results, the same on every node. With NOT_LEADER, BUSY and UNSUPPORTED this
+    request appended nothing, and was not read; with UNSETTLED it may have been, and may be applied
+    or not.
     """
 
     DONE = 1
@@ -99,7 +103,8 @@ class ClientResponse:
         number: of the request.
         status: what became of it.
         lsn: of a command or OPEN the entry; of a read the last entry that was applied.
-        leader_id, leader_url: who leads, as far as this node knows; or empty.
+        leader_id, leader_url: who leads, as far as this node knows; or empty. With BUSY, also this
+            node itself.
         data: the result, or why there is none.
     """
 
@@ -161,7 +166,7 @@ def decode_response(body: memoryview) -> ClientResponse:
     data_at = url_at + url_size
     if status not in set(Status) or zero or lsn > LSN_MAX:
         raise MessageError("a RESPONSE that no node gives")
-    if data_at > len(body) or url_size > _URL_BYTES_MAX:
+    if data_at > len(body) or url_size > URL_BYTES_MAX:
         raise MessageError("a RESPONSE with names of the wrong size")
     leader = _text(body[_RESPONSE.size : url_at])
     url = _text(body[url_at:data_at])

@@ -87,7 +87,7 @@ class NodeStatus:
         first_lsn, last_lsn, durable_lsn, committed_lsn, applied_lsn: its own log.
         acks: when an entry counts as committed.
         since_s: for how long it has had this role.
-        error: what keeps it from taking part, or "".
+        error: what keeps it, or the application on it, from taking part, or "".
         peers: the other nodes.
         election: "manual" or "raft".
         voters, learners: where nodes elect, the members that this one knows of.

@@ -163,11 +163,11 @@ class WALReplicationManager:
         self._truncate_to = 0
         self._maintenance: asyncio.Task[None] | None = None
         self._ending = False
-        self._durable_armed = 0
-        self._term_entry_lsn = 0
+        self._durable_armed = self._term_entry_lsn = 0
         self._demotions: list[asyncio.Future[None]] = []
         self.leading = False
         self.error: Exception | None = None
+        self.application_error: Exception | None = None
         self._lacks_space = ""
         self._handlers = self._handlers_by_kind()
         self._disk_handlers = self._disk_handlers_by_kind()
@@ -864,7 +864,7 @@ class WALReplicationManager:
             applied_lsn=core.applied_lsn,
             acks=str(self._acks),
             since_s=(now_ms - self._role_since_ms) / 1000,
-            error=str(self.error or self._lacks_space),
+            error=str(self.error or self._lacks_space or self.application_error or ""),
             stalled_s=self._disk.stalled_s(log.durable_lsn, log.last_lsn, now_ms),
             quarantined=isinstance(self.error, QuarantinedError),
             lost_to_lsn=log.claim.lsn if log.claim is not None else 0,
