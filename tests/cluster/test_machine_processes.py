@@ -248,16 +248,18 @@ def test_planned_switchovers_fail_no_call(nodes: Nodes) -> None:
 
 
 def test_what_is_unknown_is_said_to_be(nodes: Nodes) -> None:
-    """Calls with little time while the leader dies: they fail, and are applied at most once."""
+    """Calls with little time while the leader dies, and another node: they fail, and are applied at
+    most once."""
     rng = seeded("little time")
     with Callers(nodes, rng, timeout_s=0.15) as callers:
         callers.go_on(60)
         for _ in range(max(2, KILLS // 2)):
-            victim = leader_of(nodes)
-            nodes.kill(victim)
+            leader = leader_of(nodes)
+            victims = [leader, rng.choice(sorted({*"abc"} - {leader}))]
+            nodes.kill(*victims)
             failed = len(callers.failed)
             until(lambda failed=failed: len(callers.failed) > failed, "some fail")  # type: ignore[misc]
-            nodes.start(victim)
+            nodes.start(*victims)
             callers.go_on(30)
     assert_once(nodes, callers)
 

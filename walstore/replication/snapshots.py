@@ -8,7 +8,7 @@ from typing import Protocol
 
 from walstore.wal import files
 
-__all__ = ["Incoming", "Outgoing", "Snapshots", "TermOf"]
+__all__ = ["INCOMING_NAME", "Incoming", "Outgoing", "Snapshots", "TermOf"]
 
 TermOf = Callable[[int], int]
 """The term of an entry of this node's log; 0 where the log has no such entry."""
