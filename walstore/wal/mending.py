@@ -232,23 +232,27 @@ def _claim(meta: Meta, tail: Segment | None, watermark: Watermark | None) -> Cla
             pass
         else:
             return None
-    shown = [meta.clean_lsn] if meta.clean else []
-    if watermark and watermark.epoch == meta.epoch:
-        shown.append(watermark.durable_lsn)
-    if tail is not None:
-        shown += [tail.first_lsn - 1, _last_proven(tail)]
-    # Where nothing shows how far it was, only what a later term has begun with is beyond it.
-    return Claim(meta.term, max(shown, default=LSN_MAX))
+    if meta.clean:
+        return Claim(meta.term, meta.clean_lsn)
+    last_lsn = _last_proven(tail) if tail is not None else None
+    if watermark and watermark.epoch == meta.epoch and watermark.durable_lsn > (last_lsn or 0):
+        last_lsn = None  # records are gone from the end, and more of them than it says, perhaps
+    # The watermark is never synced, so that it says nothing of where the end was. Where nothing
+    # does, only what a later term has begun with is beyond it.
+    return Claim(meta.term, LSN_MAX if last_lsn is None else last_lsn)
 
 
-def _last_proven(tail: Segment) -> int:
-    """The highest entry that a segment has, or had, as what is left of its records shows."""
+def _last_proven(tail: Segment) -> int | None:
+    """The highest entry that a segment has, or had, as what is left of its records shows; None: the
+    end of the file is gone."""
+    header, at = tail.header, 0
     fd = files.open_file(tail.path)
     try:
         data = memoryview(files.read_at(fd, files.size_of(fd), RECORDS_AT))
     finally:
         files.close(fd)
-    header, at = tail.header, 0
+    if RECORDS_AT + len(data) < header.limit_at:
+        return None
     scanner = Scanner(header.seed, header.first_lsn, header.prev_term)
     while True:
         scanner.verify(data, at, RECORDS_AT + at)

@@ -116,9 +116,11 @@ class RaftSimNode(Node):
     def _look_at_claim(self) -> None:
         """As a driver does now and then."""
         if self.core is not None and self.disk.claim > (0, 0) and not self.core.lacks:
+            end = self.disk.term_of(self.disk.last_lsn), self.disk.last_lsn
+            self.world.counts["mended"] += 1
+            self.world.counts["mended by the same leader"] += end < self.disk.claim
             self.disk.claim = (0, 0)
             self.core.claim(0, 0)
-            self.world.counts["mended"] += 1
 
     def free(self) -> None:
         """Its disk works again, also on what it was asked to sync long ago."""
