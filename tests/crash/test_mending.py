@@ -65,7 +65,7 @@ def check(path: Path, marks: list[Any], source: str) -> None:
     if "there" not in marks:
         return
     mend(log_path)
-    claim = read_claim(str(log_path))
+    claim = read_claim(str(log_path), 0)
     with FileWALManager(log_path, segment_bytes=SEGMENT_BYTES) as log:
         entries = list(log.replay())
     assert [entry.payload for entry in entries] == [payload(i + 1) for i in range(len(entries))]

@@ -2450,4 +2450,32 @@ BUGS = (
         ),
         (f"{CORE_TESTS[0]}::test_a_claim_is_fulfilled_by_its_own_leader",),
     ),
+    Bug(
+        "repair-takes-bad-sectors-for-a-refusal",
+        "sectors that cannot be read are damage",
+        (
+            Edit(
+                "walstore/replication/repair.py",
+                "error.errno != errno.EIO:\n        return error",
+                "error.errno:\n        return error",
+            ),
+        ),
+        ("tests/raft/test_audit.py::test_sectors_that_cannot_be_read_are_damage",),
+    ),
+    Bug(
+        "repair-loses-a-damaged-claim",
+        "a claim whose note is damaged is of all that there may have been",
+        (
+            Edit(
+                "walstore/replication/repair.py", "Claim(term, LSN_MAX) if there else None", "None"
+            ),
+        ),
+        (f"{REPAIR}::test_a_damaged_note_says_the_worst",),
+    ),
+    Bug(
+        "repair-fills-the-disk-with-copies",
+        "a damaged file is kept once, however often the cut fails",
+        (Edit(MENDING_PY, "kept_before(path, end.segment.path) or ", ""),),
+        ("tests/wal/test_mending.py::test_a_full_disk_gets_one_copy",),
+    ),
 )

@@ -155,7 +155,7 @@ class Node:
 
     def receive(self, parcel: Parcel) -> None:
         if self.core and self.core.role == "leader" and isinstance(parcel.body, SyncRequest):
-            self.world.checks.asked(parcel.source)
+            self.world.checks.asked(self, parcel.source)
         self.step(
             lambda core: core.received(parcel.source, parcel.term, parcel.body, self.world.now_ms)
         )

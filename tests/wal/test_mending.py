@@ -3,19 +3,22 @@ prefix, the claim reaches what had been acked, and nothing is deleted."""
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.helpers import Entropy, contents, restore, seeded, snapshot
-from tests.wal.rot import SEGMENT_BYTES, Sample, places_of
+from tests.wal.rot import SEGMENT_BYTES, Sample, places_of, refuse_to_read
 from walstore import CorruptLogError, FileWALManager, WALEntry
 from walstore.limits import LSN_MAX
 from walstore.wal import files
-from walstore.wal.mending import DAMAGED_PREFIX, Claim, Mended, cut_damage
+from walstore.wal.keeping import DAMAGED_PREFIX
+from walstore.wal.mending import Claim, Mended, cut_damage
 from walstore.wal.meta import META_NAME, WATERMARK_AT
 from walstore.wal.opening import open_meta
+from walstore.wal.segment import RECORDS_AT
 
 
 def mend(path: Path, claims: list[Claim] | None = None) -> Mended | None:
@@ -196,6 +199,67 @@ def test_a_watermark_is_not_where_the_log_ended(sample: Sample, path: Path) -> N
                 assert watermark != stale[-1]
             else:
                 assert mended.claim >= (last.term, last.lsn)
+
+
+def test_blocks_that_cannot_be_read_are_damage(sample: Sample, path: Path) -> None:
+    last = sample.entries[-1]
+    for name in sample.segments:
+        for block_at in (0, RECORDS_AT):
+            restore(path, sample.files)
+            with pytest.MonkeyPatch.context() as monkeypatch:
+                refuse_to_read(monkeypatch, name, block_at)
+                mended = mend(path)
+            assert mended is not None
+            assert mended.claim >= (last.term, last.lsn)
+            assert mended.last_lsn < int(name[:20])
+            assert sample.files[name] in kept_bytes(path)
+            assert is_prefix(contents(path), sample.entries)
+            assert len(contents(path)) == mended.last_lsn
+
+
+def test_other_errors_are_not_damage(
+    sample: Sample, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restore(path, sample.files)
+
+    def refuse(path: str, expect_lsn: int) -> None:
+        raise OSError(errno.ENOMEM, "no memory")
+
+    fd = open_meta(str(path), write=True)
+    try:
+        monkeypatch.setattr("walstore.wal.mending.read_blocks", refuse)
+        with pytest.raises(OSError, match="no memory"):
+            cut_damage(str(path), fd, SEGMENT_BYTES, 7, Entropy(3), lambda claim: None)
+    finally:
+        files.close(fd)
+    assert snapshot(path) == sample.files
+
+
+def test_a_full_disk_gets_one_copy(sample: Sample, path: Path) -> None:
+    """However often it is tried."""
+    name = sample.segments[0]
+    data = bytearray(sample.files[name])
+    data[sample.records(name)[3][1] + 10] ^= 1
+    restore(path, {**sample.files, name: bytes(data)})
+
+    def refuse(path: str, size: int) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    for _ in range(3):
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setattr("walstore.wal.mending.make_zeroed", refuse)
+            with pytest.raises(OSError, match="no space"):
+                mend(path)
+    assert mend(path) is not None
+    assert kept_bytes(path).count(bytes(data)) == 1
+    restore(
+        path, {**sample.files, **{n: d for n, d in snapshot(path).items() if DAMAGED_PREFIX in n}}
+    )
+    data = bytearray(sample.files[name])
+    data[sample.records(name)[3][1] + 11] ^= 1
+    (path / name).write_bytes(data)
+    assert mend(path) is not None
+    assert kept_bytes(path).count(bytes(data)) == 1  # it is another one
 
 
 def test_mending_twice_is_mending_once(sample: Sample, path: Path) -> None:
