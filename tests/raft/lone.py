@@ -151,6 +151,7 @@ class Lone:
             makes_cluster=False,
             network=make_network,
             urls={},
+            advertise=None,
             options=OPTIONS,
             snapshots=self._snapshots,
         )
