@@ -154,11 +154,12 @@ class Node:
             self.step(lambda core: core.disconnected(peer))
 
     def receive(self, parcel: Parcel) -> None:
-        if self.core and self.core.role == "leader" and isinstance(parcel.body, SyncRequest):
+        self.step(lambda core: self._received(core, parcel))
+
+    def _received(self, core: Core, parcel: Parcel) -> list[Effect]:
+        if core.role == "leader" and isinstance(parcel.body, SyncRequest):
             self.world.checks.asked(self, parcel.source)
-        self.step(
-            lambda core: core.received(parcel.source, parcel.term, parcel.body, self.world.now_ms)
-        )
+        return core.received(parcel.source, parcel.term, parcel.body, self.world.now_ms)
 
     def append(self, acks: Acks) -> None:
         """A user appends, where the node believes that it leads."""
