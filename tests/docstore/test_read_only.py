@@ -153,6 +153,35 @@ def test_a_reader_that_slept_through_two_checkpoints(file_site: Site) -> None:
         assert store["things"].count_documents({}) == 41
 
 
+def test_a_reader_that_is_overtaken_as_it_begins_anew(
+    file_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The entry that its snapshot ends with is gone when it is compared."""
+    things = file_site.things(checkpoint_bytes=None)
+    things.insert_one({"_id": 0})
+
+    def go_on() -> None:
+        for _checkpoint in range(2):
+            for _number in range(20):
+                things.insert_one({"pad": "x" * 4000})
+            things._store.checkpoint()
+
+    with reading(file_site.path) as store:
+        go_on()
+        read, overtaken = FileWALManager.read, list[int]()
+
+        def be_overtaken_and_read(self: FileWALManager, lsn: int) -> WALEntry:
+            if self.read_only and not overtaken:
+                overtaken.append(lsn)
+                go_on()
+            return read(self, lsn)
+
+        monkeypatch.setattr(FileWALManager, "read", be_overtaken_and_read)
+        with pytest.raises(StoreLostError, match="are not there any more"):
+            store["things"].count_documents({})
+        assert overtaken
+
+
 def test_checkpoints_between_the_steps_of_opening(
     file_site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import struct
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +22,9 @@ from walstore.raft.ledger import COPY_NAME
 from walstore.replication import NotLeaderError, PromotionError, QuarantinedError
 from walstore.replication.effects import Effect
 from walstore.replication.log import CONFIGURATIONS_NAME
+from walstore.wal import files
 from walstore.wal.record import crc32c
-from walstore.wal.segment import decode_header
+from walstore.wal.segment import RECORDS_AT, decode_header
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -137,6 +141,67 @@ def test_damage_that_nobody_reads_is_found_and_mended(elected: Callable[..., Ele
     until(lambda: not node.status().lost_to_lsn, "it has all again")
     node.wait_committed(abc.leader().last_lsn, timeout_s=WAIT_S)
     assert node.read(lsn).payload == VALUE
+    assert abc.assert_equal()[lsn - 1].payload == VALUE
+
+
+def refuse_reads(monkeypatch: pytest.MonkeyPatch, path: Path, number: int) -> Counter[str]:
+    """The system refuses to read the records of a file from now on; counts how often."""
+    read_at, refused = files.read_at, Counter[str]()
+
+    def refuse(fd: int, size: int, at: int) -> bytes:
+        if at + size > RECORDS_AT and os.readlink(f"/proc/self/fd/{fd}") == str(path):
+            refused["reads"] += 1
+            raise OSError(number, os.strerror(number))
+        return read_at(fd, size, at)
+
+    monkeypatch.setattr(files, "read_at", refuse)
+    return refused
+
+
+def test_sectors_that_cannot_be_read_are_damage(
+    elected: Callable[..., Elected], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    abc, lsn = filled(elected)
+    name = abc.others(abc.leader())[0].node_id
+    path = next(it for it in segment_files(abc.path(name)) if VALUE in it.read_bytes())
+    refuse_reads(monkeypatch, path, errno.EIO)
+    until(lambda: abc[name].error, "it is found")
+    assert isinstance(abc[name].error, CorruptLogError)
+    assert abc[name].mends_when_reopened
+    abc.stop(name)
+    node = abc.start(name)
+    assert node.last_lsn < lsn
+    until(lambda: not node.status().lost_to_lsn, "it has all again")
+    assert (abc.path(name) / f"damaged-{path.name}").exists()
+    assert not node.error
+    assert abc.assert_equal()[lsn - 1].payload == VALUE
+
+
+def test_a_last_segment_that_cannot_be_read_is_mended_when_opened(
+    elected: Callable[..., Elected], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    abc, lsn = filled(elected)
+    name = abc.others(abc.leader())[0].node_id
+    abc.stop(name)
+    refuse_reads(monkeypatch, segment_files(abc.path(name))[-1], errno.EIO)
+    node = abc.start(name)
+    until(lambda: not node.status().lost_to_lsn, "it has all again")
+    assert abc.assert_equal()[lsn - 1].payload == VALUE
+
+
+def test_an_audit_that_has_no_memory_ends_no_node(
+    elected: Callable[..., Elected],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    abc, lsn = filled(elected)
+    name = abc.others(abc.leader())[0].node_id
+    path = next(it for it in segment_files(abc.path(name)) if VALUE in it.read_bytes())
+    with monkeypatch.context() as patch:
+        refused = refuse_reads(patch, path, errno.ENOMEM)
+        until(lambda: refused["reads"] >= 3, "some audits fail")
+    assert not abc[name].error
+    assert "the audit leaves entries out" in caplog.text
     assert abc.assert_equal()[lsn - 1].payload == VALUE
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ from tests.helpers import seeded, segment_files
 from tests.raft.elected import Clients, Elected
 from tests.replication.nodes import OPTIONS, WAIT_S, until
 from walstore import CorruptLogError, EntryTruncatedError, FileWALManager
+from walstore.limits import LSN_MAX
 from walstore.raft.ledger import COPY_NAME
 from walstore.replication import (
     NotLeaderError,
@@ -28,7 +30,7 @@ from walstore.replication.log import CONFIGURATIONS_NAME
 from walstore.replication.message import VoteRequest
 from walstore.replication.network import NetworkManager
 from walstore.replication.notes import CLAIM_NAME
-from walstore.wal.meta import META_NAME
+from walstore.wal.meta import META_NAME, WATERMARK_AT
 from walstore.wal.segment import RECORDS_AT
 
 pytestmark = pytest.mark.timeout(240)
@@ -206,6 +208,101 @@ def test_a_damaged_node_elects_one_that_has_what_it_had(
     abc.start(leader.node_id)
     entries = abc.assert_equal()
     assert [entry.payload for entry in entries if entry.lsn in acked] == [b"acked"] * 800
+
+
+def cut_power(abc: Elected, name: str, watermark: bytes) -> None:
+    """Ends a node as a power loss does that leaves of its watermark what was synced long ago, and
+    damages the last segment's header."""
+    image = abc.path(name).with_suffix(".image")
+    shutil.copytree(abc.path(name), image)
+    abc.stop(name)
+    shutil.rmtree(abc.path(name))
+    image.rename(abc.path(name))
+    meta = abc.path(name) / META_NAME
+    data = meta.read_bytes()
+    meta.write_bytes(data[:WATERMARK_AT] + watermark + data[WATERMARK_AT + len(watermark) :])
+    flip(segment_files(abc.path(name))[-1], 20)
+
+
+def watermark_of(abc: Elected, name: str) -> bytes:
+    return (abc.path(name) / META_NAME).read_bytes()[WATERMARK_AT : WATERMARK_AT + 24]
+
+
+def test_a_watermark_of_long_ago_costs_nothing_that_was_acked(
+    elected: Callable[..., Elected], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The leader and one other have the last entries, and the third has not. Power fails, and the
+    last segment of the other is damaged: it does not elect the third, but who led before."""
+    abc = elected(segment_bytes=SEGMENT_BYTES, options=STEADY)
+    leader = abc.begin()
+    leader.append_many([bytes(200)] * 100)
+    abc.level()
+    gone = leader.node_id
+    name, late = (node.node_id for node in abc.others(leader))
+    stale = watermark_of(abc, name)
+    abc.stop(late)
+    acked = leader.append_many([b"acked"] * 20)
+    abc[name].wait_committed(acked[-1], timeout_s=WAIT_S)
+    cut_power(abc, name, stale)
+    abc.stop(gone)
+    asked: Counter[str] = Counter()
+    send = NetworkManager.send
+
+    def count(network: NetworkManager, node_id: str, body: Any) -> bool:
+        asked[network.node_id] += isinstance(body, VoteRequest)
+        return send(network, node_id, body)
+
+    monkeypatch.setattr(NetworkManager, "send", count)
+    abc.start(name, options=OPTIONS)
+    abc.start(late, options=OPTIONS)
+    abc.joined(name, late)
+    until(lambda: asked[late] >= 5, "it was refused its vote")
+    assert abc[late].role == "follower"
+    abc.stop(late)
+    abc.start(gone)
+    assert abc.leader(gone + name).node_id == gone
+    until(partial(has_all, abc[name]), "it has all again")
+    abc.start(late)
+    entries = abc.assert_equal()
+    assert [entry.payload for entry in entries if entry.lsn in acked] == [b"acked"] * 20
+
+
+def test_a_claim_beyond_all_is_fulfilled_by_the_same_leader(
+    elected: Callable[..., Elected],
+) -> None:
+    """Nothing more is appended, and no other term begins."""
+    abc = elected(segment_bytes=SEGMENT_BYTES, options=STEADY)
+    leader = abc.begin()
+    leader.append_many([bytes(200)] * 100)
+    abc.level()
+    name, term = abc.others(leader)[0].node_id, leader.term
+    cut_power(abc, name, watermark_of(abc, name))
+    node = abc.start(name)
+    assert node.status().lost_to_lsn == LSN_MAX
+    until(partial(has_all, node), "it has all again")
+    assert node.term == leader.term
+    print(f"one term: {leader.term == term}")
+    abc.assert_equal()
+
+
+def test_a_node_that_lost_its_configuration_too_elects(elected: Callable[..., Elected]) -> None:
+    abc = elected(segment_bytes=SEGMENT_BYTES, options=STEADY)
+    leader = abc.begin()
+    acked = leader.append_many([b"acked"] * 100)
+    abc.level()
+    name, other = (node.node_id for node in abc.others(leader))
+    for each in (name, other, leader.node_id):
+        abc.stop(each)
+    remove_all(segment_files(abc.path(name)))
+    node = abc.start(name)
+    assert not node.status().voters
+    assert not node.last_lsn
+    abc.start(other)
+    assert abc.leader(name + other).node_id == other
+    until(partial(has_all, node), "it has all again")
+    abc.start(leader.node_id)
+    entries = abc.assert_equal()
+    assert [entry.payload for entry in entries if entry.lsn in acked] == [b"acked"] * 100
 
 
 def test_a_node_that_ends_amid_getting_its_entries_back(elected: Callable[..., Elected]) -> None:

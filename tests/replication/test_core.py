@@ -7,6 +7,7 @@ from itertools import product
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from walstore.limits import LSN_MAX
 from walstore.replication.acks import Stage
 from walstore.replication.effects import (
     AppendRecords,
@@ -99,6 +100,48 @@ def test_a_damaged_log_votes_as_what_it_was() -> None:
     print(f"cases={cases} granted={granted}")
     assert cases == 384
     assert 100 < granted < 300
+
+
+def test_a_damaged_log_votes_for_who_led_in_the_claim_s_term() -> None:
+    """All that was committed in it is on that node's disk, however much is claimed."""
+    last, more = (2, B2), (3, B2)
+    for name, end, granted in (
+        ("b", last, True),
+        ("b", more, True),
+        ("b", (1, B2), False),  # behind what is left here
+        ("b", (9, A1), False),  # it has nothing of that term: it had been another one's, perhaps
+        ("c", more, False),
+        ("c", (1, A2), True),
+    ):
+        core = core_of(Log([A1, B2], durable_lsn=2), term=B2)
+        core.claim(B2, LSN_MAX)
+        effects = core.received(name, next_term(A2, name), VoteRequest(*end), 0)
+        assert isinstance(effects[-1], Send)
+        assert isinstance(effects[-1].body, VoteResponse)
+        assert effects[-1].body.granted == granted, (name, end)
+
+
+def test_a_claim_is_fulfilled_by_its_own_leader() -> None:
+    """By what that has committed in its own term: what it knows of earlier ones may be old."""
+    for left, prev, committed_lsn, whole in (
+        ([A1, B2], (2, B2), 1, False),
+        ([A1, B2], (2, B2), 2, True),
+        ([A1, B2], (2, B2), 3, False),
+        ([A1, B2], (1, A1), 2, False),  # that the second one is the leader's is not known
+        ([A1], (1, A1), 1, False),
+    ):
+        core = core_of(Log(left, durable_lsn=len(left)), term=B2, committed_lsn=1)
+        core.claim(B2, LSN_MAX)
+        core.received("b", B2, batch(prev, [], committed_lsn), 0)
+        assert core.lacks == (not whole), (left, prev, committed_lsn)
+    core = core_of(Log([A1, B2], durable_lsn=1), term=B2)
+    core.claim(B2, LSN_MAX)
+    core.received("b", B2, batch((2, B2), [], 2), 0)
+    assert core.lacks  # it is not on the disk yet
+    core = core_of(Log([A1, B2], durable_lsn=2), term=A2)
+    core.claim(B2, LSN_MAX)
+    core.received("b", B2, batch((2, B2), [], 2), 0)
+    assert core.lacks  # a message of a term that is over
 
 
 def test_a_damaged_log_is_not_proposed_before_it_is_whole() -> None:

@@ -31,6 +31,7 @@ from walstore.replication.message import (
     MESSAGE_BYTES,
     NO_CLUSTER,
     Ack,
+    Body,
     Heartbeat,
     SnapshotPart,
     VoteRequest,
@@ -38,6 +39,7 @@ from walstore.replication.message import (
 )
 from walstore.replication.network import (
     NetworkError,
+    NetworkEvent,
     NetworkManager,
     NodeConnected,
     NodeDisconnected,
@@ -225,6 +227,36 @@ async def test_all_of_many_messages_arrive_in_order() -> None:
 
 
 # ---- one connection ----
+
+
+@in_loop
+async def test_what_a_replaced_connection_carried_comes_no_more() -> None:
+    """It waits for the consumer when the newer one is there, which has said more by then."""
+    got: list[Body] = []
+    held: list[asyncio.Future[None]] = []
+
+    def take(_: str, message: ReplicationMessage) -> Awaitable[None] | None:
+        got.append(message.body)
+        held.append(asyncio.get_running_loop().create_future())
+        return held[0] if len(held) == 1 else None
+
+    async with Net("B", on_message=take) as b:
+        older = await Raw.to(b)
+        session = await older.greet()
+        for lsn in (1, 2, 3):
+            await older.ws.send(session.seal(Ack(lsn, lsn, lsn), 1, 0))
+        await until(lambda: len(got) == 1, "the first is there, and waited for")
+
+        def replaced(event: NetworkEvent) -> None:
+            if isinstance(event, NodeConnected):
+                held[0].set_result(None)
+
+        b.manager.subscribe(replaced)
+        newer = await Raw.to(b)
+        session = await newer.greet()
+        await newer.ws.send(session.seal(Ack(9, 9, 9), 1, 0))
+        await until(lambda: Ack(9, 9, 9) in got, "the newer one is heard")
+        assert got == [Ack(1, 1, 1), Ack(9, 9, 9)]
 
 
 @in_loop

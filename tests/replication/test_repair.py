@@ -11,8 +11,10 @@ import pytest
 from tests.helpers import segment_files
 from tests.replication.nodes import Cluster, data, until
 from walstore import CorruptLogError
+from walstore.limits import LSN_MAX
 from walstore.replication import PromotionError
 from walstore.replication.notes import read_note, remove_note, write_note
+from walstore.replication.repair import drop_claim, read_claim, was_damaged
 
 SEGMENT_BYTES = 16 << 10
 
@@ -98,3 +100,46 @@ def test_notes_are_whole_or_refused(tmp_path: Path) -> None:
     remove_note(where, "claim")
     remove_note(where, "claim")
     assert read_note(where, "claim") is None
+
+
+def test_a_damaged_note_says_the_worst(tmp_path: Path) -> None:
+    """It keeps no node out, and none takes part as if it lacked nothing."""
+    where = str(tmp_path)
+    assert not was_damaged(where)
+    assert read_claim(where, 9) is None
+    write_note(where, "damage", {})
+    assert was_damaged(where)
+    (tmp_path / "damage").write_bytes(b"rot\n{}")
+    assert was_damaged(where)
+    for name in ("claim", "claim.copy"):
+        write_note(where, name, {"term": 4, "lsn": 7})
+    for name in ("claim", "claim.copy"):
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(b"rot\n{}")
+        assert read_claim(where, 9) == (4, 7)
+        (tmp_path / name).unlink()
+        assert read_claim(where, 9) == (4, 7)
+        (tmp_path / name).write_bytes(whole)
+    write_note(where, "claim", {"term": 5, "lsn": 1})  # a crash between the two
+    assert read_claim(where, 9) == (5, 1)
+    for name in ("claim", "claim.copy"):
+        (tmp_path / name).write_bytes(b"")
+    assert read_claim(where, 9) == (9, LSN_MAX)
+    drop_claim(where)
+    assert read_claim(where, 9) is None
+
+
+def test_a_node_with_damaged_notes_comes_back(cluster: Callable[..., Cluster]) -> None:
+    abc = cluster(segment_bytes=SEGMENT_BYTES)
+    fill(abc.lead())
+    abc.level()
+    abc.stop("b")
+    for name in ("damage", "claim"):
+        (abc.path("b") / name).write_bytes(b"rot\n{}")
+    b = abc.start("b")
+    assert b.status().lost_to_lsn == LSN_MAX
+    until(lambda: not b.status().lost_to_lsn, "its leader says that it has all")
+    assert not [
+        it for it in abc.path("b").iterdir() if it.name in ("damage", "claim", "claim.copy")
+    ]
+    abc.assert_equal()

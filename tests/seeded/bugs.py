@@ -767,7 +767,7 @@ BUGS = (
         (
             Edit(
                 CORE_PY,
-                "granted = (request.last_term, request.last_lsn) >= (last_term, last_lsn)",
+                "granted = asks >= end and (asks >= claim or led)",
                 "granted = request.last_lsn >= 0",
             ),
         ),
@@ -1623,7 +1623,7 @@ BUGS = (
         (
             Edit(
                 CORE_PY,
-                "granted = (request.last_term, request.last_lsn) >= (last_term, last_lsn)",
+                "granted = asks >= end and (asks >= claim or led)",
                 "granted = True",
             ),
         ),
@@ -1635,8 +1635,8 @@ BUGS = (
         (
             Edit(
                 CORE_PY,
-                "granted = (request.last_term, request.last_lsn) >= (last_term, last_lsn)",
-                "granted = (request.last_lsn, request.last_term) >= (last_lsn, last_term)",
+                "granted = asks >= end and (asks >= claim or led)",
+                "granted = asks[::-1] >= max(end[::-1], claim[::-1])",
             ),
         ),
         (RAFT_SIM, RAFT_TRACES),
@@ -2007,7 +2007,7 @@ BUGS = (
         (
             Edit(
                 f"{RAFT}/node.py",
-                "        if not self.configuration.voters:\n",
+                "        if not self.configuration.voters and self._shared.claim <= (0, 0):\n",
                 "        if self.term < 0:\n",
             ),
         ),
@@ -2362,7 +2362,7 @@ BUGS = (
     Bug(
         "repair-votes-by-what-is-left",
         "a damaged node gives no vote to a log that lacks what it had",
-        (Edit(CORE_PY, "max(end, self._shared.claim)", "end"),),
+        (Edit(CORE_PY, "asks >= end and (asks >= claim or led)", "asks >= end"),),
         (f"{REPAIR}::test_a_follower_gives_no_vote_to_a_log_that_lacks_what_it_had",),
     ),
     Bug(
@@ -2493,6 +2493,92 @@ BUGS = (
         (
             "tests/cluster/test_host.py::"
             "test_a_snapshot_beyond_the_end_of_a_log_of_one_node_is_set_aside",
+        ),
+    ),
+    Bug(
+        "repair-believes-a-stale-watermark",
+        "a watermark is not where a damaged log ended",
+        (
+            Edit(
+                MENDING_PY,
+                "LSN_MAX if last_lsn is None else last_lsn)",
+                "last_lsn or (watermark.durable_lsn if watermark else LSN_MAX))",
+            ),
+        ),
+        ("tests/wal/test_mending.py::test_a_watermark_is_not_where_the_log_ended",),
+    ),
+    Bug(
+        "repair-votes-for-anyone-of-the-term",
+        "a log that is short of a claim gets a vote only where it is that of the term's leader",
+        (
+            Edit(
+                CORE_PY,
+                "request.last_term == claim[0] and owns_term(claim[0], source)",
+                "request.last_term == claim[0]",
+            ),
+        ),
+        (f"{CORE_TESTS[0]}::test_a_damaged_log_votes_for_who_led_in_the_claim_s_term",),
+    ),
+    Bug(
+        "repair-stands-still",
+        "who led in the claim's term is elected by a node that claims more",
+        (Edit(CORE_PY, "asks >= end and (asks >= claim or led)", "asks >= max(end, claim)"),),
+        (f"{CORE_TESTS[0]}::test_a_damaged_log_votes_for_who_led_in_the_claim_s_term",),
+    ),
+    Bug(
+        "repair-forgets-a-claim-too-early",
+        "what a new leader knows of earlier terms fulfils no claim",
+        (
+            Edit(
+                "walstore/replication/follower.py",
+                "return here and log.term_of(lsn) == self._shared.term",
+                "return here",
+            ),
+        ),
+        (f"{CORE_TESTS[0]}::test_a_claim_is_fulfilled_by_its_own_leader",),
+    ),
+    Bug(
+        "repair-takes-bad-sectors-for-a-refusal",
+        "sectors that cannot be read are damage",
+        (
+            Edit(
+                "walstore/replication/repair.py",
+                "error.errno != errno.EIO:\n        return error",
+                "error.errno:\n        return error",
+            ),
+        ),
+        ("tests/raft/test_audit.py::test_sectors_that_cannot_be_read_are_damage",),
+    ),
+    Bug(
+        "repair-loses-a-damaged-claim",
+        "a claim whose note is damaged is of all that there may have been",
+        (
+            Edit(
+                "walstore/replication/repair.py", "Claim(term, LSN_MAX) if there else None", "None"
+            ),
+        ),
+        (f"{REPAIR}::test_a_damaged_note_says_the_worst",),
+    ),
+    Bug(
+        "repair-fills-the-disk-with-copies",
+        "a damaged file is kept once, however often the cut fails",
+        (Edit(MENDING_PY, "kept_before(path, end.segment.path) or ", ""),),
+        ("tests/wal/test_mending.py::test_a_full_disk_gets_one_copy",),
+    ),
+    Bug(
+        "network-takes-what-comes-too-late",
+        "what a replaced connection carried is not taken after what the newer one did",
+        (
+            Edit(
+                "walstore/replication/network.py",
+                "if self._connections.get(connection.peer_id) is not connection:\n"
+                "            return None\n",
+                "if connection.peer_id not in self._connections:\n            return None\n",
+            ),
+        ),
+        (
+            "tests/replication/test_network.py::"
+            "test_what_a_replaced_connection_carried_comes_no_more",
         ),
     ),
 )

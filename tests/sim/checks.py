@@ -36,8 +36,7 @@ class Checks:
         self.acknowledged: list[tuple[Pending, frozenset[str]]] = []
         self._covered: dict[str, set[tuple[int, Entry]]] = {}
         self._cut: dict[str, set[tuple[int, Entry]]] = {}
-        self._wiped: dict[str, set[tuple[int, Entry]]] = {}
-        self._told: dict[str, set[str]] = {}  # who has heard of it
+        self._wiped: dict[tuple[str, str], set[tuple[int, Entry]]] = {}
         self._led: dict[int, str] = {}
         self._asked: set[Connection] = set()
 
@@ -75,7 +74,7 @@ class Checks:
         """A leader commits an entry of its term that enough disks hold."""
         entry = node.disk.entry(lsn)
         assert entry.term == core.term, "an entry of another term is counted"
-        holders = self.holders(lsn, entry, node.name)
+        holders = self.holders(node, lsn, entry)
         acks = self.world.acks
         assert acks.reached(holders, node.name) >= lsn, "committed is not on enough disks"
 
@@ -92,7 +91,7 @@ class Checks:
     def acked(self, node: Node, item: Pending) -> None:
         """An ack is true: the nodes that the rule asks for have the entry on their disks."""
         world = self.world
-        holders = self.holders(item.lsn, item.entry, node.name)
+        holders = self.holders(node, item.lsn, item.entry)
         assert item.acks.reached(holders, node.name) >= item.lsn, "an ack that is not true"
         if item.acks.count > len(world.nodes) // 2:
             assert not item.superseded, "an old leader acks"
@@ -101,15 +100,15 @@ class Checks:
         self.acknowledged.append((item, kept_by))
         world.counts["acks"] += 1
 
-    def holders(self, lsn: int, entry: Entry, leader: str) -> dict[str, int]:
+    def holders(self, leader: Node, lsn: int, entry: Entry) -> dict[str, int]:
         """By node: the lsn where it holds the entry, else 0. A node is counted that has put the
-        entry aside for another leader, or was wiped, while this leader could not know."""
+        entry aside for another leader, or was wiped, while this one could not know."""
         return {
             name: lsn
             * (
                 self._is_durable(node, lsn, entry)
                 or (lsn, entry) in self._cut.get(name, ())
-                or ((lsn, entry) in self._wiped.get(name, ()) and leader not in self._told[name])
+                or (lsn, entry) in self._wiped.get((leader.name, name), ())
             )
             for name, node in self.world.nodes.items()
         }
@@ -122,13 +121,12 @@ class Checks:
 
     def wiped(self, node: Node) -> None:
         """A person is about to put the node's log aside."""
-        self._wiped.setdefault(node.name, set()).update(_durable(node, 0))
-        self._told[node.name] = set()
+        for name in self.world.nodes:
+            self._wiped.setdefault((name, node.name), set()).update(_durable(node, 0))
 
-    def asked(self, node: str, leader: str) -> None:
-        """A leader has heard where the node's log ends, and counts it no more behind that; another
-        one, of another term, has not."""
-        self._told.setdefault(node, set()).add(leader)
+    def asked(self, leader: Node, node: str) -> None:
+        """A leader has heard where the node's log ends, and counts it no more behind that."""
+        self._wiped.pop((leader.name, node), None)
 
     def _is_durable(self, node: Node, lsn: int, entry: Entry) -> bool:
         disk = node.disk

@@ -103,7 +103,9 @@ class Network:
             self.close(connection)
 
     def close(self, connection: Connection) -> None:
-        """What is in flight is lost, or, seldom, comes late, behind what a newer one carries."""
+        """What is in flight is lost, or, seldom, comes late, behind what a newer one carries. Of a
+        node whose disk was damaged meanwhile it does not: a real network drops what a connection
+        carried that another one has replaced."""
         if not connection.alive:
             return
         world, rng = self._world, self._world.rng
@@ -116,10 +118,14 @@ class Network:
                     continue
                 for _ in range(rng.choice((1, 1, 2))):
                     world.counts["late"] += 1
-                    world.after(rng.uniform(1, 200), partial(self._deliver, parcel))
+                    world.after(rng.uniform(1, 200), partial(self._late, parcel, world.now_ms))
         for end in connection.ends:
             peer = connection.ends[end == connection.ends[0]]
             world.after(rng.uniform(0, 30), partial(world.nodes[end].lost, peer, connection))
+
+    def _late(self, parcel: Parcel, ended_ms: float) -> None:
+        if self._world.nodes[parcel.source].damaged_ms < ended_ms:
+            self._deliver(parcel)
 
     def close_all(self, node: str) -> None:
         """A node has gone down."""

@@ -61,6 +61,7 @@ class Node:
         self.part = b""
         self.outgoing: dict[str, Snapshot] = {}
         self.slow_ms = 0.0
+        self.damaged_ms = -1.0
         self.sync_ms = 5.0
         self.sync_fails = False
         self._syncing = False
@@ -154,11 +155,12 @@ class Node:
             self.step(lambda core: core.disconnected(peer))
 
     def receive(self, parcel: Parcel) -> None:
-        if self.core and self.core.role == "leader" and isinstance(parcel.body, SyncRequest):
-            self.world.checks.asked(parcel.source, self.name)
-        self.step(
-            lambda core: core.received(parcel.source, parcel.term, parcel.body, self.world.now_ms)
-        )
+        self.step(lambda core: self._received(core, parcel))
+
+    def _received(self, core: Core, parcel: Parcel) -> list[Effect]:
+        if core.role == "leader" and isinstance(parcel.body, SyncRequest):
+            self.world.checks.asked(self, parcel.source)
+        return core.received(parcel.source, parcel.term, parcel.body, self.world.now_ms)
 
     def append(self, acks: Acks) -> None:
         """A user appends, where the node believes that it leads."""

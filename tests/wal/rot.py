@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from tests.helpers import Entropy, Ticks, contents, crash_copy, snapshot
 from tests.native import twin
 from walstore import CorruptLogError, FileWALManager, LogOpenError, WALEntry
 from walstore.limits import BLOCK_BYTES
+from walstore.wal import files
 from walstore.wal.layout import is_cut, is_spare
 from walstore.wal.meta import COPY_BYTES, META_NAME
 from walstore.wal.segment import RECORDS_AT
@@ -198,3 +203,15 @@ def write_open(path: Path, expected: list[WALEntry]) -> str:
         assert lsn == len(expected) + 1
     assert contents(path)[:-1] == expected
     return "accepted"
+
+
+def refuse_to_read(monkeypatch: pytest.MonkeyPatch, name: str, bad_at: int) -> None:
+    """A block of a file gives EIO from now on."""
+    read_at = files.read_at
+
+    def refuse(fd: int, size: int, at: int) -> bytes:
+        if at <= bad_at < at + size and os.readlink(f"/proc/self/fd/{fd}").endswith(name):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read_at(fd, size, at)
+
+    monkeypatch.setattr(files, "read_at", refuse)

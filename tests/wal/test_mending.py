@@ -3,18 +3,22 @@ prefix, the claim reaches what had been acked, and nothing is deleted."""
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.helpers import Entropy, contents, restore, seeded, snapshot
-from tests.wal.rot import SEGMENT_BYTES, Sample, places_of
+from tests.wal.rot import SEGMENT_BYTES, Sample, places_of, refuse_to_read
 from walstore import CorruptLogError, FileWALManager, WALEntry
+from walstore.limits import LSN_MAX
 from walstore.wal import files
-from walstore.wal.mending import DAMAGED_PREFIX, Claim, Mended, cut_damage
+from walstore.wal.keeping import DAMAGED_PREFIX
+from walstore.wal.mending import Claim, Mended, cut_damage
 from walstore.wal.meta import META_NAME, WATERMARK_AT
 from walstore.wal.opening import open_meta
+from walstore.wal.segment import RECORDS_AT
 
 
 def mend(path: Path, claims: list[Claim] | None = None) -> Mended | None:
@@ -40,7 +44,7 @@ def judge_mended(path: Path, sample: Sample, mended: Mended | None) -> str:
     last = sample.entries[-1]
     assert mended.last_lsn == len(held)
     assert mended.claim >= (last.term, last.lsn), (mended.claim, last.lsn)
-    assert mended.claim.lsn == last.lsn
+    assert mended.claim.lsn in ((last.lsn,) if sample.clean else (last.lsn, LSN_MAX))
     # Equal where a byte behind the last entry is damaged.
     assert (last.term, mended.last_lsn) <= mended.claim
     with FileWALManager(path, segment_bytes=SEGMENT_BYTES) as log:
@@ -164,6 +168,98 @@ def test_where_nothing_is_known_all_is_claimed(sample: Sample, path: Path) -> No
         assert mended.claim == (last.term, last.lsn)
     else:
         assert (last.term, 1 << 62) < mended.claim < (last.term + 1, 0)
+
+
+def test_a_watermark_is_not_where_the_log_ended(sample: Sample, path: Path) -> None:
+    """It is never synced: after a power loss it may be of long ago. Whatever takes the end of the
+    last segment away, what is claimed is not less than what was acknowledged."""
+    if sample.clean:
+        pytest.skip("a log that was closed says where it ended")
+    name, last = sample.segments[-1], sample.entries[-1]
+    data, meta = sample.files[name], sample.files[META_NAME]
+    records = sample.records(name)
+    stale = [
+        old[META_NAME][WATERMARK_AT : WATERMARK_AT + 24]
+        for old in sample.history
+        if name in old and old[META_NAME][:64] == meta[:64]
+    ]
+    assert len(set(stale)) > 1
+    flipped = [
+        data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :] for at in (20, records[1][1] + 50)
+    ]
+    short = [data[: records[-1][1] + 10], data[: records[0][1]].ljust(len(data), b"\0")]
+    for watermark in stale:
+        for left in (None, *flipped, *short):
+            whole = meta[:WATERMARK_AT] + watermark + meta[WATERMARK_AT + 24 :]
+            files_left = {**sample.files, META_NAME: whole, name: left}
+            restore(path, {n: it for n, it in files_left.items() if it is not None})
+            mended = mend(path)
+            if mended is None:  # nothing shows that there was more: as a crash may leave it
+                assert left in short
+                assert watermark != stale[-1]
+            else:
+                assert mended.claim >= (last.term, last.lsn)
+
+
+def test_blocks_that_cannot_be_read_are_damage(sample: Sample, path: Path) -> None:
+    last = sample.entries[-1]
+    for name in sample.segments:
+        for block_at in (0, RECORDS_AT):
+            restore(path, sample.files)
+            with pytest.MonkeyPatch.context() as monkeypatch:
+                refuse_to_read(monkeypatch, name, block_at)
+                mended = mend(path)
+            assert mended is not None
+            assert mended.claim >= (last.term, last.lsn)
+            assert mended.last_lsn < int(name[:20])
+            assert sample.files[name] in kept_bytes(path)
+            assert is_prefix(contents(path), sample.entries)
+            assert len(contents(path)) == mended.last_lsn
+
+
+def test_other_errors_are_not_damage(
+    sample: Sample, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restore(path, sample.files)
+
+    def refuse(path: str, expect_lsn: int) -> None:
+        raise OSError(errno.ENOMEM, "no memory")
+
+    fd = open_meta(str(path), write=True)
+    try:
+        monkeypatch.setattr("walstore.wal.mending.read_blocks", refuse)
+        with pytest.raises(OSError, match="no memory"):
+            cut_damage(str(path), fd, SEGMENT_BYTES, 7, Entropy(3), lambda claim: None)
+    finally:
+        files.close(fd)
+    assert snapshot(path) == sample.files
+
+
+def test_a_full_disk_gets_one_copy(sample: Sample, path: Path) -> None:
+    """However often it is tried."""
+    name = sample.segments[0]
+    data = bytearray(sample.files[name])
+    data[sample.records(name)[3][1] + 10] ^= 1
+    restore(path, {**sample.files, name: bytes(data)})
+
+    def refuse(path: str, size: int) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    for _ in range(3):
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setattr("walstore.wal.mending.make_zeroed", refuse)
+            with pytest.raises(OSError, match="no space"):
+                mend(path)
+    assert mend(path) is not None
+    assert kept_bytes(path).count(bytes(data)) == 1
+    restore(
+        path, {**sample.files, **{n: d for n, d in snapshot(path).items() if DAMAGED_PREFIX in n}}
+    )
+    data = bytearray(sample.files[name])
+    data[sample.records(name)[3][1] + 11] ^= 1
+    (path / name).write_bytes(data)
+    assert mend(path) is not None
+    assert kept_bytes(path).count(bytes(data)) == 1  # it is another one
 
 
 def test_mending_twice_is_mending_once(sample: Sample, path: Path) -> None:

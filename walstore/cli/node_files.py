@@ -5,9 +5,14 @@ from __future__ import annotations
 from walstore.raft.ledger import COPY_NAME
 from walstore.replication.addressing import ADDRESSES_NAME
 from walstore.replication.log import CONFIGURATIONS_NAME
-from walstore.replication.notes import CLAIM_NAME, DAMAGE_NAME, QUARANTINE_NAME
+from walstore.replication.notes import (
+    CLAIM_COPY_NAME,
+    CLAIM_NAME,
+    DAMAGE_NAME,
+    QUARANTINE_NAME,
+)
 from walstore.replication.snapshots import INCOMING_NAME
-from walstore.wal.mending import DAMAGED_PREFIX
+from walstore.wal.keeping import DAMAGED_PREFIX
 
 __all__ = ["meaning_of"]
 
@@ -16,6 +21,7 @@ _MEANINGS = {
     CONFIGURATIONS_NAME: "who the nodes are",
     COPY_NAME: "the same",
     CLAIM_NAME: "how far the log had been before damage took some of it",
+    CLAIM_COPY_NAME: "the same",
     DAMAGE_NAME: "damage that was found: the next start of the node looks for all of it",
     QUARANTINE_NAME: "entries that are not those of the other nodes",
     INCOMING_NAME: "a snapshot of the leader's, on its way",

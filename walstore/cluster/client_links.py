@@ -162,7 +162,9 @@ class Links:
     def admit(self, connection: Connection) -> None:
         """Every node that was dialed is let in."""
 
-    def deliver(self, peer_id: str, message: ReplicationMessage) -> Awaitable[None] | None:
+    def deliver(
+        self, connection: Connection, message: ReplicationMessage
+    ) -> Awaitable[None] | None:
         """An answer."""
         assert isinstance(message.body, ClientResponse)
         _, future = self._waiting.get(message.body.number, (None, None))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 from weakref import WeakSet
 
-from walstore import FileWALManager
+from walstore import FileWALManager, LSNOutOfRangeError
 from walstore.docstore.checkpoint import Opened
 from walstore.docstore.errors import ClosedStoreError, SnapshotError, StoreLostError
 from walstore.docstore.history import Applied, History
@@ -124,7 +124,8 @@ class AppliedLog:
         after_lsn = self.applied_lsn
         try:
             opened = self._reopen()
-        except (SnapshotError, FileNotFoundError) as error:  # a writer's next checkpoint came
+        except (SnapshotError, FileNotFoundError, LSNOutOfRangeError) as error:
+            # a writer's next checkpoint came
             raise self._lose(
                 f"the entries after {after_lsn} are not there any more, and {error}"
             ) from error

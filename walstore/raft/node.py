@@ -314,10 +314,11 @@ class RaftNode(Core):
         return effects + self._note(effects, now_ms) + self._progress(now_ms)
 
     def _answer(self, source: str, request: VoteRequest, now_ms: float) -> Send:
-        """No vote without a configuration: who may vote has held the one that says so."""
+        """No vote without a configuration: who may vote has held the one that says so. One that
+        damage took it from has kept its terms, and claims what it had."""
         send = self._vote(source, request)
         assert isinstance(send.body, VoteResponse)
-        if not self.configuration.voters:
+        if not self.configuration.voters and self._shared.claim <= (0, 0):
             return Send(source, replace(send.body, granted=False))
         if send.body.granted and not request.pre:
             self._clock.restart(now_ms)

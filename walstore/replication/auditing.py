@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 from xxhash import xxh3_64
 
-from walstore.errors import ClosedLogError, LSNOutOfRangeError, WALStoreError
+from walstore.errors import ClosedLogError, LogAccessError, LSNOutOfRangeError, WALStoreError
 from walstore.replication.core import Core
 from walstore.replication.log import NodeLog
 from walstore.replication.message import Audit, Audited, Quarantine
 from walstore.replication.network import NetworkManager
+from walstore.replication.repair import damage_of
 from walstore.replication.verdict import differing
 from walstore.wal.records import normalized
 
@@ -124,7 +125,12 @@ class Auditor:
         except (LSNOutOfRangeError, ClosedLogError):  # truncated meanwhile
             return None
         except WALStoreError as error:
-            self._fail(error)
+            if isinstance(
+                damage_of(error), LogAccessError
+            ):  # of this moment: no file or memory left
+                logger.warning("%s: the audit leaves entries out: %s", self._node_id, error)
+            else:
+                self._fail(error)
             return None
 
     # ---- messages, of the current term ----

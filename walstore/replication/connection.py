@@ -78,7 +78,9 @@ class Owner(Protocol):
             RefusedError: the connection is to be closed.
         """
 
-    def deliver(self, peer_id: str, message: ReplicationMessage) -> Awaitable[None] | None:
+    def deliver(
+        self, connection: Connection, message: ReplicationMessage
+    ) -> Awaitable[None] | None:
         """A message has come. What is returned is awaited before the next one is delivered."""
 
     def requested(self, connection: Connection, request: ClientRequest) -> None:
@@ -376,7 +378,7 @@ class Connection(asyncio.Protocol):
                 self._read_paused = True
                 self._transport.pause_reading()
         else:
-            waiting = self._owner.deliver(self.peer_id, message)
+            waiting = self._owner.deliver(self, message)
             if waiting is not None:
                 self.consumer = self._loop.create_task(self._consume(waiting))
 
@@ -386,7 +388,7 @@ class Connection(asyncio.Protocol):
             await waiting
             while self._inbox:
                 message = self._inbox.popleft()
-                again = self._owner.deliver(self.peer_id, message)
+                again = self._owner.deliver(self, message)
                 if again is not None:
                     await again
         except (MessageError, RefusedError) as error:

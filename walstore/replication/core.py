@@ -143,8 +143,10 @@ class Core:
     @property
     def lacks(self) -> bool:
         """Whether damage took entries that this node has not got back: it does not lead then."""
-        shared = self._shared
-        return shared.claim > (0, 0) and shared.claim > self._end_on_disk()[::-1]
+        claim = self._shared.claim
+        if claim <= (0, 0) or claim <= self._end_on_disk()[::-1]:
+            return False
+        return claim[0] != self.term or not self._follower.has_what_is_committed
 
     def claim(self, term: int, lsn: int) -> None:
         """The log had been as far as this before it was damaged (docs/repair.md); 0: it has all of
@@ -378,11 +380,14 @@ class Core:
 
         Only one node can ask for a term, so that there is nobody else the vote could be given to.
         Of a log that was damaged counts what it had: others may have been told that it is there.
+        But who led in the claim's term has on its disk all that was committed in it, and before.
         """
-        log = self._shared.log
+        log, claim = self._shared.log, self._shared.claim
         end = log.term_of(log.last_lsn), log.last_lsn
-        last_term, last_lsn = max(end, self._shared.claim)
-        granted = (request.last_term, request.last_lsn) >= (last_term, last_lsn)
+        last_term, last_lsn = max(end, claim)
+        asks = request.last_term, request.last_lsn
+        led = request.last_term == claim[0] and owns_term(claim[0], source)
+        granted = asks >= end and (asks >= claim or led)
         return Send(source, VoteResponse(granted, last_lsn, last_term, request.pre))
 
     def _count(self, source: str, answer: VoteResponse, now_ms: float) -> list[Effect]:

@@ -59,6 +59,14 @@ class Follower:
         """Up to here this log is the leader's. Falls with the log when an append was refused."""
         return min(self._matched_lsn, self._shared.log.last_lsn)
 
+    @property
+    def has_what_is_committed(self) -> bool:
+        """Whether the leader has said how far entries of its own term are committed, and all of
+        that is on the disk here."""
+        log, lsn = self._shared.log, self._leader_committed_lsn
+        here = log.first_lsn <= lsn <= min(self.matched_lsn, log.durable_lsn)
+        return here and log.term_of(lsn) == self._shared.term
+
     def reconnected(self) -> None:
         """What was asked for or was under way on the old connection is lost."""
         self._refused = None

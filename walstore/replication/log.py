@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from walstore._native import lib
-from walstore.replication.notes import CLAIM_NAME, QUARANTINE_NAME, read_note, remove_note
-from walstore.replication.repair import read_claim
+from walstore.replication.notes import QUARANTINE_NAME, read_note
+from walstore.replication.repair import drop_claim, read_claim
 from walstore.replication.runs import Terms
 from walstore.wal.records import (
     RecordReader,
@@ -51,7 +51,7 @@ class NodeLog:
         self._shared = self._group.shared
         self._terms = Terms(self._staged_lsn + 1, self._writer.term_of)
         self.path = wal.path
-        self.claim = read_claim(wal.path)
+        self.claim = read_claim(wal.path, self.term)
         self.quarantine = read_note(wal.path, QUARANTINE_NAME)
         self.accept_appends(False)
 
@@ -210,7 +210,7 @@ class NodeLog:
 
     def drop_claim(self) -> None:
         """All that damage took of the log is back; durable at return."""
-        remove_note(self.path, CLAIM_NAME)
+        drop_claim(self.path)
         self.claim = None
 
     def set_committed(self, lsn: int) -> None:

@@ -15,6 +15,7 @@ from walstore._native import lib
 from walstore.errors import (
     CommitTimeoutError,
     CorruptLogError,
+    LogAccessError,
     LSNOutOfRangeError,
     NotALogError,
     OptionError,
@@ -37,7 +38,14 @@ from walstore.replication.message import NO_CLUSTER, is_node_id
 from walstore.replication.metrics import NetworkMetrics
 from walstore.replication.network import NetworkManager
 from walstore.replication.options import NetworkOptions, ReplicationOptions
-from walstore.replication.repair import is_mendable, mend_log, note_damage, was_damaged, with_hint
+from walstore.replication.repair import (
+    damage_of,
+    is_mendable,
+    mend_log,
+    note_damage,
+    was_damaged,
+    with_hint,
+)
 from walstore.replication.requests import is_client_id
 from walstore.replication.security import TLS, Security
 from walstore.replication.snapshots import Snapshots
@@ -648,7 +656,7 @@ class ReplicationWALManager(FileWALManager):
         if not (mends and was_damaged(where)):
             try:
                 begin()
-            except CorruptLogError as error:
+            except (CorruptLogError, LogAccessError) as error:
                 if not (mends and is_mendable(error)):
                     raise with_hint(error) from None
                 logger.error("%s: %s", self.node_id, error)
@@ -665,9 +673,10 @@ class ReplicationWALManager(FileWALManager):
         """Closes what could not be opened; has the next opening look for damage, where this one met
         some in a full segment."""
         super().close()
-        if isinstance(error, CorruptLogError) and self._mends(role):
-            if parse_name(os.path.basename(error.path)):
-                note_damage(self.path, error)
+        damage = damage_of(error) if isinstance(error, Exception) else error
+        if isinstance(damage, CorruptLogError) and self._mends(role):
+            if parse_name(os.path.basename(damage.path)):
+                note_damage(self.path, damage)
 
     def _join(
         self,

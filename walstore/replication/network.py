@@ -552,9 +552,14 @@ class NetworkManager:
         this_node_wins = self.node_id < before.peer_id
         return before if after.dialed == this_node_wins else after
 
-    def deliver(self, peer_id: str, message: ReplicationMessage) -> Awaitable[None] | None:
-        """Hands a message to the user of this network."""
-        return self._on_message(peer_id, message)
+    def deliver(
+        self, connection: Connection, message: ReplicationMessage
+    ) -> Awaitable[None] | None:
+        """Hands a message to the user of this network; not that of a connection which another one
+        has replaced, of which the user has heard already: it would come too late."""
+        if self._connections.get(connection.peer_id) is not connection:
+            return None
+        return self._on_message(connection.peer_id, message)
 
     def requested(self, connection: Connection, request: ClientRequest) -> None:
         """Hands a client's request to who serves clients."""

@@ -17,10 +17,21 @@ from walstore import durable
 from walstore.errors import CorruptLogError
 from walstore.wal import files
 
-__all__ = ["CLAIM_NAME", "DAMAGE_NAME", "QUARANTINE_NAME", "read_note", "remove_note", "write_note"]
+__all__ = [
+    "CLAIM_COPY_NAME",
+    "CLAIM_NAME",
+    "DAMAGE_NAME",
+    "QUARANTINE_NAME",
+    "read_note",
+    "remove_note",
+    "write_note",
+]
 
 CLAIM_NAME = "claim"
 """How far a log had been before it was damaged (docs/repair.md)."""
+
+CLAIM_COPY_NAME = "claim.copy"
+"""The same once more: nothing else says that a node lacks what it had."""
 
 DAMAGE_NAME = "damage"
 """A record of a full segment was found damaged: to be cut when the log is next opened."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Callable
 
-from walstore.errors import CorruptLogError
+from walstore.errors import CorruptLogError, LogAccessError
+from walstore.limits import LSN_MAX
 from walstore.replication.notes import (
+    CLAIM_COPY_NAME,
     CLAIM_NAME,
     DAMAGE_NAME,
     read_note,
@@ -16,10 +19,20 @@ from walstore.replication.notes import (
 )
 from walstore.wal import files
 from walstore.wal.mending import Claim, cut_damage
-from walstore.wal.meta import META_NAME
+from walstore.wal.meta import META_NAME, read_meta
 from walstore.wal.opening import access_error, open_meta
+from walstore.wal.segment import parse_name
 
-__all__ = ["is_mendable", "mend_log", "note_damage", "read_claim", "was_damaged", "with_hint"]
+__all__ = [
+    "damage_of",
+    "drop_claim",
+    "is_mendable",
+    "mend_log",
+    "note_damage",
+    "read_claim",
+    "was_damaged",
+    "with_hint",
+]
 
 logger = logging.getLogger("walstore.replication")
 
@@ -29,19 +42,42 @@ _NEW_ID = (
 )
 
 
-def read_claim(path: str) -> Claim | None:
-    """How far the log had been before it was damaged; None: it has all of that, or never was.
+def read_claim(path: str, term: int) -> Claim | None:
+    """How far a log of this term had been before it was damaged; None: it has all of that, or never
+    was. Where the note and its copy are damaged, all that the term may have had."""
+    found, there = [], False
+    for name in (CLAIM_NAME, CLAIM_COPY_NAME):
+        try:
+            note = read_note(path, name)
+        except (CorruptLogError, OSError) as error:
+            logger.warning("%s", error)
+            there = True
+        else:
+            found += [Claim(note["term"], note["lsn"])] if note else []
+    return max(found, default=Claim(term, LSN_MAX) if there else None)
 
-    Raises:
-        CorruptLogError: the note of it is damaged.
-    """
-    found = read_note(path, CLAIM_NAME)
-    return Claim(found["term"], found["lsn"]) if found else None
+
+def drop_claim(path: str) -> None:
+    """The log has all again that it had; durable at return."""
+    for name in (CLAIM_COPY_NAME, CLAIM_NAME):
+        remove_note(path, name)
 
 
 def was_damaged(path: str) -> bool:
-    """Whether damage was found while the log was open."""
-    return read_note(path, DAMAGE_NAME) is not None
+    """Whether damage was found while the log was open; also where the note of it is damaged."""
+    try:
+        return read_note(path, DAMAGE_NAME) is not None
+    except (CorruptLogError, OSError) as error:
+        logger.warning("%s", error)
+        return True
+
+
+def damage_of(error: Exception) -> Exception:
+    """Sectors of a segment that the disk cannot read are damage; other errors stay as they are."""
+    if not isinstance(error, LogAccessError) or error.errno != errno.EIO:
+        return error
+    named = parse_name(os.path.basename(error.path))
+    return CorruptLogError(error.path, 0, named[0], "the disk cannot read it") if named else error
 
 
 def note_damage(path: str, error: CorruptLogError) -> None:
@@ -51,14 +87,16 @@ def note_damage(path: str, error: CorruptLogError) -> None:
     error.hint = "start the node again: it gets what is damaged from the others"
 
 
-def is_mendable(error: CorruptLogError) -> bool:
-    """Whether others have what is damaged: nobody has this node's terms."""
+def is_mendable(error: CorruptLogError | LogAccessError) -> bool:
+    """Whether others have what is damaged, or cannot be read: nobody has this node's terms."""
+    if isinstance(error, LogAccessError) and error.errno != errno.EIO:
+        return False
     return os.path.basename(error.path) != META_NAME
 
 
-def with_hint(error: CorruptLogError) -> CorruptLogError:
+def with_hint(error: CorruptLogError | LogAccessError) -> CorruptLogError | LogAccessError:
     """The same, and what to do where `meta` is lost."""
-    if not is_mendable(error):
+    if isinstance(error, CorruptLogError) and not is_mendable(error):
         error.hint = _NEW_ID
     return error
 
@@ -67,13 +105,20 @@ def mend_log(path: str, segment_bytes: int, now_ns: int, entropy: Callable[[int]
     """Ends a damaged log before the damage, and notes how far it had been; durable at return.
 
     Raises:
-        CorruptLogError: `meta`, or a note, is damaged. Nothing is changed.
+        CorruptLogError: `meta` is damaged. Nothing is changed.
         LogLockedError, LogAccessError, UnsupportedFormatError
     """
     meta_fd = open_meta(path, write=True)
     try:
+        meta = read_meta(meta_fd, os.path.join(path, META_NAME))
+        term = meta.term if meta else 0
         mended = cut_damage(
-            path, meta_fd, segment_bytes, now_ns, entropy, lambda claim: _note_claim(path, claim)
+            path,
+            meta_fd,
+            segment_bytes,
+            now_ns,
+            entropy,
+            lambda claim: _note_claim(path, claim, term),
         )
         remove_note(path, DAMAGE_NAME)
     except CorruptLogError as error:
@@ -94,7 +139,8 @@ def mend_log(path: str, segment_bytes: int, now_ns: int, entropy: Callable[[int]
     )
 
 
-def _note_claim(path: str, claim: Claim) -> None:
+def _note_claim(path: str, claim: Claim, term: int) -> None:
     """A log that is damaged again before it was whole claims the more of the two."""
-    claim = max(claim, read_claim(path) or claim)
-    write_note(path, CLAIM_NAME, {"term": claim.term, "lsn": claim.lsn})
+    claim = max(claim, read_claim(path, term) or claim)
+    for name in (CLAIM_NAME, CLAIM_COPY_NAME):
+        write_note(path, name, {"term": claim.term, "lsn": claim.lsn})

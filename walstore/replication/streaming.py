@@ -61,7 +61,7 @@ from walstore.replication.network import (
 from walstore.replication.notes import QUARANTINE_NAME, write_note
 from walstore.replication.options import ReplicationOptions
 from walstore.replication.receiving import Joiner, records_from
-from walstore.replication.repair import note_damage
+from walstore.replication.repair import damage_of, note_damage
 from walstore.replication.retention import needed_from
 from walstore.replication.sending import Sender
 from walstore.replication.snapshots import Incoming, Snapshots
@@ -528,6 +528,7 @@ class WALReplicationManager:
         """The log, or what the leader says, leaves nothing to do here without a person."""
         if self.error is not None:
             return
+        error = damage_of(error)
         if isinstance(error, CorruptLogError) and self._mends:
             self._note_damage(error)
         self.error = error

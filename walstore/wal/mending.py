@@ -15,6 +15,7 @@ from walstore._native import ffi, lib
 from walstore.errors import CorruptLogError
 from walstore.limits import LSN_MAX
 from walstore.wal import files
+from walstore.wal.keeping import UnreadableError, copy_aside, free_name, kept_before, reading
 from walstore.wal.layout import SPARE_PREFIX, Layout, Segment, read_blocks
 from walstore.wal.meta import (
     META_NAME,
@@ -40,10 +41,7 @@ from walstore.wal.segment import (
 from walstore.wal.space import activate, make_zeroed
 from walstore.wal.stale import refuse_later, refuse_stale
 
-__all__ = ["DAMAGED_PREFIX", "Claim", "Mended", "cut_damage"]
-
-DAMAGED_PREFIX = "damaged-"
-_COPY_BYTES = 4 << 20
+__all__ = ["Claim", "Mended", "cut_damage"]
 
 
 class Claim(NamedTuple):
@@ -133,8 +131,9 @@ def _sound_segments(path: str, names: list[str], meta: Meta) -> dict[int, Segmen
         assert named is not None
         whole = os.path.join(path, name)
         try:
-            header, seal, _ = read_blocks(whole, named[0])
-        except CorruptLogError:
+            with reading():
+                header, seal, _ = read_blocks(whole, named[0])
+        except (CorruptLogError, UnreadableError):
             continue
         if header.log_id == meta.log_id and (header.first_lsn, header.segment_id) == named:
             found[header.segment_id] = Segment(whole, header, seal, None)
@@ -180,7 +179,10 @@ def _scan(segment: Segment, last_lsn: int | None) -> Any:
     fd = files.open_file(segment.path)
     try:
         scanner = Scanner(header.seed, header.first_lsn, header.prev_term, last_lsn)
-        verify_range(fd, scanner, RECORDS_AT, header.limit_at, mapped=False)
+        with reading():
+            verify_range(fd, scanner, RECORDS_AT, header.limit_at, mapped=False)
+    except UnreadableError:
+        scanner.state.stop = lib.WALCORE_SCAN_SHORT
     finally:
         files.close(fd)
     return scanner.state
@@ -227,28 +229,36 @@ def _claim(meta: Meta, tail: Segment | None, watermark: Watermark | None) -> Cla
     """What a log claims whose last segment is damaged; None: it is sound."""
     if tail is not None:
         try:
-            _end_of_tail(meta, tail, watermark)
-        except CorruptLogError:
+            with reading():
+                _end_of_tail(meta, tail, watermark)
+        except (CorruptLogError, UnreadableError):
             pass
         else:
             return None
-    shown = [meta.clean_lsn] if meta.clean else []
-    if watermark and watermark.epoch == meta.epoch:
-        shown.append(watermark.durable_lsn)
-    if tail is not None:
-        shown += [tail.first_lsn - 1, _last_proven(tail)]
-    # Where nothing shows how far it was, only what a later term has begun with is beyond it.
-    return Claim(meta.term, max(shown, default=LSN_MAX))
+    if meta.clean:
+        return Claim(meta.term, meta.clean_lsn)
+    last_lsn = _last_proven(tail) if tail is not None else None
+    if watermark and watermark.epoch == meta.epoch and watermark.durable_lsn > (last_lsn or 0):
+        last_lsn = None  # records are gone from the end, and more of them than it says, perhaps
+    # The watermark is never synced, so that it says nothing of where the end was. Where nothing
+    # does, only what a later term has begun with is beyond it.
+    return Claim(meta.term, LSN_MAX if last_lsn is None else last_lsn)
 
 
-def _last_proven(tail: Segment) -> int:
-    """The highest entry that a segment has, or had, as what is left of its records shows."""
+def _last_proven(tail: Segment) -> int | None:
+    """The highest entry that a segment has, or had, as what is left of its records shows; None: the
+    end of the file is gone, or cannot be read."""
+    header, at = tail.header, 0
     fd = files.open_file(tail.path)
     try:
-        data = memoryview(files.read_at(fd, files.size_of(fd), RECORDS_AT))
+        with reading():
+            data = memoryview(files.read_at(fd, files.size_of(fd), RECORDS_AT))
+    except UnreadableError:
+        return None
     finally:
         files.close(fd)
-    header, at = tail.header, 0
+    if RECORDS_AT + len(data) < header.limit_at:
+        return None
     scanner = Scanner(header.seed, header.first_lsn, header.prev_term)
     while True:
         scanner.verify(data, at, RECORDS_AT + at)
@@ -281,43 +291,14 @@ def _keep_aside(path: str, names: list[str], chain: list[Segment], end: _End) ->
     stays = {os.path.basename(segment.path) for segment in chain[: at + 1]}
     kept = []
     if end.segment is not None and not end.whole:
-        kept.append(_copy_aside(path, end.segment))
+        kept.append(kept_before(path, end.segment.path) or copy_aside(path, end.segment.path))
     for name in names:
         if name not in stays:
-            target = _free_name(path, name)
+            target = free_name(path, name)
             files.rename(os.path.join(path, name), target)
             kept.append(target)
     files.sync_directory(path)
     return tuple(kept)
-
-
-def _free_name(path: str, name: str) -> str:
-    target, number = os.path.join(path, DAMAGED_PREFIX + name), 1
-    while os.path.lexists(target):
-        number += 1
-        target = os.path.join(path, f"{DAMAGED_PREFIX}{name}-{number}")
-    return target
-
-
-def _copy_aside(path: str, segment: Segment) -> str:
-    """Copies a file, whole or, where it is cut short, under a name that the next try takes over."""
-    name = os.path.basename(segment.path)
-    unfinished = os.path.join(path, f"{DAMAGED_PREFIX}{name}.new")
-    source, fd = files.open_file(segment.path), -1
-    try:
-        fd = files.open_file(unfinished, write=True, create=True)
-        at = 0
-        while data := files.read_at(source, _COPY_BYTES, at):
-            files.write_at(fd, data, at, unfinished)
-            at += len(data)
-        files.sync_data(fd, unfinished)
-    finally:
-        files.close(source)
-        if fd >= 0:
-            files.close(fd)
-    target = _free_name(path, name)
-    files.rename(unfinished, target)
-    return target
 
 
 def _begin_after(

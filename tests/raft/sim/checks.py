@@ -36,7 +36,7 @@ class RaftChecks(Checks):
         entry = node.disk.entry(lsn)
         assert entry.term == core.term, "an entry of another term is counted"
         quorum = core.configuration.quorum
-        reached = quorum.reached(self.holders(lsn, entry, node.name), node.name)
+        reached = quorum.reached(self.holders(node, lsn, entry), node.name)
         assert reached >= lsn, "committed is not on enough disks"
 
     def acked(self, node: Node, item: Pending) -> None:

@@ -6,6 +6,7 @@ import random
 from collections.abc import Mapping
 
 from tests.sim.disk import Disk, Entry
+from walstore.limits import LSN_MAX
 from walstore.raft.membership import Configuration, decode_configuration
 
 __all__ = ["RaftDisk"]
@@ -51,8 +52,11 @@ class RaftDisk(Disk):
         self._forget()
 
     def damage(self, rng: random.Random) -> None:
-        """An entry is damaged: it is cut, and all behind it, and what had been is noted."""
-        self.claim = max(self.claim, (self.term_of(self.last_lsn), self.last_lsn))
+        """An entry is damaged: it is cut, and all behind it, and what had been is noted; all that
+        the term may have had, where the end of the log is lost."""
+        unknown = rng.random() < 0.5
+        end = self.term_of(self.last_lsn), self.last_lsn
+        self.claim = max(self.claim, (self.term, LSN_MAX) if unknown else end)
         kept = rng.randint(self.first_lsn - 1, self.last_lsn - 1)
         del self.entries[kept + 1 - self.first_lsn :]
         self.durable_lsn = kept

@@ -97,6 +97,7 @@ class RaftSimNode(Node):
         if was_up and self.world.may_damage(self):
             self.world.checks.wiped(self)  # a leader counts it until it hears of it
             self.disk.damage(self.world.rng)
+            self.damaged_ms = self.world.now_ms
             self.world.counts["damages"] += 1
 
     def step(self, call: Callable[[Core], list[Effect]]) -> None:
@@ -123,9 +124,11 @@ class RaftSimNode(Node):
     def _look_at_claim(self) -> None:
         """As a driver does now and then."""
         if self.core is not None and self.disk.claim > (0, 0) and not self.core.lacks:
+            end = self.disk.term_of(self.disk.last_lsn), self.disk.last_lsn
+            self.world.counts["mended"] += 1
+            self.world.counts["mended by the same leader"] += end < self.disk.claim
             self.disk.claim = (0, 0)
             self.core.claim(0, 0)
-            self.world.counts["mended"] += 1
 
     def free(self) -> None:
         """Its disk works again, also on what it was asked to sync long ago."""

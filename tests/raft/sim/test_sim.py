@@ -39,6 +39,7 @@ EXPECTED = {
     "linearizable reads": 16_670,
     "lost": 10_000,
     "mended": 200,
+    "mended by the same leader": 12,
     "newcomers": 200,
     "one-way partitions": 1_000,
     "partitions": 1_000,

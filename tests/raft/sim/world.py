@@ -87,10 +87,14 @@ class RaftWorld(World):
         return (
             self.faulty
             and node.disk.last_lsn >= node.disk.first_lsn
-            and not any(disk.claim > (0, 0) for disk in disks.values())
+            and not self._lacks_any()
+            and not any(item.target for item in known)
             and all(item.quorum.elected(others) for item in known if item.voters)
             and self.rng.random() < 0.4
         )
+
+    def _lacks_any(self) -> bool:
+        return any(node.disk.claim > (0, 0) for node in self.raft_nodes.values())
 
     # ---- users and the operator ----
 
@@ -107,8 +111,11 @@ class RaftWorld(World):
             node.transfer(target)
 
     def change(self) -> None:
-        """An operator adds, removes or replaces nodes, a few at a time."""
+        """An operator adds, removes or replaces nodes, a few at a time; none while a node lacks
+        entries, whose vote would be needed then."""
         rng = self.rng
+        if self._lacks_any():
+            return
         for node in self.leads():
             now = node.raft.configuration
             voters, learners = set(now.target or now.voters), set(now.learners - now.target)
