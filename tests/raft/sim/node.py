@@ -160,8 +160,15 @@ class RaftSimNode(Node):
         self._to_transfer = False
 
     def change(self, voters: set[str], learners: set[str]) -> None:
-        """An operator wants other members."""
-        self.step(lambda core: self.raft.change(voters, learners, self.world.now_ms))
+        """An operator wants other members; also when that has waited, none while a node lacks
+        entries."""
+
+        def change(core: Core) -> list[Effect]:
+            if self.world.lacks_any():
+                return []
+            return self.raft.change(voters, learners, self.world.now_ms)
+
+        self.step(change)
 
     def acknowledge(self, core: Core) -> None:
         """Users are told of what is committed."""

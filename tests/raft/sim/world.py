@@ -87,13 +87,14 @@ class RaftWorld(World):
         return (
             self.faulty
             and node.disk.last_lsn >= node.disk.first_lsn
-            and not self._lacks_any()
+            and not self.lacks_any()
             and not any(item.target for item in known)
             and all(item.quorum.elected(others) for item in known if item.voters)
             and self.rng.random() < 0.4
         )
 
-    def _lacks_any(self) -> bool:
+    def lacks_any(self) -> bool:
+        """Whether a node has not got back what damage took."""
         return any(node.disk.claim > (0, 0) for node in self.raft_nodes.values())
 
     # ---- users and the operator ----
@@ -114,7 +115,7 @@ class RaftWorld(World):
         """An operator adds, removes or replaces nodes, a few at a time; none while a node lacks
         entries, whose vote would be needed then."""
         rng = self.rng
-        if self._lacks_any():
+        if self.lacks_any():
             return
         for node in self.leads():
             now = node.raft.configuration
