@@ -82,3 +82,11 @@ def test_no_generated_file_is_tracked() -> None:
     names = [path.relative_to(ROOT).as_posix() for path in tracked()]
     bad = re.compile(r"(\.so|\.o|\.pyc|_walcore\.c)$|^build/|\.egg-info/")
     assert not [name for name in names if bad.search(name)]
+
+
+def test_nothing_lies_at_the_top_that_does_not_belong_there() -> None:
+    folders = {".ci", "bench", "docs", "examples", "tests", "walstore"}
+    files = {".gitignore", "CHANGELOG.md", "LICENSE", "MANIFEST.in", "Makefile", "README.md"}
+    files |= {"pyproject.toml", "setup.py"}
+    top = {path.relative_to(ROOT).parts[0] for path in tracked()}
+    assert top == folders | files
