@@ -27,7 +27,10 @@ SUITE = (
     "tests/cli",
     "tests/replication",
     "tests/sim",
+    "tests/raft",
+    "tests/cluster",
     "tests/docstore",
+    "tests/tinydb",
     "tests/test_demo.py",
     "tests/test_errors.py",
     "tests/test_exports.py",
@@ -38,6 +41,7 @@ SUITE = (
     # Many rounds of what others do once: far longer here, and no line more.
     "--ignore=tests/wal/test_damage.py",
     "--ignore=tests/wal/test_model.py",
+    "--ignore=tests/raft/test_cluster_faults.py",
     "-k=not (a_mutated_message or every_length_and_alignment or again_and_again or under_readers"
     " or truncation_at_once)",
     # Run as a user who cannot write the counters.
