@@ -2250,6 +2250,18 @@ BUGS = (
         (f"{HOSTILE}::test_a_peer_that_resets_while_it_is_refused_disturbs_nobody",),
     ),
     Bug(
+        "connection-ends-its-stream-twice",
+        "the end of a stream that had to wait for its bytes raises nothing in the loop",
+        (
+            Edit(
+                CONNECTION_PY,
+                "self._loop.call_soon(self._write_end, self._transport)",
+                "self._write_end(self._transport)",
+            ),
+        ),
+        (f"{HOSTILE}::test_the_end_of_a_stream_is_said_once",),
+    ),
+    Bug(
         "connection-speaks-after-the-end",
         "nothing is said to a peer whose stream has ended",
         (

@@ -241,7 +241,9 @@ class Connection(asyncio.Protocol):
         """The kernel takes more."""
         self._write_paused = False
         if self._end_due and self._transport is not None:
-            self._write_end(self._transport)
+            # Not now: the transport, whose write this ends, would end the stream once more, and
+            # that raises where the peer has ended its own.
+            self._loop.call_soon(self._write_end, self._transport)
         self._flush()
 
     def connection_lost(self, error: Exception | None) -> None:
