@@ -7,7 +7,17 @@ from typing import Any
 
 from walstore.docstore import snapshot
 from walstore.docstore.index import checked_spec
-from walstore.docstore.record import Record, decode_record, encode_records, encoded_operation
+from walstore.docstore.record import (
+    Delete,
+    DropCollection,
+    DropIndex,
+    MakeIndex,
+    Put,
+    Record,
+    decode_record,
+    encode_records,
+    encoded_operation,
+)
 from walstore.docstore.snapshot import Position
 from walstore.docstore.state import Change, State
 from walstore.docstore.values import key_of
@@ -43,7 +53,17 @@ SNAPSHOT = bytes.fromhex(
 def test_an_entry() -> None:
     operations = [encoded_operation(*operation) for operation in OPERATIONS]
     assert encode_records(7, operations) == [ENTRY]
-    assert decode_record("log", 8, ENTRY) == Record(7, False, OPERATIONS)
+    assert decode_record("log", 8, ENTRY) == Record(
+        7,
+        False,
+        [
+            Put("things", DOCUMENT),
+            Delete("things", b"y"),
+            MakeIndex("things", "a_1", (("a", 1),), True),
+            DropIndex("things", "a_1"),
+            DropCollection("things"),
+        ],
+    )
 
 
 def test_a_snapshot() -> None:

@@ -15,13 +15,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 from operator import itemgetter
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
+import msgspec
 import xxhash
 
 from walstore.docstore.index import Index, IndexSpec
 from walstore.docstore.state import CollectionState, State
-from walstore.docstore.values import Document, decode, encode, key_of
+from walstore.docstore.values import UNDECODABLE, Document, decode, encode, key_of, no_extension
 from walstore.errors import UnsupportedFormatError
 
 __all__ = [
@@ -42,6 +43,10 @@ BATCH_DOCUMENTS = 256
 DIGEST_BYTES = 16
 
 _LENGTH = struct.Struct("<I")
+
+_Collection = tuple[str, list[IndexSpec], int]
+_Header = tuple[int, str, int, int, int, list[_Collection]]
+_batches = msgspec.msgpack.Decoder(list[Document], ext_hook=no_extension)
 
 Copy = list[tuple[str, list[IndexSpec], list[Document]]]
 """Name, indexes and documents of each collection, at one moment."""
@@ -139,16 +144,20 @@ def read(path: str, data: memoryview) -> tuple[Position, State]:
     for name, specs, count in collections:
         collection = state.collections[name] = CollectionState(name)
         documents = _documents(frames, count)
-        ids = map(key_of, map(itemgetter("_id"), documents))
+        try:
+            ids = list(map(key_of, map(itemgetter("_id"), documents)))
+        except KeyError:
+            raise SnapshotDamagedError("a document without an _id is in it") from None
         collection.documents.update(zip(ids, documents, strict=True))
-        for index, keys, unique in specs:
-            spec = IndexSpec(index, tuple((path, way) for path, way in keys), unique)
-            collection.indexes[index] = Index(spec)
-            collection.indexes[index].fill(collection.documents.items())
+        for spec in specs:
+            collection.indexes[spec.name] = Index(spec)
+            collection.indexes[spec.name].fill(collection.documents.items())
     return position, state
 
 
-def _opened(path: str, data: memoryview) -> tuple[Position, list[Any], Iterator[memoryview]]:
+def _opened(
+    path: str, data: memoryview
+) -> tuple[Position, list[_Collection], Iterator[memoryview]]:
     """Position, collections, and the frames after the header."""
     end = len(data) - DIGEST_BYTES
     if end < len(MAGIC) or data[: len(MAGIC)] != MAGIC:
@@ -156,20 +165,24 @@ def _opened(path: str, data: memoryview) -> tuple[Position, list[Any], Iterator[
     if xxhash.xxh3_128_digest(data[:end]) != data[end:]:
         raise SnapshotDamagedError("its checksum is wrong")
     frames = _frames(data[:end])
-    position, collections = _decoded_header(path, next(frames))
+    position, collections = _decoded_header(path, next(frames, b""))
     return position, collections, frames
 
 
-def _decoded_header(path: str, frame: bytes | memoryview) -> tuple[Position, list[Any]]:
-    version, *fields, collections = decode(frame)
-    if version != VERSION:
-        raise UnsupportedFormatError(path, f"snapshot version {version}")
+def _decoded_header(path: str, frame: bytes | memoryview) -> tuple[Position, list[_Collection]]:
+    try:
+        header = decode(frame)
+        if isinstance(header, list) and header and header[0] != VERSION:
+            raise UnsupportedFormatError(path, f"snapshot version {header[0]!r:.100}")
+        _version, *fields, collections = msgspec.convert(header, _Header)
+    except UNDECODABLE as error:
+        raise SnapshotDamagedError(f"its header is none: {error}") from None
     return Position(*fields), collections
 
 
 def _frames(data: memoryview) -> Iterator[memoryview]:
     at = len(MAGIC)
-    while at < len(data):
+    while at + _LENGTH.size <= len(data):
         (length,) = _LENGTH.unpack_from(data, at)
         at += _LENGTH.size
         yield data[at : at + length]
@@ -179,5 +192,9 @@ def _frames(data: memoryview) -> Iterator[memoryview]:
 def _documents(frames: Iterator[memoryview], count: int) -> list[Document]:
     documents: list[Document] = []
     while len(documents) < count:
-        documents += decode(next(frames))
+        try:
+            batch = _batches.decode(next(frames, b""))
+        except UNDECODABLE as error:
+            raise SnapshotDamagedError(f"documents are missing in it: {error}") from None
+        documents += batch
     return documents
