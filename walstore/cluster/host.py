@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
 import threading
 import time
@@ -28,7 +27,7 @@ from walstore.cluster.machine_errors import (
     CommandRefusedError,
     MachineFailedError,
 )
-from walstore.cluster.machine_files import DIRECTORY_NAME, MachineFiles
+from walstore.cluster.machine_files import files_of, read
 from walstore.cluster.serving import RequestServer
 from walstore.cluster.sessions import (
     RESULT_BYTES_MAX,
@@ -102,7 +101,7 @@ class MachineHost:
         self._listening = threading.Lock()
         self._closing = False
         self._server: RequestServer | None = None
-        self._files = MachineFiles(os.path.join(log.path, DIRECTORY_NAME))
+        self._files = files_of(log.path)
         self._restore()
         self._checkpoints = Checkpoints(log, self._files, self._look)
         self._thread = threading.Thread(target=self._run, name="walstore-machine", daemon=True)
@@ -115,13 +114,14 @@ class MachineHost:
 
     def _restore(self) -> None:
         """Takes the state of the newest snapshot that the log goes on from, if there is one."""
-        saved = self._files.open(self.log)
-        if saved is None:
+        found = self._files.open(self.log)
+        if found is None:
             return
+        sessions, machine = read(found.content)
         with self._lock:
-            self.machine.restore(saved.machine)
-            self._sessions.load(saved.sessions)
-            self.applied_lsn, self._term = saved.lsn, saved.term
+            self.machine.restore(machine)
+            self._sessions.load(sessions)
+            self.applied_lsn, self._term = found.place.lsn, found.place.term
             self._news.notify_all()
 
     def _run(self) -> None:
