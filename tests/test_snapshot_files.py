@@ -8,6 +8,7 @@ import logging
 import os
 import struct
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -47,10 +48,10 @@ def content(found: Found | None) -> bytes:
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> FileWALManager:
-    log = FileWALManager(tmp_path / "log")
-    log.append_many([b"entry"] * 9)
-    return log
+def log(tmp_path: Path) -> Iterator[FileWALManager]:
+    with FileWALManager(tmp_path / "log") as log:
+        log.append_many([b"entry"] * 9)
+        yield log
 
 
 @pytest.fixture
@@ -82,9 +83,8 @@ def test_any_damage_is_noticed(files: SnapshotFiles, log: FileWALManager, tmp_pa
     path, came = Path(files.path_of(7)), tmp_path / "came"
     whole = path.read_bytes()
     spoiled = [whole[:length] for length in range(len(whole))]
-    spoiled += [
-        whole[:at] + bytes([whole[at] ^ 0x40]) + whole[at + 1 :] for at in range(len(whole))
-    ]
+    for at, byte in enumerate(whole):
+        spoiled.append(whole[:at] + bytes([byte ^ 0x40]) + whole[at + 1 :])
     for data in [*spoiled, whole + b"x"]:
         path.write_bytes(data)
         came.write_bytes(data)
@@ -100,6 +100,17 @@ def test_what_a_crash_left_is_removed(files: SnapshotFiles, log: FileWALManager)
     (Path(files.path) / "snapshot.new").write_bytes(b"WALTESTS and then the power went")
     assert content(again(files).open(log)) == b"state 3"
     assert os.listdir(files.path) == [f"snapshot-{3:020}"]
+
+
+def test_an_entry_that_is_not_durable_yet_is_compared_too(tmp_path: Path) -> None:
+    with FileWALManager(tmp_path / "log", sync="os") as log:
+        log.append_many([b"entry"] * 9)
+        header = HEADER.pack(1, bytes.fromhex(log.log_id), 9, log.term + 1)
+        files = SnapshotFiles(str(tmp_path / "log" / "snapshots"), KIND)
+        files.write(9, [header])
+        assert log.durable_lsn < 9
+        assert again(files).open(log) is None
+        assert os.listdir(files.path) == [f"refused-snapshot-{9:020}"]
 
 
 def test_nothing_is_set_aside_where_nothing_can_be_used(

@@ -300,12 +300,12 @@ def _sealed(magic: bytes, pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 def _is_whole(file: BinaryIO) -> bool:
     """Whether a file ends with the checksum of all before; it may be larger than memory."""
-    digest, held = xxhash.xxh3_128(), b""
-    while piece := file.read(_READ_BYTES):
-        held += piece
-        digest.update(held[:-_DIGEST_BYTES])
-        held = held[-_DIGEST_BYTES:]
-    return held == digest.digest()
+    digest = xxhash.xxh3_128()
+    left_bytes = os.fstat(file.fileno()).st_size - _DIGEST_BYTES
+    while left_bytes > 0 and (piece := file.read(min(_READ_BYTES, left_bytes))):
+        digest.update(piece)
+        left_bytes -= len(piece)
+    return file.read(_DIGEST_BYTES) == digest.digest()
 
 
 def _check_place(place: Place, log: FileWALManager, first_lsn: int) -> None:
@@ -324,7 +324,7 @@ def _check_place(place: Place, log: FileWALManager, first_lsn: int) -> None:
         log.replay()  # looks anew at what the writer has done
     # What a snapshot covers was committed; a log that was used by several nodes may hear anew how
     # far that is, and shows nobody what lies behind.
-    shown_lsn = log.committed_lsn
+    shown_lsn = log.last_lsn if log._replicated is None else log.committed_lsn
     meta = log._view().meta  # of one moment, while the log may begin anew
     term = place.term
     if place.lsn + 1 == meta.first_lsn:
