@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import os
 import struct
+import threading
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,6 +101,25 @@ def test_what_a_crash_left_is_removed(files: SnapshotFiles, log: FileWALManager)
     (Path(files.path) / "snapshot.new").write_bytes(b"WALTESTS and then the power went")
     assert content(again(files).open(log)) == b"state 3"
     assert os.listdir(files.path) == [f"snapshot-{3:020}"]
+
+
+def test_one_that_is_being_written_is_not_taken_for_what_a_crash_left(
+    files: SnapshotFiles, log: FileWALManager
+) -> None:
+    """A host begins anew behind a leader's snapshot while its checkpoint is written."""
+    write(files, log, 3)
+    opened: list[bytes] = []
+    opening = threading.Thread(target=lambda: opened.append(content(files.open(log))))
+
+    def pieces() -> Iterator[bytes]:
+        yield HEADER.pack(1, bytes.fromhex(log.log_id), 7, log._term_of(7)) + b"state 7"
+        opening.start()
+        opening.join(0.2)  # it would end within
+
+    files.write(7, pieces())
+    opening.join()
+    assert opened == [b"state 7"]
+    assert files.lsns == [3, 7]
 
 
 def test_an_entry_that_is_not_durable_yet_is_compared_too(tmp_path: Path) -> None:

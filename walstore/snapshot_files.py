@@ -116,9 +116,9 @@ class SnapshotFiles:
 
         Raises:
             UnsupportedFormatError: the newest one was written by a newer walstore.
-            The kind's error: there is none, and the log begins later. Nothing was changed.
-            OSError: the system refused; FileNotFoundError: while this reads, the writer of a log
-                that is open to read only removed what was found.
+            The kind's error: there is none, and the log begins later. Nothing was set aside.
+            OSError: the system refused; FileNotFoundError: the writer of a log that is open to
+                read only has removed what was found.
         """
         with self._changing:
             if not log.read_only:
@@ -178,17 +178,18 @@ class SnapshotFiles:
             return Found(place, memoryview(file.read())[:-_DIGEST_BYTES])
 
     def _place_of(self, lsn: int, file: BinaryIO) -> Place:
-        """Where the snapshot of an entry stands, once all of it was read.
-
-        Raises:
-            UnusableSnapshotError, UnsupportedFormatError
-        """
+        """Where the file of this name stands; otherwise as `_place_in`."""
         place = self._place_in(self.path_of(lsn), file)
         if place.lsn != lsn:
             raise UnusableSnapshotError(f"it is of entry {place.lsn}")
         return place
 
     def _place_in(self, path: str, file: BinaryIO) -> Place:
+        """Where a snapshot stands, once all of it was read.
+
+        Raises:
+            UnusableSnapshotError, UnsupportedFormatError
+        """
         magic = self._kind.magic
         if file.read(len(magic)) != magic:
             raise UnusableSnapshotError("it does not begin as a snapshot does")

@@ -26,7 +26,7 @@ from walstore.cluster import (
     ResultTooLargeError,
 )
 from walstore.cluster.commands import KIND, Command, encode_command
-from walstore.cluster.machine_files import files_of, pieces_of, read
+from walstore.cluster.machine_files import files_of, parts_of, pieces_of
 from walstore.cluster.sessions import Sessions
 from walstore.replication import ReplicationOptions, Stage
 from walstore.replication.requests import COMMAND_BYTES_MAX, Ask
@@ -372,4 +372,6 @@ def test_a_snapshot_stays_readable(tmp_path: Path) -> None:
     (path,) = snapshots(tmp_path)
     assert path.read_bytes() == SNAPSHOT
     assert files.newest(lambda lsn: 3) == (9, str(path))
-    assert read(memoryview(SNAPSHOT)[8:-16]) == (b"sessions", b"machine")
+    files.write(10, [b"whole, but no header"])
+    assert files.newest(lambda lsn: 3) == (9, str(path))
+    assert parts_of(memoryview(SNAPSHOT)[8:-16]) == (b"sessions", b"machine")

@@ -27,7 +27,7 @@ from walstore.cluster.machine_errors import (
     CommandRefusedError,
     MachineFailedError,
 )
-from walstore.cluster.machine_files import files_of, read
+from walstore.cluster.machine_files import files_of, parts_of
 from walstore.cluster.serving import RequestServer
 from walstore.cluster.sessions import (
     RESULT_BYTES_MAX,
@@ -117,7 +117,7 @@ class MachineHost:
         found = self._files.open(self.log)
         if found is None:
             return
-        sessions, machine = read(found.content)
+        sessions, machine = parts_of(found.content)
         with self._lock:
             self.machine.restore(machine)
             self._sessions.load(sessions)

@@ -15,7 +15,7 @@ from walstore.cluster.machine_errors import MachineStateError
 from walstore.replication import TermOf
 from walstore.snapshot_files import Kind, Place, SnapshotFiles, UnusableSnapshotError
 
-__all__ = ["MachineSnapshots", "files_of", "pieces_of", "read"]
+__all__ = ["MachineSnapshots", "files_of", "parts_of", "pieces_of"]
 
 DIRECTORY_NAME = "machine"
 """Inside of the log's."""
@@ -32,7 +32,7 @@ def pieces_of(place: Place, sessions: bytes, machine: Iterable[bytes]) -> Iterat
     yield from machine
 
 
-def read(content: memoryview) -> tuple[bytes, bytes]:
+def parts_of(content: memoryview) -> tuple[bytes, bytes]:
     """The bytes of the sessions, and of the machine."""
     *_, sessions_bytes = _HEADER.unpack_from(content)
     rest = content[_HEADER.size :]

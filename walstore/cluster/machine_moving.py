@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from walstore import FileWALManager
-from walstore.cluster.machine_files import files_of, pieces_of, read
+from walstore.cluster.machine_files import files_of, parts_of, pieces_of
 from walstore.cluster.recovery import Write
 
 __all__ = ["carry_machine"]
@@ -20,7 +20,7 @@ def carry_machine(log: FileWALManager) -> Write | None:
     found = files_of(log.path).open_before(log)
     if found is None:
         return None
-    place, (sessions, machine) = found.place, read(found.content)
+    place, (sessions, machine) = found.place, parts_of(found.content)
 
     def write(path: str, log_id: str) -> None:
         pieces = pieces_of(place._replace(log_id=log_id), sessions, [machine])
