@@ -1324,8 +1324,8 @@ BUGS = (
         (
             Edit(
                 f"{DOCSTORE}/store.py",
-                "            self._files.write(position, ",
-                "            log.truncate_before(lsn)\n            self._files.write(position, ",
+                "            self._files.write(lsn, ",
+                "            log.truncate_before(lsn)\n            self._files.write(lsn, ",
             ),
         ),
         (f"{DOCSTORE_TESTS}/test_crash.py::test_a_store_survives_power_cuts",),
@@ -2271,7 +2271,7 @@ BUGS = (
         (
             Edit(
                 f"{CLUSTER}/host.py",
-                "            self._sessions.load(saved.sessions)\n",
+                "            self._sessions.load(sessions)\n",
                 "",
             ),
         ),
