@@ -1324,8 +1324,8 @@ BUGS = (
         (
             Edit(
                 f"{DOCSTORE}/store.py",
-                "            self._files.write(lsn, ",
-                "            log.truncate_before(lsn)\n            self._files.write(lsn, ",
+                "                self._files.write(lsn, ",
+                "                log.truncate_before(lsn)\n                self._files.write(lsn, ",
             ),
         ),
         (f"{DOCSTORE_TESTS}/test_crash.py::test_a_store_survives_power_cuts",),
