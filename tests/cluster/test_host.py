@@ -374,4 +374,7 @@ def test_a_snapshot_stays_readable(tmp_path: Path) -> None:
     assert files.newest(lambda lsn: 3) == (9, str(path))
     files.write(10, [b"whole, but no header"])
     assert files.newest(lambda lsn: 3) == (9, str(path))
+    files.write(11, [b"\2", SNAPSHOT[9:-16]])
+    with pytest.raises(UnsupportedFormatError, match="snapshot version 2"):
+        files.newest(lambda lsn: 3)
     assert parts_of(memoryview(SNAPSHOT)[8:-16]) == (b"sessions", b"machine")
