@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+from pathlib import Path
 from typing import Any
 
 from walstore.docstore import snapshot
+from walstore.docstore.checkpoint import files_of
 from walstore.docstore.index import checked_spec
 from walstore.docstore.record import (
     Delete,
@@ -66,12 +68,16 @@ def test_an_entry() -> None:
     )
 
 
-def test_a_snapshot() -> None:
+def test_a_snapshot(tmp_path: Path) -> None:
     state = State()
     state.apply(Change("i", "things", definition=PAIR))
     state.apply(Change("p", "things", key_of("x"), None, DOCUMENT))
-    assert b"".join(snapshot.write(POSITION, snapshot.copy_of_state(state))) == SNAPSHOT
-    position, read = snapshot.read("path", memoryview(SNAPSHOT))
+    files = files_of(str(tmp_path))
+    files.write(9, snapshot.write(POSITION, snapshot.copy_of_state(state)))
+    path = tmp_path / "documents" / f"snapshot-{9:020}"
+    assert path.read_bytes() == SNAPSHOT
+    assert files.newest(lambda lsn: 3) == (9, str(path))
+    position, read = snapshot.read("path", memoryview(SNAPSHOT)[8:-16])
     assert position == POSITION
     collection = read.collections["things"]
     assert collection.get(key_of("x")) == DOCUMENT

@@ -1,12 +1,14 @@
-"""What nodes of a cluster keep in their logs: members, and the commands of state machines."""
+"""What nodes of a cluster keep: members and commands in their logs, sessions in snapshots."""
 
 from __future__ import annotations
 
 from walstore.cluster.commands import decode_command, encode_command
+from walstore.cluster.sessions import Sessions
 from walstore.errors import UnsupportedFormatError
 from walstore.limits import LSN_MAX
 from walstore.raft.errors import ConfigurationError
 from walstore.raft.membership import decode_configuration
+from walstore.snapshot_files import UnusableSnapshotError
 
 __all__ = ["one_input"]
 
@@ -14,7 +16,7 @@ __all__ = ["one_input"]
 def one_input(data: bytes) -> None:
     """Reads the input as what its first byte says."""
     if data:
-        (_configuration, _command)[data[0] % 2](data[1:])
+        (_configuration, _command, _sessions)[data[0] % 3](data[1:])
 
 
 def _configuration(data: bytes) -> None:
@@ -33,3 +35,13 @@ def _command(data: bytes) -> None:
         return
     assert max(command.session, command.sequence, command.answered) <= LSN_MAX
     assert encode_command(command) == data
+
+
+def _sessions(data: bytes) -> None:
+    sessions = Sessions()
+    try:
+        sessions.load(data)
+    except UnusableSnapshotError:
+        assert sessions.encode() == Sessions().encode()
+        return
+    assert sessions.encode() == data
