@@ -268,7 +268,7 @@ class Watch:
         os.close(self._ours)
 
 
-def test_status_of_one_node_again_and_again(tmp_path: Path) -> None:
+def test_status_is_shown_until_it_is_interrupted(tmp_path: Path) -> None:
     with lone_node(tmp_path / "log", segment_bytes=1 << 16) as endpoint:
         in_json, in_pipe = Watch(endpoint.url, "--json"), Watch(endpoint.url)
         on_terminal = Watch(endpoint.url, terminal=True)
