@@ -76,6 +76,10 @@ LOG = "tests/replication/test_log.py"
 MEMORY = "tests/replication/test_memory.py"
 NETWORK = "tests/replication/test_network.py"
 SECURITY = "tests/replication/test_security.py"
+SENDING = "tests/replication/test_sending.py"
+SERVING = "tests/cluster/test_serving.py"
+INTERPOSED = "tests/native/test_interposed.py"
+WRITER_LIMITS = "tests/native/test_writer_limits.py"
 
 
 @dataclass(frozen=True)
@@ -2686,5 +2690,107 @@ BUGS = (
             "tests/replication/test_network.py::"
             "test_what_a_replaced_connection_carried_comes_no_more",
         ),
+    ),
+    Bug(
+        "mark-lost-amid-another",
+        "other processes are told of all that is committed",
+        (
+            Edit(
+                WRITER_C,
+                "} while (lsn != w->shared.committed_lsn && !w->stopping);",
+                "} while (0);",
+            ),
+        ),
+        (INTERPOSED,),
+    ),
+    Bug(
+        "mark-written-after-a-stop",
+        "nothing is written to a descriptor that may be another file's by now",
+        (
+            Edit(
+                WRITER_C,
+                "} while (lsn != w->shared.committed_lsn && !w->stopping);",
+                "} while (lsn != w->shared.committed_lsn);",
+            ),
+        ),
+        (INTERPOSED,),
+    ),
+    Bug(
+        "stop-does-not-wait-for-the-mark",
+        "nothing is written to a descriptor that may be another file's by now",
+        (Edit(WRITER_C, "w->syncing || w->marking)", "w->syncing)"),),
+        (INTERPOSED,),
+    ),
+    Bug(
+        "restart-amid-a-mark",
+        "a log that begins anew is told of with marks of its own",
+        (
+            Edit(
+                WRITER_C,
+                "    while (w->marking) pthread_cond_wait(&w->changed, &w->mutex);\n",
+                "",
+            ),
+        ),
+        (INTERPOSED,),
+    ),
+    Bug(
+        "alone-takes-back-what-is-committed",
+        "what is committed never goes back",
+        (
+            Edit(
+                WRITER_C,
+                "if (w->commits_alone && target > w->shared.committed_lsn) {",
+                "if (w->commits_alone) {",
+            ),
+        ),
+        (WRITER_LIMITS,),
+    ),
+    Bug(
+        "records-taken-in-part-are-all",
+        "records that the log did not take are not called appended",
+        (
+            Edit(
+                WRITER_C,
+                "else if (lsn > 0) lsn = settle(w, last, last);",
+                "else lsn = settle(w, last, last);",
+            ),
+        ),
+        (WRITER_LIMITS,),
+    ),
+    Bug(
+        "sends-what-is-not-wanted",
+        "what a follower asked for before it asked for something else is not sent",
+        (
+            Edit(
+                SENDING_PY,
+                "        if not self._core.awaits(effect):\n            return\n        for body",
+                "        for body",
+            ),
+        ),
+        (SENDING,),
+    ),
+    Bug(
+        "snapshot-opened-twice",
+        "a snapshot is opened once where a connection ends meanwhile",
+        (
+            Edit(
+                SENDING_PY,
+                "            outgoing.close()  # a task of the connection before has opened one",
+                "            pass  # a task of the connection before has opened one",
+            ),
+        ),
+        (SENDING,),
+    ),
+    Bug(
+        "command-answered-twice",
+        "a request is answered once, whatever fails meanwhile",
+        (
+            Edit(
+                "walstore/cluster/serving.py",
+                "forget(command) is not None:\n                self._answer",
+                "forget(command) or True:\n                self._answer",
+            ),
+        ),
+        (SERVING,),
     ),
 )
