@@ -16,6 +16,7 @@ def carry_documents(log: FileWALManager) -> Callable[[str, str], None] | None:
     beside the same log under another id, given that one's directory and id; durable at return.
 
     Raises:
+        SnapshotError: its checksum is right, and it holds something else.
         UnsupportedFormatError: it was written by a newer walstore.
         OSError: the system refused.
     """
