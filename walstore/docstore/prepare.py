@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from walstore.docstore import operations
-from walstore.docstore.draft import Draft
+from walstore.docstore.draft import Draft, New
 from walstore.docstore.errors import BulkWriteError, DocumentStoreError, QueryError
 from walstore.docstore.operations import Changed, Changer
 from walstore.docstore.query import compile_filter
@@ -24,24 +24,29 @@ from walstore.docstore.results import (
 )
 from walstore.docstore.shape import checked_sort
 from walstore.docstore.update import compile_update, replaced
-from walstore.docstore.values import Document, Key, checked_document, copy_of, key_of
+from walstore.docstore.values import Document, copy_of, key_of, storable, stored
 
-__all__ = ["bulk", "deletion", "new_document", "one_changed", "replacement", "updating"]
+__all__ = ["bulk", "deletion", "new_documents", "one_changed", "replacement", "updating"]
 
 MakeId = Callable[[], str]
 
 
-def new_document(document: Any, make_id: MakeId) -> tuple[Key, Document]:
-    """A document to insert, with its _id in front, and the key of that.
+def new_documents(documents: Iterable[Any], make_id: MakeId) -> list[New]:
+    """Documents to insert, each with its _id in front.
 
     Raises:
         InvalidDocumentError
     """
-    checked = checked_document(document)
-    made = checked["_id"] if "_id" in checked else make_id()
-    if next(iter(checked), None) != "_id":
-        checked = {"_id": made} | checked
-    return key_of(made), checked
+    copies, raws = stored([_with_id(storable(document), make_id) for document in documents])
+    return [
+        (key_of(document["_id"]), document, raw) for document, raw in zip(copies, raws, strict=True)
+    ]
+
+
+def _with_id(document: Document, make_id: MakeId) -> Document:
+    if next(iter(document), None) == "_id":
+        return document
+    return {"_id": document["_id"] if "_id" in document else make_id()} | document
 
 
 def updating(
@@ -186,10 +191,10 @@ def _bulk_operation(
     name: str, make_id: MakeId, request: WriteOperation
 ) -> Callable[[Draft], _Count]:
     if isinstance(request, InsertOne):
-        pair = new_document(request.document, make_id)
+        new = new_documents([request.document], make_id)
 
         def inserting(draft: Draft) -> _Count:
-            operations.insert(draft, name, [pair])
+            draft.insert(name, new)
             return _NOTHING | {"inserted": 1}
 
         return inserting

@@ -14,7 +14,15 @@ from walstore.docstore.values import checked_size, encode
 from walstore.errors import UnsupportedFormatError
 from walstore.limits import TRANSACTION_PART_BYTES_MAX
 
-__all__ = ["CHAINED", "KIND", "Record", "decode_record", "encode_records", "encoded_operation"]
+__all__ = [
+    "CHAINED",
+    "KIND",
+    "Record",
+    "decode_record",
+    "encode_records",
+    "encoded_operation",
+    "put_head",
+]
 
 KIND = 0x0D0C
 """The kind of an entry of the document store."""
@@ -52,6 +60,12 @@ def encoded_operation(code: str, collection: str, *fields: Any) -> bytes:
     if code == "p":
         checked_size(fields[0], len(operation))
     return operation
+
+
+def put_head(collection: str) -> bytes:
+    """What the operations that put documents into a collection begin with; the bytes of the
+    document follow."""
+    return encode(("p", collection, None))[: -len(encode(None))]
 
 
 def encode_records(previous: int, operations: Sequence[bytes]) -> list[bytes]:
