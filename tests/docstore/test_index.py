@@ -20,9 +20,10 @@ from walstore.docstore.errors import (
 from walstore.docstore.index import Index, IndexSpec, KeyRange, checked_spec
 from walstore.docstore.plan import find
 from walstore.docstore.query import compile_filter
+from walstore.docstore.record import encoded_operation
 from walstore.docstore.shape import checked_sort
 from walstore.docstore.state import Change, State
-from walstore.docstore.values import encode, key_of
+from walstore.docstore.values import key_of
 
 SPECS = [
     checked_spec("a", None, False),
@@ -225,7 +226,7 @@ def draft_with(spec: IndexSpec, *documents: Any) -> Draft:
 
 
 def to_insert(document: Any) -> New:
-    return key_of(document["_id"]), document, encode(document)
+    return key_of(document["_id"]), document, encoded_operation("p", "things", document)
 
 
 def test_a_unique_index_lets_a_key_in_once() -> None:

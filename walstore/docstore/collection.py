@@ -65,9 +65,9 @@ class Collection(ReadOnlyCollection):
     ) -> InsertOneResult:
         """Inserts a document; one without `_id` gets one that sorts by time. The given document
         is not changed."""
-        new = prepare.new_documents([document], self._store._make_id)
+        new = prepare.new_documents(self.name, [document], self._store._make_id)
         self._write(lambda draft: draft.insert(self.name, new), concern)
-        ((_id_key, stored, _raw),) = new
+        ((_id_key, stored, _operation),) = new
         return InsertOneResult(copy_of(stored["_id"]))
 
     def insert_many(
@@ -80,9 +80,9 @@ class Collection(ReadOnlyCollection):
     def _insert_many(
         self, documents: Iterable[Mapping[str, Any]], concern: Concern
     ) -> InsertManyResult:
-        new = prepare.new_documents(documents, self._store._make_id)
+        new = prepare.new_documents(self.name, documents, self._store._make_id)
         self._write(lambda draft: draft.insert(self.name, new), concern)
-        return InsertManyResult(copy_of([document["_id"] for _id_key, document, _raw in new]))
+        return InsertManyResult(copy_of([document["_id"] for _id_key, document, _operation in new]))
 
     def update_one(
         self,

@@ -13,14 +13,14 @@ from walstore.docstore.errors import DuplicateKeyError
 from walstore.docstore.index import Index, IndexSpec, KeyRange
 from walstore.docstore.paths import Match
 from walstore.docstore.query import Filter
-from walstore.docstore.record import encoded_operation, put_head
+from walstore.docstore.record import encoded_operation
 from walstore.docstore.state import ID_INDEX, Change, CollectionState, State, found_by
-from walstore.docstore.values import MISSING, Document, Key, Missing, checked_size
+from walstore.docstore.values import MISSING, Document, Key, Missing
 
 __all__ = ["Draft", "DraftCollection", "New", "Reads"]
 
 New = tuple[Key, Document, bytes]
-"""A document to insert: the key of its _id, itself, and its bytes."""
+"""A document to insert: the key of its _id, itself, and the operation that puts it."""
 
 
 class DraftCollection:
@@ -187,14 +187,11 @@ class Draft:
         """
         collection = self.collection(name)
         takes_anything = collection.takes_anything
-        head = put_head(name)
-        for id_key, document, raw in documents:
+        for id_key, document, operation in documents:
             if self.reads is not None:
                 self.reads.note_id(name, id_key)
             if collection.get(id_key) is not None:
                 raise DuplicateKeyError(name, ID_INDEX.name, {"_id": document["_id"]})
-            operation = head + raw
-            checked_size(document, len(operation))
             if not takes_anything:
                 collection.check(id_key, document, self.reads)
             self.changes.append(Change("p", name, id_key, None, document))

@@ -21,6 +21,7 @@ from walstore.docstore.index import Index, IndexSpec
 from walstore.docstore.paths import set_at
 from walstore.docstore.plan import find
 from walstore.docstore.query import Filter, is_operators
+from walstore.docstore.record import encoded_operation
 from walstore.docstore.shape import Sort
 from walstore.docstore.state import ID_INDEX, Change, found_by
 from walstore.docstore.values import Document, checked_document, checked_value, encode, key_of
@@ -91,7 +92,8 @@ def update(
     matching = _found(draft, name, query, 0 if many else 1, sort, hint)
     if not matching and upsert is not None:
         document = _complete(changer, upsert)
-        draft.insert(name, [(key_of(document["_id"]), document, encode(document))])
+        operation = encoded_operation("p", name, document)
+        draft.insert(name, [(key_of(document["_id"]), document, operation)])
         return Changed(0, 0, inserted=document, after=document)
     modified = 0
     before = after = None

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from walstore.docstore.values import checked_size, encode
+from walstore.docstore.values import Document, checked_size, encode
 from walstore.errors import UnsupportedFormatError
 from walstore.limits import TRANSACTION_PART_BYTES_MAX
 
@@ -21,7 +21,7 @@ __all__ = [
     "decode_record",
     "encode_records",
     "encoded_operation",
-    "put_head",
+    "put_operations",
 ]
 
 KIND = 0x0D0C
@@ -62,10 +62,19 @@ def encoded_operation(code: str, collection: str, *fields: Any) -> bytes:
     return operation
 
 
-def put_head(collection: str) -> bytes:
-    """What the operations that put documents into a collection begin with; the bytes of the
-    document follow."""
-    return encode(("p", collection, None))[: -len(encode(None))]
+def put_operations(
+    collection: str, documents: Sequence[Document], raws: Sequence[bytes]
+) -> list[bytes]:
+    """The operations that put documents, whose bytes are given.
+
+    Raises:
+        InvalidDocumentError: a document is too large.
+    """
+    head = encode(("p", collection, None))[:-1]  # less the byte that None takes
+    operations = [head + raw for raw in raws]
+    for document, operation in zip(documents, operations, strict=True):
+        checked_size(document, len(operation))
+    return operations
 
 
 def encode_records(previous: int, operations: Sequence[bytes]) -> list[bytes]:

@@ -217,24 +217,42 @@ def storable(document: Any) -> Document:
     """A document in the types that are stored: itself when it has no others, or a copy.
 
     Raises:
-        InvalidDocumentError: it cannot be stored, and where and why.
+        InvalidDocumentError: it cannot be stored, and where and why; but see `stored`.
     """
     if type(document) is dict and _is_plain(document, 0):
-        return document
-    if not isinstance(document, Mapping):
+        kept: Document = document
+    elif isinstance(document, Mapping):
+        kept = _checked_mapping(document, "", 0)
+    else:
         raise InvalidDocumentError("", f"is a {type(document).__name__}, not a dict")
-    return _checked_mapping(document, "", 0)
+    if type(kept.get("_id")) is list:
+        raise InvalidDocumentError("_id", "cannot be a list", "use a str, bytes or a dict")
+    return kept
 
 
 def stored(documents: list[Document]) -> tuple[list[Document], list[bytes]]:
-    """Copies of documents that are storable, to keep, and their bytes. Many take less time
-    together than one by one.
+    """Copies of documents that are storable, and the bytes of each. Many take less time together
+    than one by one.
 
     Raises:
-        InvalidDocumentError: as `storable`, of what only the bytes show.
+        InvalidDocumentError: one cannot be stored, for what shows in its bytes.
     """
     copies: list[Document] = copy_of(documents)
-    return copies, [_checked_bytes(copy) for copy in copies]
+    try:
+        raws = list(map(encode, copies))
+    except (UnicodeEncodeError, OverflowError):
+        for copy in copies:
+            _checked_mapping(copy, "", 0)
+        raise
+    for copy, raw in zip(copies, raws, strict=True):
+        if _DOLLAR in raw or (_UINT64 in raw and _BEYOND_INT_MAX.search(raw)):
+            _checked_mapping(copy, "", 0)  # there is a key, or number, that is refused; or not
+    return copies, raws
+
+
+_DOLLAR, _UINT64 = b"$\xcf"
+_BEYOND_INT_MAX = re.compile(rb"\xcf[\x80-\xff]")
+"""What an integer beyond INT_MAX looks like; other bytes may look the same."""
 
 
 def checked_document(document: Any) -> Document:
@@ -243,16 +261,13 @@ def checked_document(document: Any) -> Document:
     Raises:
         InvalidDocumentError: it cannot be stored, and where and why.
     """
-    (copy,), _bytes = stored([storable(document)])
+    (copy,), _raws = stored([storable(document)])
     return copy
 
 
 _PLAIN_ATOMS = _ATOMS | {str, int}
-"""Types that are stored as they are; that text is Unicode and integers are not too large is left
-to the bytes, which show it in less time."""
-
-_BEYOND_INT_MAX = re.compile(rb"\xcf[\x80-\xff]")
-"""What an integer beyond INT_MAX looks like; other bytes may look the same."""
+"""Types that are stored as they are. Whether a text is Unicode, and an integer not too large, is
+seen by its bytes, in less time."""
 
 
 def _is_plain(value: dict[Any, Any] | list[Any], depth: int) -> bool:
@@ -276,24 +291,6 @@ def _is_plain(value: dict[Any, Any] | list[Any], depth: int) -> bool:
         elif kind is not datetime.datetime or item.tzinfo is not datetime.UTC or item.fold:
             return False
     return True
-
-
-def _checked_bytes(document: Document) -> bytes:
-    """The bytes of a document that is plain.
-
-    Raises:
-        InvalidDocumentError
-    """
-    try:
-        raw = encode(document)
-    except (UnicodeEncodeError, OverflowError):
-        _checked_mapping(document, "", 0)
-        raise
-    if b"$" in raw or _BEYOND_INT_MAX.search(raw):
-        _checked_mapping(document, "", 0)  # it may be in a text, or look like it
-    if type(document.get("_id")) is list:
-        raise InvalidDocumentError("_id", "cannot be a list", "use a str, bytes or a dict")
-    return raw
 
 
 def checked_size(document: Document, size_bytes: int) -> None:
