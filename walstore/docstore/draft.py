@@ -49,6 +49,10 @@ class DraftCollection:
         own = self._own.get(id_key, MISSING)
         return self._base.get(id_key) if isinstance(own, Missing) else own
 
+    def __contains__(self, id_key: Key) -> bool:
+        own = self._own
+        return own[id_key] is not None if id_key in own else id_key in self._base.documents
+
     def all(self) -> list[Document]:
         own = self._own
         if not own:
@@ -190,7 +194,7 @@ class Draft:
         for id_key, document, operation in documents:
             if self.reads is not None:
                 self.reads.note_id(name, id_key)
-            if collection.get(id_key) is not None:
+            if id_key in collection:
                 raise DuplicateKeyError(name, ID_INDEX.name, {"_id": document["_id"]})
             if not takes_anything:
                 collection.check(id_key, document, self.reads)
