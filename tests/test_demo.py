@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import re
+import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.helpers import ROOT, contents
-from walstore.demo import load_documents
+from walstore.demo import load_documents, nodes
+from walstore.demo.documents import DemoError
+from walstore.demo.nodes import Cluster, Node
 
 TIMEOUT_S = 90
 DOCUMENTS = 600
@@ -73,6 +80,58 @@ def test_the_logs_are_removed_and_a_kept_directory_is_new(tmp_path: Path) -> Non
     result = run_demo("--keep", str(tmp_path))
     assert result.returncode == 1
     assert result.stderr == f"walstore.demo: {tmp_path} exists already\n"
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    cluster = Cluster(tmp_path)
+    yield cluster
+    cluster.end()
+
+
+def process_of(cluster: Cluster, source: str) -> Node:
+    """A process in the place of a node's, once it has begun."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"print(flush=True); {source}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    cluster._all.append(process)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "\n"
+    return Node("a", process, "", "")
+
+
+def test_a_node_that_does_not_start_says_why(cluster: Cluster) -> None:
+    with pytest.raises(DemoError, match=r"^a was not ready: walstore: .*a\.toml"):
+        cluster.start("a")
+    assert cluster.nodes == {}
+
+
+def test_a_node_ends_well_and_in_time_or_the_demo_fails(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes, "TIMEOUT_S", 0.1)
+    stuck = process_of(cluster, "import time; time.sleep(60)")
+    with pytest.raises(DemoError, match=r"^a did not end within 0\.1 s$"):
+        nodes._end_well(stuck)
+    assert stuck.process.poll() is None
+    monkeypatch.undo()
+    with pytest.raises(DemoError, match=r"^a ended with exit code 3$"):
+        nodes._end_well(process_of(cluster, "raise SystemExit(3)"))
+    nodes._end_well(process_of(cluster, ""))
+    cluster.end()
+    assert stuck.process.returncode == -signal.SIGKILL
+
+
+def test_ports_that_are_taken_are_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(nodes, "_PORTS", [port - 1] * 200)
+        with pytest.raises(DemoError, match=r"^there are no 2 free ports$"):
+            nodes.free_port(2)
 
 
 def test_without_its_data_set_it_says_what_to_install() -> None:

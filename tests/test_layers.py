@@ -18,6 +18,7 @@ LAYERS = [
     {"_native"},
     {"wal"},
     {"durable"},
+    {"snapshot_files"},
     {"replication"},
     {"raft"},
     {"cluster"},
@@ -158,7 +159,7 @@ def test_what_thinks_does_no_io(name: str) -> None:
     "name", [name for name in modules() if name.startswith(("docstore", "tinydb"))]
 )
 def test_the_document_store_knows_only_a_log(name: str) -> None:
-    """Any log will do, so it uses what every user of one sees; and durable, for its files."""
+    """Any log will do, so it uses what every user of one sees; its files are beside it."""
     inside = {"wal", "replication", "raft", "cluster", "_native"}
     for imported in imports(modules()[name]):
         head, _, rest = imported.partition(".")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import select
 import signal
 import socket
 import subprocess
@@ -21,6 +24,8 @@ from tests.cli.nodes import READY_S, Served, append, ask, config, lone_node
 from tests.helpers import ROOT, contents, end, segment_files
 from tests.replication.nodes import free_ports, until
 from walstore.cli.status import NodeView, is_healthy, status_table
+
+EAGER = "import walstore.cli.status as s; s._WATCH_S = 0.2; from walstore.cli import main; main()"
 
 
 @pytest.fixture
@@ -232,26 +237,57 @@ def test_a_log_that_another_process_has(tmp_path: Path) -> None:
         node.kill()
 
 
-def test_status_of_one_node_again_and_again(tmp_path: Path, run: Run) -> None:
-    with lone_node(tmp_path / "log", segment_bytes=1 << 16) as endpoint:
-        watch = subprocess.Popen(
-            [sys.executable, "-m", "walstore", "status", "--watch", "--json", endpoint.url],
-            stdout=subprocess.PIPE,
+class Watch:
+    """A process of `walstore status --watch`, that looks often, and what it has shown."""
+
+    def __init__(self, url: str, *options: str, terminal: bool = False) -> None:
+        self._ours, theirs = pty.openpty() if terminal else os.pipe()
+        self.shown = ""
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", EAGER, "status", "--watch", *options, url],
+            stdout=theirs,
             stderr=subprocess.PIPE,
             text=True,
+            env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "100"},
             cwd=ROOT,
         )
+        os.close(theirs)
+
+    def until(self, wanted: str) -> None:
+        """Reads until it has shown this since it was last asked."""
+        new, deadline = "", time.monotonic() + READY_S
+        while wanted not in new:
+            ready, _, _ = select.select([self._ours], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready, f"{wanted} is not shown"
+            new += os.read(self._ours, 65536).decode()
+        self.shown += new
+
+    def end(self) -> None:
+        """Whatever it does."""
+        end(self.process)
+        os.close(self._ours)
+
+
+def test_status_is_shown_until_it_is_interrupted(tmp_path: Path) -> None:
+    with lone_node(tmp_path / "log", segment_bytes=1 << 16) as endpoint:
+        in_json, in_pipe = Watch(endpoint.url, "--json"), Watch(endpoint.url)
+        on_terminal = Watch(endpoint.url, terminal=True)
+        all_three = (in_json, in_pipe, on_terminal)
         try:
-            assert watch.stdout is not None
-            assert json.loads(watch.stdout.readline())["healthy"] is True
+            for watch in all_three:
+                watch.until('"healthy": true' if watch is in_json else "leader")
             endpoint.node.demote()
-            found = [json.loads(watch.stdout.readline())["healthy"] for _ in range(2)]
-            assert found[-1] is False
-            watch.send_signal(signal.SIGINT)
-            assert watch.communicate(timeout=READY_S)[1] == "walstore: interrupted\n"
-            assert watch.returncode == 130
+            for watch in all_three:
+                watch.until('"healthy": false' if watch is in_json else "no leader")
+                watch.process.send_signal(signal.SIGINT)
+                assert watch.process.communicate(timeout=READY_S)[1] == "walstore: interrupted\n"
+                assert watch.process.returncode == 130
         finally:
-            end(watch)
+            for watch in all_three:
+                watch.end()
+    assert all(json.loads(line)["nodes"] for line in in_json.shown.splitlines()[:-1])
+    assert "\n\nnode " in in_pipe.shown, "an empty line between two tables"
+    assert ["\x1b[" in watch.shown for watch in all_three] == [False, False, True]
 
 
 def view(role: str, error: str = "", connected: bool = True) -> NodeView:
@@ -285,6 +321,37 @@ def test_a_narrow_terminal_gets_fewer_columns() -> None:
         assert len(text.splitlines()) == 2
 
 
+def test_what_ails_a_node_is_shown() -> None:
+    assert "the disk is gone" in _table_of(view("follower", error="the disk is gone"))
+
+
+def test_how_far_a_node_is_behind_is_known_to_the_leader() -> None:
+    leader, follower = view("leader"), view("follower")
+    assert leader.status is not None
+    assert follower.status is not None
+    follower.status["node_id"] = "x"
+    for entries, text in ((1234, "1,234, 2.0 KiB, 1,500 ms"), (0, "  0  ")):
+        durable = {"entries": entries, "bytes": 2048, "ms": 1500.4}
+        leader.status["peers"][0]["lag"] = {"durable": durable}
+        first, second = _table_of(leader, follower).splitlines()[1:]
+        assert (text in first, text in second) == (False, True)
+        assert text not in _table_of(follower)
+
+
+@pytest.mark.parametrize(
+    ("since_s", "text"),
+    [
+        (119.4, "119 s"), (120, "2 min"), (7199, "119 min"), (7200, "2 h"),
+        (47.9 * 3600, "47 h"), (48 * 3600, "2 d"), (1e7, "115 d"),
+    ],
+)  # fmt: skip
+def test_for_how_long_it_has_been_so(since_s: float, text: str) -> None:
+    shown = view("leader")
+    assert shown.status is not None
+    shown.status["since_s"] = since_s
+    assert f"  {text}  " in _table_of(shown)
+
+
 def test_wrong_urls(run: Run) -> None:
     for command in ("status", "promote", "demote"):
         for url in ("127.0.0.1:80", "ws://127.0.0.1:80", "http://", "http://a:x", "http://a/b"):
@@ -307,8 +374,8 @@ def test_the_members_of_an_elected_cluster_are_shown() -> None:
     assert "the members change" in _table_of(leader)
 
 
-def _table_of(shown: NodeView) -> str:
+def _table_of(*shown: NodeView) -> str:
     console = Console(file=StringIO(), width=200)
-    console.print(status_table([shown], 200))
+    console.print(status_table(shown, 200))
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text

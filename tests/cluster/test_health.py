@@ -63,6 +63,9 @@ def test_a_cluster_that_is_well() -> None:
         ({}, {"stalled_s": 0.9}, State.FOLLOWING, ""),
         ({}, {"stalled_s": 2.0}, State.STALLED, "nothing for 2.0 s"),
         ({"connected": False}, {"error": "lost"}, State.FAILED, "lost"),
+        ({}, {"error": "differs", "quarantined": True}, State.QUARANTINED, "differs"),
+        ({"lag": Lag(5, 9, 9e9)}, {"lost_to_lsn": 8_000}, State.REPAIRING, "entries up to 8,000"),
+        ({"connected": False}, {"lost_to_lsn": 8}, State.UNREACHABLE, "not connected"),
     ],
 )
 def test_each_state_and_its_reason(

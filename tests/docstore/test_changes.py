@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from walstore.docstore import QueryError
 from walstore.docstore.changes import ResumeToken, shown
 from walstore.docstore.history import Applied, History
+from walstore.docstore.record import Delete, Operation, Put
 from walstore.docstore.state import Change, State
 from walstore.docstore.values import key_of
 
@@ -19,7 +18,7 @@ def applied(lsn: int, size_bytes: int = 10) -> Applied:
     return Applied(lsn, [Change("p", "things", key_of(lsn), None, {"_id": lsn})], size_bytes)
 
 
-def state_of(*operations: list[Any]) -> State:
+def state_of(*operations: Operation) -> State:
     state = State()
     for change in state.changes_of(operations):
         state.apply(change)
@@ -28,14 +27,14 @@ def state_of(*operations: list[Any]) -> State:
 
 def test_operations_of_one_transaction_follow_each_other() -> None:
     """What the log says of one document twice: the second is what the first made of it."""
-    state = state_of(["p", "things", {"_id": 1, "a": 1}], ["p", "things", {"_id": 2}])
-    operations: list[list[Any]] = [
-        ["p", "things", {"_id": 1, "a": 2}],
-        ["d", "things", 1],
-        ["p", "things", {"_id": 1, "a": 3}],
-        ["p", "others", {"_id": 1}],
-        ["p", "things", {"_id": 1, "a": 4}],
-        ["d", "things", 2],
+    state = state_of(Put("things", {"_id": 1, "a": 1}), Put("things", {"_id": 2}))
+    operations: list[Operation] = [
+        Put("things", {"_id": 1, "a": 2}),
+        Delete("things", 1),
+        Put("things", {"_id": 1, "a": 3}),
+        Put("others", {"_id": 1}),
+        Put("things", {"_id": 1, "a": 4}),
+        Delete("things", 2),
     ]
     made = [(change.old, change.new) for change in state.changes_of(operations)]
     assert made == [

@@ -15,8 +15,6 @@ from tests.docstore.sites import Site, contents
 from tests.replication.nodes import until
 from walstore import UnsupportedFormatError
 from walstore.docstore import SnapshotError, snapshot
-from walstore.docstore.snapshot import Position, SnapshotDamagedError
-from walstore.docstore.state import State
 
 
 def names(site: Site) -> list[str]:
@@ -311,17 +309,3 @@ def test_a_checkpoint_that_cannot_be_written_is_tried_again_soon(
     in_the_way.rmdir()
     store["things"].insert_one({"pad": b"x" * 10_000})
     until(lambda: len(names(file_site)) == 1, "an eighth later it is tried again")
-
-
-def test_every_flipped_byte_of_a_snapshot_is_noticed() -> None:
-    state = State()
-    data = b"".join(snapshot.write(Position("ab", 3, 1, 3), snapshot.copy_of_state(state)))
-    assert snapshot.read("path", memoryview(data))[0] == Position("ab", 3, 1, 3)
-    for at in range(len(data)):
-        spoiled = bytearray(data)
-        spoiled[at] ^= 0x40
-        with pytest.raises(SnapshotDamagedError):
-            snapshot.read("path", memoryview(bytes(spoiled)))
-    for length in range(len(data)):
-        with pytest.raises(SnapshotDamagedError):
-            snapshot.read("path", memoryview(data[:length]))

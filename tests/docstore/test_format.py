@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import datetime
+from pathlib import Path
 from typing import Any
 
 from walstore.docstore import snapshot
+from walstore.docstore.checkpoint import files_of
 from walstore.docstore.index import checked_spec
-from walstore.docstore.record import Record, decode_record, encode_records, encoded_operation
+from walstore.docstore.record import (
+    Delete,
+    DropCollection,
+    DropIndex,
+    MakeIndex,
+    Put,
+    Record,
+    decode_record,
+    encode_records,
+    encoded_operation,
+)
 from walstore.docstore.snapshot import Position
 from walstore.docstore.state import Change, State
 from walstore.docstore.values import key_of
@@ -43,15 +55,29 @@ SNAPSHOT = bytes.fromhex(
 def test_an_entry() -> None:
     operations = [encoded_operation(*operation) for operation in OPERATIONS]
     assert encode_records(7, operations) == [ENTRY]
-    assert decode_record("log", 8, ENTRY) == Record(7, False, OPERATIONS)
+    assert decode_record("log", 8, ENTRY) == Record(
+        7,
+        False,
+        [
+            Put("things", DOCUMENT),
+            Delete("things", b"y"),
+            MakeIndex("things", "a_1", (("a", 1),), True),
+            DropIndex("things", "a_1"),
+            DropCollection("things"),
+        ],
+    )
 
 
-def test_a_snapshot() -> None:
+def test_a_snapshot(tmp_path: Path) -> None:
     state = State()
     state.apply(Change("i", "things", definition=PAIR))
     state.apply(Change("p", "things", key_of("x"), None, DOCUMENT))
-    assert b"".join(snapshot.write(POSITION, snapshot.copy_of_state(state))) == SNAPSHOT
-    position, read = snapshot.read("path", memoryview(SNAPSHOT))
+    files = files_of(str(tmp_path))
+    files.write(9, snapshot.write(POSITION, snapshot.copy_of_state(state)))
+    path = tmp_path / "documents" / f"snapshot-{9:020}"
+    assert path.read_bytes() == SNAPSHOT
+    assert files.newest(lambda lsn: 3) == (9, str(path))
+    position, read = snapshot.read("path", memoryview(SNAPSHOT)[8:-16])
     assert position == POSITION
     collection = read.collections["things"]
     assert collection.get(key_of("x")) == DOCUMENT

@@ -463,7 +463,7 @@ def test_a_snapshot_that_is_not_whole_is_neither_sent_nor_taken(
             lsns[1],
             str(tmp_path / "other" / "documents" / f"snapshot-{lsns[1]:020}"),
         )
-    assert "damaged, and is not sent" in caplog.text
+    assert "is not sent to other nodes: its checksum is wrong" in caplog.text
 
 
 def test_a_snapshot_of_another_history_is_not_sent(
@@ -486,7 +486,7 @@ def test_a_snapshot_of_another_history_is_not_sent(
         assert snapshots.newest(log._term_of) == newest
         assert snapshots.newest(lambda lsn: log._term_of(lsn) + (lsn == newest[0])) == older
         assert snapshots.newest(lambda lsn: 0) is None
-    assert "snapshot-00000000000000000003 is not of this log, and is not sent" in caplog.text
+    assert "00000003 is not sent to other nodes: not of this log" in caplog.text
 
 
 def test_a_node_that_has_to_hear_anew_what_is_committed(cluster: Make) -> None:

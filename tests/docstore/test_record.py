@@ -12,6 +12,11 @@ from walstore.docstore.errors import InvalidDocumentError
 from walstore.docstore.record import (
     CHAINED,
     KIND,
+    Delete,
+    DropCollection,
+    DropIndex,
+    MakeIndex,
+    Put,
     Record,
     decode_record,
     encode_records,
@@ -35,7 +40,17 @@ def encoded(operations: list[Any]) -> list[bytes]:
 
 def test_what_is_encoded_comes_back() -> None:
     (payload,) = encode_records(7, encoded(OPERATIONS))
-    assert decode_record("log", 8, payload) == Record(7, False, OPERATIONS)
+    assert decode_record("log", 8, payload) == Record(
+        7,
+        False,
+        [
+            Put("things", {"_id": "x", "a": 1}),
+            Delete("things", b"y"),
+            MakeIndex("things", "a_1", (("a", 1),), True),
+            DropIndex("things", "a_1"),
+            DropCollection("things"),
+        ],
+    )
     assert msgspec.msgpack.decode(payload) == [1, 7, False, OPERATIONS], "docs/docstore.md"
 
 
@@ -49,7 +64,8 @@ def test_a_large_transaction_takes_several_entries() -> None:
         (CHAINED, True),
         (CHAINED, False),
     ]
-    ids = [operation[2]["_id"] for record in records for operation in record.operations]
+    puts = [operation for record in records for operation in record.operations]
+    ids = [put.document["_id"] for put in puts if isinstance(put, Put)]
     assert ids == list(range(9))
 
 
@@ -66,7 +82,11 @@ def test_a_document_that_is_too_large() -> None:
         (b"hello", "entry 5"),
         (msgspec.msgpack.encode([1, 2, False]), "entry 5"),
         (msgspec.msgpack.encode([2, 0, False, []]), "document format 2"),
-        (msgspec.msgpack.encode([1, 0, False, [["q", "things"]]]), "operation 'q'"),
+        (msgspec.msgpack.encode([1, 0, False, [["q", "things"]]]), "entry 5 .*'q'"),
+        (msgspec.msgpack.encode([1, 0, False, [["p", "things", {"a": 1}]]]), "without an _id"),
+        (msgspec.msgpack.encode([1, 0, False, [["d", "things", 1, 2]]]), "entry 5"),
+        (msgspec.msgpack.encode([1, 0, False, [["i", "things", "n", [["a", 2]], True]]]), "5"),
+        (msgspec.msgpack.encode([1, 0, False, [["d", "t", msgspec.msgpack.Ext(7, b"")]]]), "ext"),
     ],
 )
 def test_an_entry_that_is_not_known(payload: bytes, what: str) -> None:
@@ -92,8 +112,9 @@ class Log:
 
 
 def _shown(step: Step) -> Any:
-    what = step.operations and "".join(operation[2] for operation in step.operations)
-    return step.first_lsn, step.last_lsn, step.state_lsn, what
+    deletes = step.operations
+    ids = deletes and "".join(each.id for each in deletes if isinstance(each, Delete))
+    return step.first_lsn, step.last_lsn, step.state_lsn, ids
 
 
 def test_entries_count_when_nothing_came_between() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-TARGETS = ("record", "segment", "meta", "recovery", "message")
+TARGETS = ("record", "segment", "meta", "recovery", "message", "documents", "cluster")
 
 
 def main() -> None:

@@ -14,7 +14,15 @@ from tests.fuzz.one import TARGETS
 from tests.fuzz.run import CORPUS, BrokenError, fuzz
 from tests.helpers import seed_of
 
-RUNS = {"record": 20_000, "segment": 60_000, "meta": 50_000, "recovery": 25_000, "message": 60_000}
+RUNS = {
+    "record": 20_000,
+    "segment": 60_000,
+    "meta": 50_000,
+    "recovery": 25_000,
+    "message": 60_000,
+    "documents": 20_000,
+    "cluster": 20_000,
+}
 RUNS_MIN = 200_000
 CORPUS_MIN = 4
 

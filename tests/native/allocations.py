@@ -14,6 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from tests.helpers import contents, open_descriptors
@@ -130,6 +131,15 @@ class Run:
         else:
             raise AssertionError("an entry that was truncated is said to be there")
 
+    def begin_anew(self) -> None:
+        """Empties the log, which goes on elsewhere. Should that fail, all is there, or nothing."""
+        if self.log is None:
+            return
+        log = self.log
+        if not self.attempt("anew", lambda: log._reset(50, 1, log.term)):
+            self.maybe.extend(self.acked.values())
+        self.acked = {}
+
     def refused(self) -> None:
         """An append to a full disk."""
         if self.log is None:
@@ -180,6 +190,15 @@ def workload(run: Run) -> None:
     run.close()
 
 
+def anew(run: Run) -> None:
+    """A log that is emptied."""
+    run.open()
+    run.append("append", b"before")
+    run.begin_anew()
+    run.append("append", b"after")
+    run.close()
+
+
 def large_index(path: Path) -> None:
     """A log whose last segment has more pairs than the index has room for at first."""
     with FileWALManager(path, segment_bytes=32 << 20) as log:
@@ -219,10 +238,10 @@ def main(where: Path) -> None:
     path, large = where / "log", where / "large"
     large_index(large)
 
-    def use() -> Callable[[], None]:
+    def use(work: Callable[[Run], None]) -> Callable[[], None]:
         shutil.rmtree(path, ignore_errors=True)
         run = Run(path, outcomes)
-        workload(run)
+        work(run)
         return run.check
 
     def use_large() -> Callable[[], None]:
@@ -232,7 +251,8 @@ def main(where: Path) -> None:
         return lambda: None
 
     for mode in (ONCE, FOREVER):
-        every_k(mode, use, outcomes)
+        every_k(mode, partial(use, workload), outcomes)
+        every_k(mode, partial(use, anew), outcomes)
         every_k(mode, use_large, outcomes)
     assert [entry.payload for entry in contents(large)][:MANY] == [b"p" * PAIRS_BYTES] * MANY
     print(json.dumps({**outcomes, "tree": os.getcwd()}))

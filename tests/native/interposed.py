@@ -38,9 +38,12 @@ def done(*calls: int) -> None:
 
 
 @contextmanager
-def writer(path: Path, level: int = lib.WALCORE_LEVEL_DURABLE) -> Iterator[Native]:
+def writer(
+    path: Path, level: int = lib.WALCORE_LEVEL_DURABLE, committed_lsn: int | None = None
+) -> Iterator[Native]:
     script(COND_WAIT, ANNOUNCE)
-    native = Native(path / f"file{len(os.listdir(path))}", level)
+    name = f"file{len(os.listdir(path))}"
+    native = Native(path / name, level, committed_lsn=committed_lsn)
     libc.await_entered()  # the flusher sleeps, and waits no more by itself
     try:
         yield native
@@ -192,6 +195,67 @@ def stop_waits_for_calls_under_way(path: Path) -> None:
             assert native.status().state == lib.WALCORE_STOPPED
 
 
+def one_caller_marks_for_all_that_come_meanwhile(path: Path) -> None:
+    with writer(path, committed_lsn=0) as native:
+        script(PWRITE, GATE, 0, errno.EIO)
+        first = Call(lib.walcore_set_committed, native.raw, 3)
+        libc.await_entered()
+        for lsn in (4, 6, 5):
+            lib.walcore_set_committed(native.raw, lsn)  # and is not held up
+        assert lib.walcore_committed_lsn(native.raw) == 6
+        assert native.marked_lsn() == 0
+        libc.let_go()
+        first.result()
+        assert native.marked_lsn() == 6
+        assert libc.left(PWRITE) == 1, "more than one mark was written for them"
+
+
+def a_mark_that_cannot_be_written_is_made_up_for_by_the_next(path: Path) -> None:
+    with writer(path, committed_lsn=0) as native:
+        script(PWRITE, errno.EIO)
+        lib.walcore_set_committed(native.raw, 3)
+        done(PWRITE)
+        status = native.status()
+        assert (status.watermark_failures, status.state) == (1, lib.WALCORE_OK)
+        assert (lib.walcore_committed_lsn(native.raw), native.marked_lsn()) == (3, 0)
+        lib.walcore_set_committed(native.raw, 4)
+        assert native.marked_lsn() == 4
+
+
+def stop_waits_for_the_mark_and_for_no_other(path: Path) -> None:
+    with writer(path, committed_lsn=0) as native:
+        script(PWRITE, GATE, errno.EIO)
+        first = Call(lib.walcore_set_committed, native.raw, 3)
+        libc.await_entered()
+        lib.walcore_set_committed(native.raw, 5)
+        script(COND_WAIT, ANNOUNCE)
+        stop = Call(lib.walcore_writer_stop, native.raw)
+        libc.await_entered()
+        assert stop.is_alive()
+        libc.let_go()
+        assert (first.result(), stop.result()) == (None, None)
+        assert native.marked_lsn() == 3
+        assert libc.left(PWRITE) == 1, "a mark was written to what may be another file"
+
+
+def a_restart_waits_for_the_mark(path: Path) -> None:
+    """Or the mark of the log before would stay behind that of the new one."""
+    with writer(path, committed_lsn=0) as native:
+        assert lib.walcore_freeze(native.raw) == lib.WALCORE_OK
+        script(PWRITE, GATE)
+        mark = Call(lib.walcore_set_committed, native.raw, 3)
+        libc.await_entered()
+        script(COND_WAIT, ANNOUNCE)
+        restart = Call(lib.walcore_writer_restart, native.raw, 10, 8)
+        libc.await_entered()
+        assert restart.is_alive()
+        libc.let_go()
+        assert (mark.result(), restart.result()) == (None, lib.WALCORE_OK)
+        assert native.marked_lsn() == 3
+        native.attach(10)
+        assert native.marked_lsn(seed=8) == lib.walcore_committed_lsn(native.raw) == 9
+
+
 def a_wait_ends_in_time(path: Path) -> None:
     with writer(path) as native:
         script(FDATASYNC, GATE)
@@ -310,6 +374,10 @@ CASES = (
     freeze_that_cannot_sync_is_undone,
     callers_wait_for_a_thaw,
     stop_waits_for_calls_under_way,
+    one_caller_marks_for_all_that_come_meanwhile,
+    a_mark_that_cannot_be_written_is_made_up_for_by_the_next,
+    stop_waits_for_the_mark_and_for_no_other,
+    a_restart_waits_for_the_mark,
     a_wait_ends_in_time,
     a_writer_may_wait_for_a_buffer,
     the_flusher_cannot_be_started,

@@ -12,7 +12,7 @@ from tests.helpers import ROOT, run_child
 from walstore.testing.shim import compiler
 
 SOURCE = ROOT / "tests" / "native" / "interpose.c"
-CASES_MIN = 17
+CASES_MIN = 21
 
 
 @pytest.mark.timeout(90)

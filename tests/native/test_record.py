@@ -94,6 +94,20 @@ def compare(data: bytes, seed: int, next_lsn: int = 1, term: int = 0, **options:
     return expected
 
 
+def test_a_batch_ends_with_its_last_record_or_with_the_bytes() -> None:
+    more = [Record(lsn, flags=lib.WALCORE_FLAG_MORE, payload=b"x" * lsn) for lsn in (1, 2)]
+    one, two, three, four = (twin.encode(r, 9) for r in (*more, Record(3), Record(4)))
+
+    def batch(data: bytes) -> tuple[int, int]:
+        count = ffi.new("size_t *")
+        return lib.walcore_batch_bytes(data, len(data), count), count[0]
+
+    whole = one + two + three
+    assert batch(whole) == batch(whole + four) == (len(whole), 3)
+    assert batch(four + whole) == (len(four), 1)
+    assert batch(one + two) == (len(one + two), 2)
+
+
 def test_encode_equals_the_twin() -> None:
     random = seeded("encode")
     for size in [*range(100), 1000, 5000]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ import pytest
 
 from walstore import FileWALManager
 from walstore._native import ffi, lib
-from walstore.wal.record import Scanner, entries_of, record_bytes
+from walstore.wal.record import Scanner, crc32c, entries_of, record_bytes
 
 pytestmark = pytest.mark.timeout(90)
 
 SEED = 0x1234
+WATERMARK_SEED = 7
+MARK = struct.Struct("<IIQQ")
+MARK_AT = 512
 START_AT = 8192
 LIMIT_AT = START_AT + (1 << 20)
 SECOND_NS = 1_000_000_000
@@ -26,10 +30,19 @@ class Native:
     """A C writer on a file of its own."""
 
     def __init__(
-        self, path: Path, level: int = lib.WALCORE_LEVEL_DURABLE, *, flusher: bool = True
+        self,
+        path: Path,
+        level: int = lib.WALCORE_LEVEL_DURABLE,
+        *,
+        flusher: bool = True,
+        committed_lsn: int | None = None,
     ) -> None:
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT)
-        self.raw = ffi.gc(lib.walcore_writer_new(level, 0, self.fd, 0, 7), lib.walcore_writer_free)
+        self.raw = ffi.gc(
+            lib.walcore_writer_new(level, 0, self.fd, 0, WATERMARK_SEED), lib.walcore_writer_free
+        )
+        if committed_lsn is not None:
+            lib.walcore_writer_commits(self.raw, committed_lsn, MARK_AT)
         self.attach(1)
         assert not flusher or lib.walcore_writer_start(self.raw) == 0
         lib.walcore_thaw(self.raw)
@@ -53,6 +66,13 @@ class Native:
         status = ffi.new("walcore_status *")
         lib.walcore_writer_status(self.raw, status)
         return status
+
+    def marked_lsn(self, seed: int = WATERMARK_SEED) -> int:
+        """How far other processes are told that the log is committed."""
+        data = os.pread(self.fd, MARK.size, MARK_AT)
+        crc, level, _epoch, lsn = MARK.unpack(data)
+        assert (crc, level) == (crc32c(data[4:], seed), lib.WALCORE_LEVEL_COMMITTED)
+        return int(lsn)
 
     def payloads(self) -> list[bytes]:
         data = os.pread(self.fd, 4 << 20, START_AT)

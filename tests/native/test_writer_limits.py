@@ -42,6 +42,24 @@ def test_batches_outside_their_limits_are_refused(native: Native) -> None:
     assert native.payloads() == [b"x", b"xx"]
 
 
+def test_a_batch_that_is_waited_for_a_while_has_the_same_limits(native: Native) -> None:
+    large = lib.WALCORE_PAYLOAD_BYTES_MAX
+    outcome: Any = ffi.new("walcore_outcome *")
+
+    def append(lengths: list[int], kind: int = 1) -> int:
+        count, timeout_ns = len(lengths), 30 * SECOND_NS
+        return lib.walcore_append_within(
+            native.raw, b"xyz", lengths, count, 5, kind, timeout_ns, outcome
+        )
+
+    assert append([1, large + 1]) == lib.WALCORE_REFUSED
+    assert append([large] * 4) == lib.WALCORE_REFUSED
+    assert append([1, 2], kind=0) == lib.WALCORE_REFUSED
+    assert append([1, 2]) == 1
+    assert (outcome.generation, outcome.rc) == (0, lib.WALCORE_OK)
+    assert native.payloads() == [b"x", b"yz"]
+
+
 def submit_records(native: Native, *records: Record) -> tuple[int, int]:
     """The result and how many bytes were taken."""
     data = b"".join(encode(record, 99) for record in records)
@@ -67,6 +85,33 @@ def test_records_that_do_not_follow_are_refused(native: Native) -> None:
     assert (rc, taken) == (lib.WALCORE_ROLL, 112)
     assert native.wait(2) == lib.WALCORE_OK
     assert native.payloads() == [b"a", b"b"]
+
+
+def test_what_was_taken_of_records_is_not_called_all_of_them(tmp_path: Path) -> None:
+    """Nor written yet, where a log would write it before the call returns: a roll follows."""
+    native = Native(tmp_path / "file", lib.WALCORE_LEVEL_WRITTEN)
+    small, large = Record(1, payload=b"a"), Record(2, payload=bytes(LIMIT_AT - START_AT))
+    assert submit_records(native, small, large) == (lib.WALCORE_ROLL, 56)
+    assert lib.walcore_last_lsn(native.raw) == 1
+    assert native.payloads() == []
+    assert lib.walcore_freeze(native.raw) == lib.WALCORE_OK
+    assert native.payloads() == [b"a"]
+    lib.walcore_writer_stop(native.raw)
+    os.close(native.fd)
+
+
+def test_a_node_alone_does_not_take_back_what_others_committed(tmp_path: Path) -> None:
+    native = Native(tmp_path / "file", committed_lsn=2)
+    lib.walcore_accept_appends(native.raw, True, True)
+    for lsn, committed_lsn in ((1, 2), (2, 2), (3, 3)):
+        assert native.append(b"x") == lsn
+        assert lib.walcore_visible_lsn(native.raw) == lsn
+        assert lib.walcore_committed_lsn(native.raw) == committed_lsn
+        assert native.marked_lsn() == committed_lsn
+    lib.walcore_writer_stop(native.raw)
+    lib.walcore_set_committed(native.raw, 9)  # the descriptor may be another file's by now
+    assert (lib.walcore_committed_lsn(native.raw), native.marked_lsn()) == (3, 3)
+    os.close(native.fd)
 
 
 def test_the_logs_own_kinds_are_not_for_users(native: Native) -> None:

@@ -156,6 +156,37 @@ async def test_a_peer_that_does_not_read_is_told_why_when_it_does() -> None:
         await b.joined("good")
 
 
+@in_loop
+async def test_the_end_of_a_stream_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A peer whose own stream has ended has then closed the connection: a second end would raise in
+    the loop."""
+    async with pair() as (b, _):
+        raw = await Raw.to(b)
+        await raw.greet(SECRET)
+        await b.joined("good", "raw")
+        connection = b.manager._connections["raw"]
+        transport = connection._transport
+        assert transport is not None
+        # What is left for the last write is little then, and travels at once.
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        raw.ws.transport.pause_reading()
+        body = WalEntry(1, 1, 1, 0, bytes(MESSAGE_BYTES))
+        while not transport.get_write_buffer_size():
+            b.manager.send("raw", body)
+            await asyncio.sleep(0)
+        connection.refuse(CloseCode.NO_ANSWER, "silent")
+        transport.pause_reading()  # its end is seen only after ours was said
+        raw.ws.transport.write_eof()
+        raw.ws.transport.resume_reading()
+        while transport.get_write_buffer_size():
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        transport.resume_reading()
+        await connection.ended.wait()
+        await b.joined("good")
+    assert "Exception in callback" not in caplog.text
+
+
 @pytest.mark.parametrize("greeted", [False, True], ids=["stranger", "peer"])
 @pytest.mark.parametrize(
     ("make", "code", "name"),

@@ -38,6 +38,8 @@ SENDING_PY = "walstore/replication/sending.py"
 STREAMING_PY = "walstore/replication/streaming.py"
 
 DURABLE_PY = "walstore/durable.py"
+SNAPSHOT_FILES_PY = "walstore/snapshot_files.py"
+SNAPSHOT_FILES = "tests/test_snapshot_files.py"
 DOCSTORE = "walstore/docstore"
 DOCSTORE_TESTS = "tests/docstore"
 TINYDB_TESTS = "tests/tinydb/test_storage.py"
@@ -74,6 +76,10 @@ LOG = "tests/replication/test_log.py"
 MEMORY = "tests/replication/test_memory.py"
 NETWORK = "tests/replication/test_network.py"
 SECURITY = "tests/replication/test_security.py"
+SENDING = "tests/replication/test_sending.py"
+SERVING = "tests/cluster/test_serving.py"
+INTERPOSED = "tests/native/test_interposed.py"
+WRITER_LIMITS = "tests/native/test_writer_limits.py"
 
 
 @dataclass(frozen=True)
@@ -1308,9 +1314,9 @@ BUGS = (
         "a damaged snapshot is not used",
         (
             Edit(
-                f"{DOCSTORE}/snapshot.py",
-                "if xxhash.xxh3_128_digest(data[:end]) != data[end:]:",
-                "if not data[end:]:",
+                SNAPSHOT_FILES_PY,
+                "return file.read(_DIGEST_BYTES) == digest.digest()",
+                "return bool(file.read(_DIGEST_BYTES))",
             ),
         ),
         (f"{DOCSTORE_TESTS}/test_checkpoint.py",),
@@ -1318,7 +1324,7 @@ BUGS = (
     Bug(
         "snapshot-one-kept",
         "a damaged snapshot costs nothing",
-        (Edit(f"{DOCSTORE}/checkpoint.py", "return self.lsns[0] if", "return self.lsns[-1] if"),),
+        (Edit(SNAPSHOT_FILES_PY, "return self.lsns[0] if", "return self.lsns[-1] if"),),
         (f"{DOCSTORE_TESTS}/test_checkpoint.py::test_the_log_is_kept_from_the_older_snapshot_on",),
     ),
     Bug(
@@ -1358,8 +1364,8 @@ BUGS = (
         (
             Edit(
                 f"{DOCSTORE}/store.py",
-                "            self._files.write(position, ",
-                "            log.truncate_before(lsn)\n            self._files.write(position, ",
+                "                self._files.write(lsn, ",
+                "                log.truncate_before(lsn)\n                self._files.write(lsn, ",
             ),
         ),
         (f"{DOCSTORE_TESTS}/test_crash.py::test_a_store_survives_power_cuts",),
@@ -1384,9 +1390,10 @@ BUGS = (
         "a damaged snapshot goes to no other node",
         (
             Edit(
-                f"{DOCSTORE}/checkpoint.py",
-                'if not snapshot.is_whole(iter(partial(file.read, _READ_BYTES), b"")):',
-                "if not file.read(1):",
+                SNAPSHOT_FILES_PY,
+                "                    place = self._place_of(lsn, file)\n            except",
+                "                    file.seek(len(self._kind.magic))\n"
+                "                    place = self._kind.place_of(path, file)\n            except",
             ),
         ),
         (
@@ -1394,15 +1401,100 @@ BUGS = (
         ),
     ),
     Bug(
-        "snapshot-of-another-history-sent",
-        "a snapshot whose log went another way goes to no other node",
+        "snapshot-of-another-entry-sent",
+        "a snapshot under another's name goes to no other node",
+        (Edit(SNAPSHOT_FILES_PY, "if place.lsn != lsn:", "if place.lsn > lsn:"),),
+        (f"{SNAPSHOT_FILES}::test_what_is_sent_is_of_this_log_and_of_its_entry",),
+    ),
+    Bug(
+        "snapshot-counts-unseen",
+        "the log is cut only behind two snapshots that are known to be whole",
         (
             Edit(
-                f"{DOCSTORE}/checkpoint.py",
-                "            if position.term == term_of(lsn):\n",
-                "            if position.term:\n",
+                SNAPSHOT_FILES_PY,
+                "self.lsns = sorted({*self.lsns, lsn})",
+                "self.lsns = self._found()",
             ),
         ),
+        (f"{SNAPSHOT_FILES}::test_what_was_neither_opened_nor_written_does_not_count",),
+    ),
+    Bug(
+        "snapshot-removed-meanwhile-fails",
+        "a checkpoint fails no snapshot that is to be sent",
+        (
+            Edit(
+                SNAPSHOT_FILES_PY,
+                "except FileNotFoundError:  # a checkpoint came between",
+                "except FileExistsError:  # a checkpoint came between",
+            ),
+        ),
+        (f"{SNAPSHOT_FILES}::test_one_that_a_checkpoint_removes_meanwhile_is_passed_over",),
+    ),
+    Bug(
+        "snapshot-held-in-memory",
+        "a snapshot that is sent or taken need not fit into memory",
+        (
+            Edit(
+                SNAPSHOT_FILES_PY,
+                "file.read(min(_READ_BYTES, left_bytes))",
+                "file.read(left_bytes)",
+            ),
+        ),
+        (f"{SNAPSHOT_FILES}::test_what_is_sent_or_taken_is_not_held_in_memory",),
+    ),
+    Bug(
+        "snapshot-set-aside-in-vain",
+        "an opening that fails changes nothing",
+        (
+            Edit(
+                SNAPSHOT_FILES_PY,
+                "        if first_lsn > 1:\n            reason",
+                '        self._set_aside(refused, "nothing", log)\n'
+                "        if first_lsn > 1:\n            reason",
+            ),
+        ),
+        (f"{SNAPSHOT_FILES}::test_nothing_is_set_aside_where_nothing_can_be_used",),
+    ),
+    Bug(
+        "snapshot-of-a-crash-stays",
+        "what a crash left of a snapshot is removed",
+        (
+            Edit(
+                SNAPSHOT_FILES_PY,
+                "                    os.unlink(os.path.join(self.path, _NEW))",
+                "                    pass",
+            ),
+        ),
+        (f"{SNAPSHOT_FILES}::test_what_a_crash_left_is_removed",),
+    ),
+    Bug(
+        "snapshot-removed-while-it-is-written",
+        "what is being written is not taken for what a crash left",
+        (
+            Edit(
+                SNAPSHOT_FILES_PY,
+                "        with self._changing:\n            if not log.read_only:",
+                "        with contextlib.nullcontext():\n            if not log.read_only:",
+            ),
+        ),
+        (f"{SNAPSHOT_FILES}::test_one_that_is_being_written_is_not_taken_for_what_a_crash_left",),
+    ),
+    Bug(
+        "snapshot-reader-tidies-up",
+        "a log that is open to read only keeps its snapshots as they are",
+        (
+            Edit(
+                SNAPSHOT_FILES_PY,
+                "        if log.read_only:\n            return  # the writer's next",
+                "        if not log.log_id:\n            return  # the writer's next",
+            ),
+        ),
+        (f"{SNAPSHOT_FILES}::test_a_reader_changes_nothing",),
+    ),
+    Bug(
+        "snapshot-of-another-history-sent",
+        "a snapshot whose log went another way goes to no other node",
+        (Edit(SNAPSHOT_FILES_PY, "if place.term == term_of(lsn):", "if place.term:"),),
         (f"{DOCSTORE_TESTS}/test_nodes.py::test_a_snapshot_of_another_history_is_not_sent",),
     ),
     Bug(
@@ -1489,9 +1581,9 @@ BUGS = (
         "a view is of the entry that it says",
         (
             Edit(
-                f"{DOCSTORE}/checkpoint.py",
-                "            if found <= lsn:\n",
-                "            if found <= lsn + 2:\n",
+                SNAPSHOT_FILES_PY,
+                "            if found <= lsn:",
+                "            if found <= lsn + 2:",
             ),
         ),
         (f"{DOCSTORE_TESTS}/test_past.py",),
@@ -1501,9 +1593,9 @@ BUGS = (
         "a store opens though its node has to hear anew what is committed",
         (
             Edit(
-                f"{DOCSTORE}/checkpoint.py",
-                "elif meta.first_lsn <= position.lsn <= shown_to_lsn:",
-                "elif meta.first_lsn <= position.lsn:",
+                SNAPSHOT_FILES_PY,
+                "elif meta.first_lsn <= place.lsn <= shown_lsn:",
+                "elif meta.first_lsn <= place.lsn:",
             ),
         ),
         (f"{DOCSTORE_TESTS}/test_nodes.py::test_a_node_that_has_to_hear_anew_what_is_committed",),
@@ -2219,7 +2311,7 @@ BUGS = (
         (
             Edit(
                 f"{CLUSTER}/host.py",
-                "            self._sessions.load(saved.sessions)\n",
+                "            self._sessions.load(sessions)\n",
                 "",
             ),
         ),
@@ -2284,6 +2376,18 @@ BUGS = (
             ),
         ),
         (f"{HOSTILE}::test_a_peer_that_resets_while_it_is_refused_disturbs_nobody",),
+    ),
+    Bug(
+        "connection-ends-its-stream-twice",
+        "the end of a stream that had to wait for its bytes raises nothing in the loop",
+        (
+            Edit(
+                CONNECTION_PY,
+                "self._loop.call_soon(self._write_end, self._transport)",
+                "self._write_end(self._transport)",
+            ),
+        ),
+        (f"{HOSTILE}::test_the_end_of_a_stream_is_said_once",),
     ),
     Bug(
         "connection-speaks-after-the-end",
@@ -2517,12 +2621,18 @@ BUGS = (
         ("tests/cluster/test_host.py::test_a_refusal_that_cannot_be_encoded_is_one",),
     ),
     Bug(
+        "snapshot-beyond-the-watermark-unchecked",
+        "a snapshot whose entry is not durable yet is compared with it",
+        (Edit(SNAPSHOT_FILES_PY, "log.last_lsn if log._replicated is None else ", ""),),
+        (f"{SNAPSHOT_FILES}::test_an_entry_that_is_not_durable_yet_is_compared_too",),
+    ),
+    Bug(
         "machine-skips-what-is-beyond",
         "a snapshot beyond the end of a log of one node is never taken up later",
         (
             Edit(
-                f"{CLUSTER}/machine_files.py",
-                "_end_lsn(log) and isinstance(log, ReplicationWALManager):",
+                SNAPSHOT_FILES_PY,
+                "_end_lsn(log) and log._replicated is not None:",
                 "_end_lsn(log):",
             ),
         ),
@@ -2616,5 +2726,107 @@ BUGS = (
             "tests/replication/test_network.py::"
             "test_what_a_replaced_connection_carried_comes_no_more",
         ),
+    ),
+    Bug(
+        "mark-lost-amid-another",
+        "other processes are told of all that is committed",
+        (
+            Edit(
+                WRITER_C,
+                "} while (lsn != w->shared.committed_lsn && !w->stopping);",
+                "} while (0);",
+            ),
+        ),
+        (INTERPOSED,),
+    ),
+    Bug(
+        "mark-written-after-a-stop",
+        "nothing is written to a descriptor that may be another file's by now",
+        (
+            Edit(
+                WRITER_C,
+                "} while (lsn != w->shared.committed_lsn && !w->stopping);",
+                "} while (lsn != w->shared.committed_lsn);",
+            ),
+        ),
+        (INTERPOSED,),
+    ),
+    Bug(
+        "stop-does-not-wait-for-the-mark",
+        "nothing is written to a descriptor that may be another file's by now",
+        (Edit(WRITER_C, "w->syncing || w->marking)", "w->syncing)"),),
+        (INTERPOSED,),
+    ),
+    Bug(
+        "restart-amid-a-mark",
+        "a log that begins anew is told of with marks of its own",
+        (
+            Edit(
+                WRITER_C,
+                "    while (w->marking) pthread_cond_wait(&w->changed, &w->mutex);\n",
+                "",
+            ),
+        ),
+        (INTERPOSED,),
+    ),
+    Bug(
+        "alone-takes-back-what-is-committed",
+        "what is committed never goes back",
+        (
+            Edit(
+                WRITER_C,
+                "if (w->commits_alone && target > w->shared.committed_lsn) {",
+                "if (w->commits_alone) {",
+            ),
+        ),
+        (WRITER_LIMITS,),
+    ),
+    Bug(
+        "records-taken-in-part-are-all",
+        "records that the log did not take are not called appended",
+        (
+            Edit(
+                WRITER_C,
+                "else if (lsn > 0) lsn = settle(w, last, last);",
+                "else lsn = settle(w, last, last);",
+            ),
+        ),
+        (WRITER_LIMITS,),
+    ),
+    Bug(
+        "sends-what-is-not-wanted",
+        "what a follower asked for before it asked for something else is not sent",
+        (
+            Edit(
+                SENDING_PY,
+                "        if not self._core.awaits(effect):\n            return\n        for body",
+                "        for body",
+            ),
+        ),
+        (SENDING,),
+    ),
+    Bug(
+        "snapshot-opened-twice",
+        "a snapshot is opened once where a connection ends meanwhile",
+        (
+            Edit(
+                SENDING_PY,
+                "            outgoing.close()  # a task of the connection before has opened one",
+                "            pass  # a task of the connection before has opened one",
+            ),
+        ),
+        (SENDING,),
+    ),
+    Bug(
+        "command-answered-twice",
+        "a request is answered once, whatever fails meanwhile",
+        (
+            Edit(
+                "walstore/cluster/serving.py",
+                "forget(command) is not None:\n                self._answer",
+                "forget(command) or True:\n                self._answer",
+            ),
+        ),
+        (SERVING,),
     ),
 )

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tinydb import TinyDB, where
 from tinydb.middlewares import CachingMiddleware
@@ -60,7 +61,7 @@ def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
 def operations(path: Path) -> list[list[list[Any]]]:
     """What each entry of a closed database's log does."""
     return [
-        decode_record(str(path), entry.lsn, entry.payload).operations
+        [msgspec.to_builtins(each) for each in decode_record("", 0, entry.payload).operations]
         for entry in contents(path)
         if entry.kind == KIND
     ]

@@ -228,6 +228,21 @@ def test_a_freeze_says_what_kept_it(group: Group, monkeypatch: pytest.MonkeyPatc
         group.freeze()
 
 
+def test_a_log_cannot_begin_anew_without_memory_to_say_so(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def restart(_raw: Any, next_lsn: int, seed: int) -> int:
+        asked.append((next_lsn, seed))
+        return int(lib.WALCORE_NO_MEMORY)
+
+    monkeypatch.setattr(commit_module, "lib", Proxy(walcore_writer_restart=restart))
+    with pytest.raises(MemoryError, match=r"^no memory to end the log's generation$"):
+        group.restart(5, 99)
+    assert asked == [(5, 99)]
+
+
 def test_the_generation_is_asked_for(group: Group) -> None:
     group.append(3)
     group.truncate(2)
@@ -402,6 +417,20 @@ def test_what_is_gone_fails_and_what_is_to_come_is_kept(group: Group) -> None:
     run(main())
 
 
+def test_what_was_before_a_truncation_is_waited_for_after_it(group: Group) -> None:
+    """Its generation is over, and it is there all the same."""
+
+    async def main() -> None:
+        group.append(5)
+        group.truncate(3)
+        there, gone = (group.waker().future(0, lsn) for lsn in (2, 3))
+        with pytest.raises(EntryTruncatedError):
+            await gone
+        await there
+
+    run(main())
+
+
 def test_every_truncation_is_noticed(group: Group) -> None:
     async def main() -> None:
         group.append(5)
@@ -497,6 +526,18 @@ def test_a_failure_wakes_whoever_is_left(group: Group) -> None:
     run(main())
 
 
+def test_who_gave_up_is_not_told_of_a_failure(group: Group) -> None:
+    async def main() -> None:
+        waiting, given_up = (group.waker().future(0, lsn) for lsn in (1, 2))
+        given_up.cancel()
+        group.poison(errno.EIO)
+        with pytest.raises(LogPoisonedError):
+            await waiting
+        assert given_up.cancelled()
+
+    run(main())
+
+
 def closed_error(future: asyncio.Future[None], group: Group) -> bool:
     error = future.exception()
     return isinstance(error, ClosedLogError) and str(error) == f"{group.path} is closed"
@@ -513,6 +554,35 @@ def test_stop_in_the_loop_itself_settles_what_it_can(group: Group) -> None:
         assert closed_error(pending, group)
         assert open_descriptors() == before
         await asyncio.sleep(0)  # what was due to be resolved finds nothing to do
+
+    run(main())
+
+
+def test_what_is_due_finds_nothing_to_do_after_a_stop(group: Group) -> None:
+    async def main() -> None:
+        errors: list[Any] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _loop, context: errors.append(context))
+        group.append()
+        due = group.waker().future(0, 1)
+        assert not due.done()
+        group.stop()
+        assert due.result() is None
+        await asyncio.sleep(0)  # the call that it had asked for
+        assert errors == []
+
+    run(main())
+
+
+def test_a_loop_that_is_woken_by_the_stop_fails_what_is_pending(group: Group) -> None:
+    """Before the thread that stops comes to tell it."""
+
+    async def main() -> None:
+        future = group.waker().future(0, 1)
+        lib.walcore_writer_stop(group.raw)
+        await asyncio.wait([future])
+        assert closed_error(future, group)
+        assert not group.waker()._slot.released
 
     run(main())
 

@@ -276,14 +276,18 @@ static void note_record(walcore_records *found, const record_header *header, uin
  * term) where a term begins. Returns 1 when all is good; otherwise `found` says what is not. */
 int walcore_check_records(const uint8_t *data, size_t bytes, int headers_only,
                           walcore_records *found, uint64_t *runs, size_t runs_max) {
-    walcore_scan_state state = {.seed = found->seed, .term = found->prev_term};
+    walcore_scan_state state = {
+        .seed = found->seed,
+        .next_lsn = found->first_lsn,
+        .term = found->prev_term,
+    };
     record_header header = {0};
     uint64_t at = 0;
     found->runs = found->last_lsn = found->bad_lsn = found->configurations = 0;
     found->last_term = found->prev_term;
     for (;;) {
         found->at = at;
-        found->bad_lsn = state.next_lsn ? state.next_lsn : found->first_lsn;
+        found->bad_lsn = state.next_lsn;
         if (at == bytes && at && !(header.flags & WALCORE_FLAG_MORE)) {
             found->stop = WALCORE_SCAN_LIMIT;
             found->bad_lsn = 0;
@@ -292,10 +296,6 @@ int walcore_check_records(const uint8_t *data, size_t bytes, int headers_only,
         found->stop = WALCORE_SCAN_SHORT;
         if (bytes - at < sizeof header) return 0;
         memcpy(&header, data + at, sizeof header);
-        if (!at) {
-            if (!found->first_lsn) found->first_lsn = header.lsn;
-            state.next_lsn = found->first_lsn;
-        }
         int verdict = judge_header(data + at, &header, &state);
         if (verdict >= 0) {
             found->stop = (uint32_t)verdict;

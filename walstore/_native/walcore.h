@@ -110,7 +110,7 @@ typedef struct {
 
 /* What walcore_check_records found out about raw records. */
 typedef struct {
-    uint64_t first_lsn;  /* in: of the first record; 0: any. out */
+    uint64_t first_lsn;  /* in: of the first record */
     uint64_t last_lsn;   /* out: of the last good record */
     uint64_t prev_term;  /* in: the least term the first record may have */
     uint64_t last_term;  /* out */

@@ -341,7 +341,7 @@ static int publish_watermark(const walcore_writer *w, uint64_t durable_lsn) {
 /* Tells them, too, how far a replicated log is committed. With the mutex, which it drops
  * meanwhile; one caller writes for all that come while it does. */
 static void publish_committed(walcore_writer *w) {
-    if (w->watermark_fd < 0 || w->marking) return;
+    if (w->marking) return;
     w->marking = 1;
     uint64_t lsn;
     do {
@@ -842,8 +842,9 @@ walcore_writer *walcore_writer_new(int level, uint64_t interval_ns, int watermar
 }
 
 /* Makes it the writer of a replicated log, before it is started: entries up to `committed_lsn` are
- * committed, and the commit mark goes to `mark_at` of the watermark's file. */
+ * committed, and the commit mark goes to `mark_at` of the watermark's file, which it has. */
 void walcore_writer_commits(walcore_writer *w, uint64_t committed_lsn, uint64_t mark_at) {
+    assert(w->watermark_fd >= 0);
     w->shared.committed_lsn = committed_lsn;
     w->mark_at = mark_at;
     if (w->level == WALCORE_LEVEL_DURABLE) w->level = WALCORE_LEVEL_COMMITTED;

@@ -4,34 +4,38 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 from walstore.cli.extended_json import to_json
 from walstore.cli.output import plain
 from walstore.docstore.record import KIND as DOCUMENTS_KIND
-from walstore.docstore.record import Record, decode_record
+from walstore.docstore.record import (
+    Delete,
+    DropCollection,
+    DropIndex,
+    MakeIndex,
+    Operation,
+    Put,
+    Record,
+    decode_record,
+)
 from walstore.errors import UnsupportedFormatError
 
 __all__ = ["DOCUMENTS_KIND", "operations_json", "operations_text"]
 
-_SHAPES = {
-    "p": ("put", ("collection", "document")),
-    "d": ("delete", ("collection", "_id")),
-    "i": ("create index", ("collection", "name", "keys", "unique")),
-    "x": ("drop index", ("collection", "name")),
-    "c": ("drop collection", ("collection",)),
+_WHAT = {
+    Put: "put",
+    Delete: "delete",
+    MakeIndex: "create index",
+    DropIndex: "drop index",
+    DropCollection: "drop collection",
 }
 
 
 def _shown(payload: bytes, show: Callable[[Record], str]) -> str | None:
     """None: it is of a newer version, or of somebody else's."""
     try:
-        record = decode_record("", 0, payload)
-        for code, *fields in record.operations:
-            if len(fields) != len(_SHAPES[code][1]):
-                return None
-        return show(record)
-    except (UnsupportedFormatError, ValueError, TypeError, RecursionError):
+        return show(decode_record("", 0, payload))
+    except (UnsupportedFormatError, ValueError, TypeError):
         return None
 
 
@@ -46,11 +50,12 @@ def _record_json(record: Record) -> str:
     return f'{{"previous":{record.previous},"more":{more},"operations":[{shown}]}}'
 
 
-def _operation_json(operation: list[Any]) -> str:
-    what, names = _SHAPES[operation[0]]
-    fields = zip(names, operation[1:], strict=True)
-    shown = "".join(f',"{name}":{to_json(value, ascii=True)}' for name, value in fields)
-    return f'{{"operation":"{what}"{shown}}}'
+def _operation_json(operation: Operation) -> str:
+    shown = f'"operation":"{_WHAT[type(operation)]}"'
+    for name in operation.__struct_fields__:
+        value = to_json(getattr(operation, name), ascii=True)
+        shown += f',"{"_id" if name == "id" else name}":{value}'
+    return f"{{{shown}}}"
 
 
 def operations_text(payload: bytes) -> str | None:
@@ -63,14 +68,16 @@ def _record_text(record: Record) -> str:
     return plain(text + (" ..." if record.more else ""))
 
 
-def _operation_text(operation: list[Any]) -> str:
-    code, collection, *rest = operation
-    if code == "i":
-        name, keys, unique = rest
-        paths = ", ".join(path if way > 0 else f"-{path}" for path, way in keys)
-        return f"create {'unique ' if unique else ''}index {name} on {collection} ({paths})"
-    if code == "x":
-        return f"drop index {rest[0]} on {collection}"
-    if code == "c":
-        return f"drop collection {collection}"
-    return f"{_SHAPES[code][0]} {collection} {to_json(rest[0])}"
+def _operation_text(operation: Operation) -> str:
+    collection = operation.collection
+    if isinstance(operation, Put):
+        return f"put {collection} {to_json(operation.document)}"
+    if isinstance(operation, Delete):
+        return f"delete {collection} {to_json(operation.id)}"
+    if isinstance(operation, MakeIndex):
+        paths = ", ".join(path if way > 0 else f"-{path}" for path, way in operation.keys)
+        unique = "unique " if operation.unique else ""
+        return f"create {unique}index {operation.name} on {collection} ({paths})"
+    if isinstance(operation, DropIndex):
+        return f"drop index {operation.name} on {collection}"
+    return f"drop collection {collection}"

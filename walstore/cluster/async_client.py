@@ -23,8 +23,8 @@ from walstore.cluster.sessions import result_of
 from walstore.errors import ClosedLogError, OptionError
 from walstore.limits import LSN_MAX
 from walstore.replication import TLS, NetworkOptions, Security
+from walstore.replication.dialing import host_and_port
 from walstore.replication.message import is_node_id
-from walstore.replication.network import host_and_port
 from walstore.replication.requests import (
     CLIENT_PREFIX,
     COMMAND_BYTES_MAX,

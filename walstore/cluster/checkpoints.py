@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from walstore import FileWALManager, WALStoreError
-from walstore.cluster.machine_files import MachineFiles
+from walstore.cluster.machine_files import pieces_of
+from walstore.snapshot_files import Place, SnapshotFiles
 
 __all__ = ["Checkpoints", "Moment"]
 
@@ -43,7 +44,7 @@ class Checkpoints:
     """
 
     def __init__(
-        self, log: FileWALManager, files: MachineFiles, look: Callable[[], Moment]
+        self, log: FileWALManager, files: SnapshotFiles, look: Callable[[], Moment]
     ) -> None:
         self._log = log
         self._files = files
@@ -74,9 +75,10 @@ class Checkpoints:
 
     def _make(self) -> int:
         moment = self._look()
-        if moment.lsn == 0 or moment.lsn in self._files.lsns():
+        if moment.lsn == 0 or moment.lsn in self._files.lsns:
             return moment.lsn
-        self._files.write(self._log.log_id, *moment)
+        place = Place(self._log.log_id, moment.lsn, moment.term)
+        self._files.write(moment.lsn, pieces_of(place, moment.sessions, moment.machine))
         behind_lsn = self._files.prune()
         if behind_lsn >= self._log.first_lsn:
             self._log.truncate_before(behind_lsn + 1)

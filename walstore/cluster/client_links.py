@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from walstore.replication.connection import Connection
+from walstore.replication.dialing import agree, open_socket
 from walstore.replication.errors import CloseCode, MessageError, RefusedError, UnreachableError
 from walstore.replication.handshake import Dialer
 from walstore.replication.message import NO_CLUSTER, NONCE_BYTES, ReplicationMessage
-from walstore.replication.network import host_and_port, refusal_of
 from walstore.replication.options import NetworkOptions
 from walstore.replication.requests import ClientRequest, ClientResponse
 from walstore.replication.security import Contexts, Security
@@ -113,32 +113,16 @@ class Links:
 
     async def _dial(self, node_id: str, url: str) -> Connection:
         """One attempt, until both ends know each other, or the connection has ended."""
-        options, secret = self._options, self._security.secret
-        host, port = host_and_port(url.partition("://")[2], "url")
         nonce = self._entropy(NONCE_BYTES)
-        dialer = Dialer(self._name, node_id, secret, nonce, lambda: self._cluster_id)
-        connection = Connection(self, options, dialer, url)
-        timeout_s = options.connect_timeout_ms / 1000
-        try:
-            await asyncio.get_running_loop().create_connection(
-                lambda: connection,
-                host,
-                port,
-                ssl=self._tls.client() if self._tls is not None else None,
-            )
-            self._all.add(connection)
-            if self._closed:
-                connection.abort()
-            await connection.ready.wait()
-        except OSError as error:  # ssl.SSLError is one
-            raise UnreachableError(node_id, url, timeout_s, str(error)) from error
-        except asyncio.CancelledError:
-            connection.close(CloseCode.GOING_AWAY, "not waited for any more")
-            raise
-        if connection.session is None:
-            raise refusal_of(node_id, url, options.handshake_timeout_ms / 1000, connection)
+        dialer = Dialer(self._name, node_id, self._security.secret, nonce, lambda: self._cluster_id)
+        connection = Connection(self, self._options, dialer, url)
+        await open_socket(connection, node_id, url, self._options, self._tls)
+        self._all.add(connection)
+        if self._closed:
+            connection.abort()
+        session = await agree(connection, node_id, url, self._options)
         if self._cluster_id == NO_CLUSTER:
-            self._cluster_id = connection.session.peer_cluster_id
+            self._cluster_id = session.peer_cluster_id
         return connection
 
     async def close(self) -> None:
@@ -155,7 +139,7 @@ class Links:
         """A client has no term."""
         return 0, time.time_ns()
 
-    def holds(self, connection: Connection) -> bool:
+    def take_flush(self, connection: Connection) -> bool:
         """Nothing is held back."""
         return False
 

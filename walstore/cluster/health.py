@@ -23,9 +23,11 @@ class State(StrEnum):
     LEARNING = "learning"
     CATCHING_UP = "catching up"
     LAGGING = "lagging"
+    REPAIRING = "repairing"
     STALLED = "stalled"
     UNREACHABLE = "unreachable"
     FAILED = "failed"
+    QUARANTINED = "quarantined"
     UNKNOWN = "unknown"
     NO_MEMBER = "no member"
 
@@ -145,7 +147,7 @@ def _why(status: NodeStatus) -> str:
 def _own_trouble(status: NodeStatus, limits: HealthLimits) -> tuple[State, str] | None:
     """What a node says of itself."""
     if status.error:
-        return State.FAILED, status.error
+        return State.QUARANTINED if status.quarantined else State.FAILED, status.error
     if status.stalled_s * 1000 >= limits.stall_ms:
         return State.STALLED, f"its disk has taken nothing for {status.stalled_s:.1f} s"
     return None
@@ -166,6 +168,8 @@ def _member(
     if trouble is None:
         peer = next((peer for peer in leader.peers if peer.node_id == node_id), None)
         trouble = _as_seen(peer, node_id in leader.newcomers, limits)
+        if own is not None and own.lost_to_lsn and peer is not None and peer.connected:
+            trouble = State.REPAIRING, f"damage took its entries up to {own.lost_to_lsn:,}"
     if trouble is None:
         trouble = (State.FOLLOWING if votes else State.LEARNING), ""
     return NodeHealth(node_id, role, *trouble)

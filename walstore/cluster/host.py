@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
 import threading
 import time
@@ -27,8 +26,9 @@ from walstore.cluster.machine_errors import (
     AppliedTimeoutError,
     CommandRefusedError,
     MachineFailedError,
+    MachineStateError,
 )
-from walstore.cluster.machine_files import DIRECTORY_NAME, MachineFiles
+from walstore.cluster.machine_files import files_of, parts_of
 from walstore.cluster.serving import RequestServer
 from walstore.cluster.sessions import (
     RESULT_BYTES_MAX,
@@ -40,6 +40,7 @@ from walstore.cluster.sessions import (
 from walstore.limits import LSN_MAX
 from walstore.replication import ReplicationWALManager
 from walstore.replication.requests import COMMAND_BYTES_MAX, Ask, Status
+from walstore.snapshot_files import UnusableSnapshotError
 
 __all__ = ["MachineHost"]
 
@@ -102,7 +103,7 @@ class MachineHost:
         self._listening = threading.Lock()
         self._closing = False
         self._server: RequestServer | None = None
-        self._files = MachineFiles(os.path.join(log.path, DIRECTORY_NAME))
+        self._files = files_of(log.path)
         self._restore()
         self._checkpoints = Checkpoints(log, self._files, self._look)
         self._thread = threading.Thread(target=self._run, name="walstore-machine", daemon=True)
@@ -115,13 +116,18 @@ class MachineHost:
 
     def _restore(self) -> None:
         """Takes the state of the newest snapshot that the log goes on from, if there is one."""
-        saved = self._files.open(self.log)
-        if saved is None:
+        found = self._files.open(self.log)
+        if found is None:
             return
+        sessions, machine = parts_of(found.content)
         with self._lock:
-            self.machine.restore(saved.machine)
-            self._sessions.load(saved.sessions)
-            self.applied_lsn, self._term = saved.lsn, saved.term
+            try:
+                self._sessions.load(sessions)
+            except UnusableSnapshotError as error:
+                path = self._files.path_of(found.place.lsn)
+                raise MachineStateError(path, str(error)) from error
+            self.machine.restore(machine)
+            self.applied_lsn, self._term = found.place.lsn, found.place.term
             self._news.notify_all()
 
     def _run(self) -> None:

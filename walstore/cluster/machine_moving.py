@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from walstore import FileWALManager
-from walstore.cluster.machine_files import DIRECTORY_NAME, MachineFiles, newest_usable
+from walstore.cluster.machine_files import files_of, parts_of, pieces_of
 from walstore.cluster.recovery import Write
 
 __all__ = ["carry_machine"]
@@ -19,12 +17,13 @@ def carry_machine(log: FileWALManager) -> Write | None:
         UnsupportedFormatError: it was written by a newer walstore.
         OSError: the system refused.
     """
-    found = newest_usable(os.path.join(log.path, DIRECTORY_NAME), log)
+    found = files_of(log.path).open_before(log)
     if found is None:
         return None
+    place, (sessions, machine) = found.place, parts_of(found.content)
 
     def write(path: str, log_id: str) -> None:
-        target = MachineFiles(os.path.join(path, DIRECTORY_NAME))
-        target.write(log_id, found.lsn, found.term, found.sessions, [found.machine])
+        pieces = pieces_of(place._replace(log_id=log_id), sessions, [machine])
+        files_of(path).write(place.lsn, pieces)
 
     return write

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from walstore.cluster.commands import Command
 from walstore.cluster.machine_errors import CommandRefusedError, ResultTooLargeError
 from walstore.replication.requests import Ask, Status
+from walstore.snapshot_files import UnusableSnapshotError
 
 __all__ = [
     "RESULTS_BYTES_MAX",
@@ -188,17 +189,34 @@ class Sessions:
         return b"".join(pieces)
 
     def load(self, data: bytes) -> None:
-        """Takes what `encode` gave, in the place of what is there."""
-        self._sessions, self._size_bytes = {}, 0
-        (count,) = _COUNT.unpack_from(data)
-        at = _COUNT.size
-        for _ in range(count):
-            number, answered, results = _SESSION.unpack_from(data, at)
-            at += _SESSION.size
-            session = self._sessions[number] = _Session(answered)
-            for _ in range(results):
-                sequence, status, size, lsn = _RESULT.unpack_from(data, at)
-                at += _RESULT.size
-                session.keep(sequence, Outcome(Status(status), lsn, data[at : at + size]))
-                at += size
-            self._size_bytes += session.size_bytes
+        """Takes what `encode` gave, in the place of what is there.
+
+        Raises:
+            UnusableSnapshotError: it is something else. Nothing was changed.
+        """
+        try:
+            loaded = _decoded(data)
+        except (struct.error, ValueError) as error:
+            raise UnusableSnapshotError(f"these are no sessions: {error}") from None
+        self._sessions = loaded
+        self._size_bytes = sum(session.size_bytes for session in loaded.values())
+
+
+def _decoded(data: bytes) -> dict[int, _Session]:
+    sessions: dict[int, _Session] = {}
+    (count,) = _COUNT.unpack_from(data)
+    at = _COUNT.size
+    for _ in range(count):
+        number, answered, results = _SESSION.unpack_from(data, at)
+        at += _SESSION.size
+        session = sessions[number] = _Session(answered)
+        for _ in range(results):
+            sequence, status, size, lsn = _RESULT.unpack_from(data, at)
+            at += _RESULT.size
+            session.keep(sequence, Outcome(Status(status), lsn, data[at : at + size]))
+            at += size
+        if len(session.results) != results:
+            raise ValueError(f"two results of session {number} have one number")
+    if at != len(data) or len(sessions) != count:
+        raise ValueError(f"{count} of them in {len(data)} bytes")
+    return sessions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from walstore.docstore.checkpoint import SNAPSHOTS_NAME, SnapshotFiles
+from walstore.docstore.checkpoint import files_of
 
 __all__ = ["DocumentSnapshots"]
 
@@ -19,7 +19,7 @@ class DocumentSnapshots:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._files = SnapshotFiles(os.path.join(os.fspath(path), SNAPSHOTS_NAME))
+        self._files = files_of(os.fspath(path))
 
     def newest(self, term_of: Callable[[int], int]) -> tuple[int, str] | None:
         """On the leader: lsn and path of its newest snapshot that is whole and of the log whose

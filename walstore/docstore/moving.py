@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
-from walstore import FileWALManager, durable
+from walstore import FileWALManager
 from walstore.docstore import snapshot
-from walstore.docstore.checkpoint import SNAPSHOTS_NAME, SnapshotFiles
+from walstore.docstore.checkpoint import files_of, opened_from
 
 __all__ = ["carry_documents"]
 
@@ -20,15 +19,14 @@ def carry_documents(log: FileWALManager) -> Callable[[str, str], None] | None:
         UnsupportedFormatError: it was written by a newer walstore.
         OSError: the system refused.
     """
-    found = SnapshotFiles(os.path.join(log.path, SNAPSHOTS_NAME), read_only=True)
-    newest = found.open_before(max(log.last_lsn, log.first_lsn - 1), log)
-    if newest is None:
+    found = files_of(log.path).open_before(log)
+    if found is None:
         return None
+    position, state = opened_from(found, log)
 
     def write(path: str, log_id: str) -> None:
-        target = SnapshotFiles(os.path.join(path, SNAPSHOTS_NAME))
-        durable.make_directory(target.path)
-        position = newest.position._replace(log_id=log_id)
-        target.write(position, snapshot.write(position, snapshot.copy_of_state(newest.state)))
+        moved = position._replace(log_id=log_id)
+        pieces = snapshot.write(moved, snapshot.copy_of_state(state))
+        files_of(path).write(moved.lsn, pieces)
 
     return write

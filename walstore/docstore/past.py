@@ -8,13 +8,13 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from walstore import FileWALManager, LSNOutOfRangeError, WALEntry
-from walstore.docstore.checkpoint import Opened, SnapshotFiles
+from walstore.docstore.checkpoint import opened_from
 from walstore.docstore.concern import shown_lsn
 from walstore.docstore.errors import HistoryError
 from walstore.docstore.history import Applied
 from walstore.docstore.replay import Steps
-from walstore.docstore.snapshot import Position
 from walstore.docstore.state import State
+from walstore.snapshot_files import SnapshotFiles
 
 __all__ = ["Past", "Replayed", "collector_paused", "made_to_stay"]
 
@@ -111,11 +111,10 @@ class Past:
                 raise self._too_old(lsn) from error
 
     def _replayed(self, lsn: int) -> Replayed:
-        opened = self._files.open_before(lsn, self._log)
-        if opened is None:
-            if self._log.first_lsn > 1:
-                raise self._too_old(lsn)
-            opened = Opened(Position(self._log.log_id, 0, 0, 0), State())
+        found = self._files.open_before(self._log, lsn)
+        if found is None and self._log.first_lsn > 1:
+            raise self._too_old(lsn)
+        opened = opened_from(found, self._log)
         replayed = Replayed(self._log.path, opened.state, opened.position.state_lsn)
         if opened.position.lsn < lsn:
             for entry in self._log.replay(opened.position.lsn + 1, lsn):
@@ -133,10 +132,10 @@ class Past:
             return self._log.read(lsn).term
         except LSNOutOfRangeError:
             with self._checkpointing:
-                opened = self._files.open_before(lsn, self._log)
-            if opened is None or opened.position.lsn != lsn:
+                found = self._files.open_before(self._log, lsn)
+            if found is None or found.place.lsn != lsn:
                 raise self._too_old(lsn) from None
-            return opened.position.term
+            return found.place.term
 
     def _begin_lsn(self) -> int:
         """The first entry after which the state can be made."""

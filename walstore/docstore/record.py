@@ -6,17 +6,23 @@ Sans-IO.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from walstore.docstore.values import Document, checked_size, encode
+from walstore.docstore.values import UNDECODABLE, Document, checked_size, encode, no_extension
 from walstore.errors import UnsupportedFormatError
 from walstore.limits import TRANSACTION_PART_BYTES_MAX
 
 __all__ = [
     "CHAINED",
     "KIND",
+    "Delete",
+    "DropCollection",
+    "DropIndex",
+    "MakeIndex",
+    "Operation",
+    "Put",
     "Record",
     "decode_record",
     "encode_records",
@@ -33,21 +39,61 @@ CHAINED = -1
 """In the place of `previous`: it follows the entry right before it."""
 
 
+class Put(msgspec.Struct, tag="p", array_like=True, forbid_unknown_fields=True):
+    """A document as it is now; it has an _id."""
+
+    collection: str
+    document: Document
+
+
+class Delete(msgspec.Struct, tag="d", array_like=True, forbid_unknown_fields=True):
+    """A document is gone."""
+
+    collection: str
+    id: Any
+
+
+class MakeIndex(msgspec.Struct, tag="i", array_like=True, forbid_unknown_fields=True):
+    """An index; see IndexSpec."""
+
+    collection: str
+    name: str
+    keys: tuple[tuple[str, Literal[1, -1]], ...]
+    unique: bool
+
+
+class DropIndex(msgspec.Struct, tag="x", array_like=True, forbid_unknown_fields=True):
+    """An index is gone."""
+
+    collection: str
+    name: str
+
+
+class DropCollection(msgspec.Struct, tag="c", array_like=True, forbid_unknown_fields=True):
+    """A collection is gone, with its indexes."""
+
+    collection: str
+
+
+Operation = Put | Delete | MakeIndex | DropIndex | DropCollection
+
+
 class Record(NamedTuple):
     """One entry.
 
     Attributes:
         previous: the last entry that it was computed from, or CHAINED.
         more: whether the transaction goes on in the next entry.
-        operations: see docs/docstore.md.
+        operations: what it does, one after the other.
     """
 
     previous: int
     more: bool
-    operations: list[list[Any]]
+    operations: list[Operation]
 
 
-_decoder = msgspec.msgpack.Decoder(tuple[int, int, bool, list[list[Any]]])
+_Fields = tuple[int, int, bool, list[Operation]]
+_decoder = msgspec.msgpack.Decoder(_Fields, ext_hook=no_extension)
 
 
 def encoded_operation(code: str, collection: str, *fields: Any) -> bytes:
@@ -104,11 +150,11 @@ def decode_record(path: str, lsn: int, payload: bytes) -> Record:
     """
     try:
         version, previous, more, operations = _decoder.decode(payload)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise UnsupportedFormatError(path, f"entry {lsn} ({error})") from None
     if version != VERSION:
         raise UnsupportedFormatError(path, f"entry {lsn}, document format {version},")
-    unknown = {operation[0] for operation in operations if operation} - set("pdixc")
-    if unknown:
-        raise UnsupportedFormatError(path, f"entry {lsn}, operation {unknown.pop()!r},")
+    for operation in operations:
+        if type(operation) is Put and "_id" not in operation.document:
+            raise UnsupportedFormatError(path, f"entry {lsn}, a document without an _id,")
     return Record(previous, more, operations)

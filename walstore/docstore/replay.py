@@ -7,10 +7,10 @@ reader of the log decides alike (docs/docstore.md, "In the log").
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from walstore import WALEntry
-from walstore.docstore.record import CHAINED, KIND, decode_record
+from walstore.docstore.record import CHAINED, KIND, Operation, decode_record
 
 __all__ = ["Step", "Steps", "steps"]
 
@@ -28,7 +28,7 @@ class Step(NamedTuple):
     first_lsn: int
     last_lsn: int
     state_lsn: int
-    operations: list[list[Any]] | None
+    operations: list[Operation] | None
     payload_bytes: int
 
 
@@ -44,7 +44,7 @@ class Steps:
         self._path = path
         self._state_lsn = state_lsn
         self._first_lsn = 0  # of the transaction whose parts are being collected
-        self._parts: list[list[Any]] = []
+        self._parts: list[Operation] = []
         self._part_bytes = 0
 
     def take(self, entry: WALEntry) -> Step | None:

@@ -13,6 +13,14 @@ import msgspec
 from sortedcontainers import SortedDict
 
 from walstore.docstore.index import Index, IndexSpec, KeyRange
+from walstore.docstore.record import (
+    Delete,
+    DropCollection,
+    DropIndex,
+    MakeIndex,
+    Operation,
+    Put,
+)
 from walstore.docstore.values import MISSING, Document, Key, Missing, copy_of, key_of
 
 __all__ = ["ID_INDEX", "Change", "CollectionState", "State", "found_by"]
@@ -161,22 +169,26 @@ class State:
         known = list(self.collections.items())
         return sorted(name for name, one in known if one.documents or one.indexes)
 
-    def changes_of(self, operations: Iterable[Sequence[Any]]) -> list[Change]:
+    def changes_of(self, operations: Iterable[Operation]) -> list[Change]:
         """The changes that the operations of one transaction make to this state, each of them
         after those before it."""
         made: dict[tuple[str, Key | None], Document | None] = {}
         changes = []
-        for code, name, *rest in operations:
-            if code in "pd":
-                new = rest[0] if code == "p" else None
-                id_key = key_of(rest[0] if new is None else new["_id"])
-                before: Mapping[Key, Document] = self.collection(name).documents
-                place = (name, id_key)
-                old = made[place] if place in made else before.get(id_key)
-                made[place] = new
-                changes.append(Change(code, name, id_key, old, new))
+        for operation in operations:
+            name = operation.collection
+            new: Document | None
+            if isinstance(operation, Put):
+                code, new, id_key = "p", operation.document, key_of(operation.document["_id"])
+            elif isinstance(operation, Delete):
+                code, new, id_key = "d", None, key_of(operation.id)
             else:
-                changes.append(Change(code, name, definition=_definition(code, rest)))
+                changes.append(_definition(operation))
+                continue
+            before: Mapping[Key, Document] = self.collection(name).documents
+            place = (name, id_key)
+            old = made[place] if place in made else before.get(id_key)
+            made[place] = new
+            changes.append(Change(code, name, id_key, old, new))
         return changes
 
     def apply_all(self, changes: Iterable[Change], built: Mapping[str, Index]) -> None:
@@ -226,11 +238,13 @@ def _grows(change: Change) -> str | None:
     return change.collection if change.code == "p" and change.old is None else None
 
 
-def _definition(code: str, fields: Sequence[Any]) -> IndexSpec | str | None:
-    if code == "i":
-        index, keys, unique = fields
-        return IndexSpec(index, tuple((path, way) for path, way in keys), unique)
-    return fields[0] if code == "x" else None
+def _definition(operation: MakeIndex | DropIndex | DropCollection) -> Change:
+    if isinstance(operation, MakeIndex):
+        spec = IndexSpec(operation.name, operation.keys, operation.unique)
+        return Change("i", operation.collection, definition=spec)
+    if isinstance(operation, DropIndex):
+        return Change("x", operation.collection, definition=operation.name)
+    return Change("c", operation.collection)
 
 
 def found_by(spec: IndexSpec, document: Document) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 
 from walstore import FileWALManager
 from walstore.docstore import snapshot
-from walstore.docstore.checkpoint import SNAPSHOTS_NAME, Opened, SnapshotFiles
+from walstore.docstore.checkpoint import Opened, files_of, opened_from
 from walstore.docstore.collection import Collection
 from walstore.docstore.concern import Concern, barrier_lsn, checked_concern, is_shared
 from walstore.docstore.draft import Draft
@@ -97,7 +97,7 @@ class DocumentStore:
         self.log = log
         self._make_id = IdMaker(clock, entropy)
         self._checkpoint_bytes = checkpoint_bytes
-        self._files = SnapshotFiles(os.path.join(log.path, SNAPSHOTS_NAME), log.read_only)
+        self._files = files_of(log.path)
         self._checkpointing = threading.RLock()
         self._past = Past(log, self._files, self._checkpointing)
         with made_to_stay():
@@ -264,7 +264,7 @@ class DocumentStore:
 
     def _open_files(self) -> Opened:
         with self._checkpointing:
-            return self._files.open(self.log)
+            return opened_from(self._files.open(self.log), self.log)
 
     @property
     def applied_lsn(self) -> int:
@@ -293,7 +293,7 @@ class DocumentStore:
             term = log.read(lsn).term
             position = Position(log.log_id, lsn, term, state_lsn)
             try:
-                self._files.write(position, snapshot.write(position, copy))
+                self._files.write(lsn, snapshot.write(position, copy))
             except BaseException:
                 self._try_again_soon()
                 raise

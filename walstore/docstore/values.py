@@ -22,6 +22,7 @@ __all__ = [
     "INT_MIN",
     "MISSING",
     "NULL_KEY",
+    "UNDECODABLE",
     "Document",
     "Key",
     "Missing",
@@ -32,6 +33,7 @@ __all__ = [
     "decode",
     "encode",
     "key_of",
+    "no_extension",
     "storable",
     "stored",
 ]
@@ -54,6 +56,20 @@ MISSING = Missing()
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder().decode
+
+UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoders raise of bytes that are not MessagePack, or not of the type that they decode."""
+
+
+def no_extension(code: int, data: memoryview) -> object:
+    """For decoders of what may be somebody else's bytes: nothing of ours has MessagePack's
+    extensions, but for the one of times.
+
+    Raises:
+        msgspec.ValidationError
+    """
+    raise msgspec.ValidationError(f"extension {code} of MessagePack, {len(data)} bytes")
+
 
 _KEPT = (bytes, datetime.datetime)
 """Types of which msgspec's copies would otherwise be text."""

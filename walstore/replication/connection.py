@@ -56,9 +56,8 @@ _UNSENT_BYTES = MESSAGE_BYTES // 2
 _INBOX_BYTES_MAX = MESSAGE_BYTES_MAX
 _CONTROL_QUEUE_MAX = 4096
 _UNREAD_BYTES_MAX = 4 * MESSAGE_BYTES_MAX
-_PAUSE_BYTES = (
-    1  # what waits for the kernel beyond this pauses writing: 0 would do so always with TLS
-)
+# What waits for the kernel beyond this pauses writing: 0 would do so always with TLS.
+_PAUSE_BYTES = 1
 _SENT = 64  # bytes that a message takes in the queue beside its bulk
 
 
@@ -68,8 +67,8 @@ class Owner(Protocol):
     def now(self) -> tuple[int, int]:
         """The node's term, and the wall clock in nanoseconds."""
 
-    def holds(self, connection: Connection) -> bool:
-        """Whether the network will flush the connection soon."""
+    def take_flush(self, connection: Connection) -> bool:
+        """Takes it over to flush the connection soon; False: it has to do that itself."""
 
     def admit(self, connection: Connection) -> None:
         """Both ends know each other.
@@ -242,7 +241,9 @@ class Connection(asyncio.Protocol):
         """The kernel takes more."""
         self._write_paused = False
         if self._end_due and self._transport is not None:
-            self._write_end(self._transport)
+            # Not now: the transport, whose write this ends, would end the stream once more, and
+            # that raises where the peer has ended its own.
+            self._loop.call_soon(self._write_end, self._transport)
         self._flush()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -472,7 +473,7 @@ class Connection(asyncio.Protocol):
         else:
             self._bulk.append((term, body))
             self.queued_bytes += size
-        if not (self._in_burst or self._owner.holds(self)):
+        if not (self._in_burst or self._owner.take_flush(self)):
             self._flush_later()
         return True
 

@@ -85,7 +85,7 @@ async def _ask(
     network = make_network(
         cluster_id=lambda: NO_CLUSTER, term=lambda: 0, on_message=lambda node, message: None
     )
-    reasons = {"nobody": "no peer has a url"}
+    reasons = dict.fromkeys(urls, "it has not answered yet") or {"nobody": "no peer has a url"}
     try:
         async with asyncio.timeout(timeout_s):
             while True:

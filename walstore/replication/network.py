@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from urllib.parse import urlsplit
 
 from walstore.errors import OptionError
 from walstore.replication.clients import ClientHandler, Clients
 from walstore.replication.connection import Connection
+from walstore.replication.dialing import agree, host_and_port, open_socket
 from walstore.replication.errors import CloseCode, RefusedError, UnreachableError
 from walstore.replication.handshake import Dialer, Listener
 from walstore.replication.message import NONCE_BYTES, Body, ReplicationMessage, is_node_id
@@ -32,8 +32,6 @@ __all__ = [
     "NodeConnected",
     "NodeDisconnected",
     "QueueDrained",
-    "host_and_port",
-    "refusal_of",
 ]
 
 logger = logging.getLogger("walstore.replication")
@@ -76,22 +74,6 @@ class QueueDrained:
 
 
 NetworkEvent = NodeConnected | NodeDisconnected | NetworkError | QueueDrained
-
-
-def host_and_port(address: str, what: str) -> tuple[str, int]:
-    """Of "host:port".
-
-    Raises:
-        OptionError: it is none.
-    """
-    try:
-        parts = urlsplit(f"//{address}")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    if not host or port is None or parts.path:
-        raise OptionError(f"{what} must be host:port, not {address!r}")
-    return host, port
 
 
 class NetworkManager:
@@ -435,33 +417,15 @@ class NetworkManager:
 
     async def _dial(self, node_id: str, url: str, *, ask: bool = False) -> Connection:
         """One attempt, until both ends know each other, or the connection has ended."""
-        loop = asyncio.get_running_loop()
-        host, port = host_and_port(url.partition("://")[2], "url")
         nonce = self._entropy(NONCE_BYTES)
         dialer = Dialer(self.node_id, node_id, self._security.secret, nonce, self._cluster_id)
         connection = Connection(self, self._options, dialer, url)
         connection.counters = self._counters_of(node_id)
-        timeout_s = self._options.connect_timeout_ms / 1000
-        try:
-            async with asyncio.timeout(timeout_s):
-                await loop.create_connection(
-                    lambda: connection,
-                    host,
-                    port,
-                    ssl=self._tls.client() if self._tls is not None else None,
-                )
-        except OSError as error:  # TimeoutError and ssl.SSLError are some
-            raise UnreachableError(node_id, url, timeout_s, str(error) or "timed out") from error
+        await open_socket(connection, node_id, url, self._options, self._tls)
         self._all.add(connection)
         if ask:
             self._asking.add(connection)
-        try:
-            await connection.ready.wait()
-        except asyncio.CancelledError:
-            connection.close(CloseCode.GOING_AWAY, f"{self.node_id} stops")
-            raise
-        if connection.session is None:
-            raise refusal_of(node_id, url, self._options.handshake_timeout_ms / 1000, connection)
+        await agree(connection, node_id, url, self._options)
         return connection
 
     # ---- connections that come in ----
@@ -513,8 +477,8 @@ class NetworkManager:
         """The node's term, and the wall clock."""
         return self._term(), self._clock()
 
-    def holds(self, connection: Connection) -> bool:
-        """Whether `release` will flush the connection; it is asked when something was queued."""
+    def take_flush(self, connection: Connection) -> bool:
+        """Whether `release` will flush the connection, in which something was queued."""
         if self._holding and connection not in self._held:
             self._held.append(connection)
         return self._holding
@@ -601,17 +565,6 @@ class NetworkManager:
 
 def _is_final(code: int) -> bool:
     return code in set(CloseCode) and CloseCode(code).final
-
-
-def refusal_of(
-    node_id: str, url: str, timeout_s: float, connection: Connection
-) -> RefusedError | UnreachableError:
-    """Why a connection ended before both ends knew each other."""
-    code, reason = connection.close_code, connection.close_reason
-    absent = (CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.NO_ANSWER)
-    if code in set(CloseCode) and code not in absent:
-        return RefusedError(CloseCode(code), reason or CloseCode(code).name)
-    return UnreachableError(node_id, url, timeout_s, reason)
 
 
 async def _readable(listener: socket.socket) -> None:

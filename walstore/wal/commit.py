@@ -361,8 +361,6 @@ class _LoopWaker:
     def _resolve(self) -> None:
         """Settles every future whose outcome is known, then asks to be woken for the next."""
         self._armed_lsn = 0
-        if self._slot.released:
-            return
         self._settle()
         if not self._pending:
             return

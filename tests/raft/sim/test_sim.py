@@ -10,15 +10,11 @@ import sys
 import pytest
 
 from tests.helpers import ROOT, seed_of
-from tests.sim.run import BadScheduleError, run_all
+from tests.sim.run import PARTS, SCALE, BadScheduleError, run_all, run_part
 
 from .world import RaftWorld
 
-SCALE = float(os.environ.get("WALSTORE_SIM_SCALE", "1"))
-PARTS = 4
-SCHEDULES = 1_000
-
-# Counts that so many schedules reach at least: a fault that never happens proves nothing.
+# What a thousand schedules have at least.
 EXPECTED = {
     "acks": 40_000,
     "appends": 60_000,
@@ -57,13 +53,7 @@ EXPECTED = {
 @pytest.mark.timeout(3_000 * max(SCALE, 0.1))
 @pytest.mark.parametrize("part", range(PARTS))
 def test_no_schedule_breaks_a_promise(part: int) -> None:
-    schedules = max(1, round(SCHEDULES * SCALE / PARTS))
-    first = (seed_of("raft simulation") << 20) + part * schedules  # no two parts share one
-    counts = run_all(range(first, first + schedules), RaftWorld)
-    if schedules >= SCHEDULES / PARTS:
-        share = schedules / SCHEDULES / 2  # half, so that chance does not fail it
-        few = {n: counts[n] for n, least in EXPECTED.items() if counts[n] < least * share}
-        assert not few
+    run_part(part, "raft simulation", RaftWorld, EXPECTED)
 
 
 def test_a_seed_is_one_course_of_things() -> None:

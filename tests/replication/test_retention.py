@@ -1,0 +1,75 @@
+"""What a leader's log keeps for a follower, rule by rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.wal.replicas import replicated
+from walstore.replication import ReplicationOptions
+from walstore.replication.lag import Samples
+from walstore.replication.log import NodeLog
+from walstore.replication.progress import Progress
+from walstore.replication.retention import needed_from
+
+ENTRIES = 40
+PAYLOAD_BYTES = 1000
+SEGMENT_BYTES = 8192
+
+
+@dataclass
+class Kept:
+    """A log of 40 entries in several segments, of which the samples may know."""
+
+    log: NodeLog
+    samples: Samples
+
+    def of(self, progress: Progress | None, gone_s: float = 0.0, **options: float) -> int:
+        """The first entry that is kept for a follower."""
+        given = ReplicationOptions(**options)  # type: ignore[arg-type]
+        return needed_from(progress, self.log, self.samples, given, gone_s * 1000, 0.0)
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[Kept]:
+    with replicated(tmp_path / "log", segment_bytes=SEGMENT_BYTES) as wal:
+        for _ in range(ENTRIES):
+            wal.submit(bytes(PAYLOAD_BYTES))
+        wal.sync()
+        yield Kept(NodeLog(wal), Samples())
+
+
+def follower(matched_lsn: int, *, connected: bool = True) -> Progress:
+    return Progress("b", ENTRIES + 1, connected=connected, matched_lsn=matched_lsn)
+
+
+def test_a_node_that_does_not_lead_keeps_nothing_for_others(kept: Kept) -> None:
+    """Or that feeds this one no longer: its leadership may end while it is asked."""
+    assert kept.of(None) == ENTRIES + 1
+
+
+def test_what_a_follower_lacks_is_kept(kept: Kept) -> None:
+    assert kept.of(follower(3)) == kept.of(follower(3, connected=False)) == 4
+    assert kept.of(follower(ENTRIES)) == ENTRIES + 1
+
+
+def test_who_is_gone_for_too_long_is_waited_for_no_more(kept: Kept) -> None:
+    gone = follower(3, connected=False)
+    assert kept.of(gone, gone_s=60.0, retention_s=60.0) == 4
+    assert kept.of(gone, gone_s=60.1, retention_s=60.0) == ENTRIES + 1
+    assert kept.of(follower(3), gone_s=60.1, retention_s=60.0) == 4
+
+
+def test_who_is_too_far_behind_is_waited_for_no_more(kept: Kept) -> None:
+    """By what was appended since the log was opened, or by the full segments."""
+    full_bytes = kept.log.full_bytes_after(3)
+    assert full_bytes > 10 * PAYLOAD_BYTES
+    assert kept.of(follower(3), retention_bytes=full_bytes) == 4
+    assert kept.of(follower(3), retention_bytes=full_bytes - 1) == ENTRIES + 1
+    kept.samples.note(3, 5000, 0.0)
+    kept.samples.note(ENTRIES, 5000 + 2 * full_bytes, 0.0)
+    assert kept.of(follower(3), retention_bytes=2 * full_bytes) == 4
+    assert kept.of(follower(3), retention_bytes=2 * full_bytes - 1) == ENTRIES + 1
