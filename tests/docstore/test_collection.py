@@ -25,6 +25,7 @@ from walstore.docstore import (
     UpdateMany,
     UpdateOne,
 )
+from walstore.docstore.prepare import BATCH_DOCUMENTS
 from walstore.limits import COLLECTION_NAME_BYTES_MAX, DOCUMENT_BYTES_MAX
 
 MOMENT = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
@@ -86,6 +87,33 @@ def test_an_id_is_unique(site: Site) -> None:
         things.insert_many([{"_id": 2}, {"_id": 3}, {"_id": 2}])
     assert things.count_documents({}) == 5
     assert things.find_one({"_id": 1}) == {"_id": 1, "a": 1}
+
+
+def test_many_documents_are_all_inserted_or_none(site: Site) -> None:
+    things = site.things()
+    count = 2 * BATCH_DOCUMENTS + 10
+    given: list[dict[str, Any]] = [{"n": at, "list": [at], "_id": at} for at in range(count)]
+    given[5] = {"n": 5}  # without _id
+    given[BATCH_DOCUMENTS] = {"_id": BATCH_DOCUMENTS, "n": "$", "tuple": (1,)}
+    for bad, error in (
+        ({"_id": "bad", "a": 1j}, InvalidDocumentError),
+        ({"_id": "bad", "a": "\udfff"}, InvalidDocumentError),
+        ({"_id": "bad", "a": {"$b": 1}}, InvalidDocumentError),
+        ({"_id": "bad", "a": 2**63}, InvalidDocumentError),
+        ({"_id": 7}, DuplicateKeyError),
+    ):
+        with pytest.raises(error):
+            things.insert_many([*given, bad])
+    assert things.count_documents({}) == 0
+    ids = things.insert_many(iter(given)).inserted_ids
+    assert ids[:5] + ids[6:] == [at for at in range(count) if at != 5]
+    given[6]["list"].append(1)  # which is the caller's
+    found = {document["_id"]: document for document in things.find()}
+    assert {document["_id"]: document for document in site.reopen()["things"].find()} == found
+    assert list(found[ids[5]]) == ["_id", "n"]
+    assert found[6] == {"_id": 6, "n": 6, "list": [6]}
+    assert found[BATCH_DOCUMENTS] == {"_id": BATCH_DOCUMENTS, "n": "$", "tuple": [1]}
+    assert len(found) == count
 
 
 def test_find_with_everything(site: Site) -> None:

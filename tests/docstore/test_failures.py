@@ -25,8 +25,7 @@ from walstore.docstore import (
     StoreLostError,
 )
 from walstore.docstore.draft import Draft
-from walstore.docstore.operations import insert
-from walstore.docstore.record import KIND
+from walstore.docstore.record import KIND, encoded_operation
 from walstore.docstore.values import key_of
 
 FULL_DISK = """
@@ -122,7 +121,9 @@ def inserting(number: int) -> Any:
     """An operation, for the journal."""
 
     def compute(draft: Draft) -> int:
-        insert(draft, "things", [(key_of(number), {"_id": number})])
+        document = {"_id": number}
+        operation = encoded_operation("p", "things", document)
+        draft.insert("things", [(key_of(number), document, operation)])
         return number
 
     return compute

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.helpers import seeded
-from walstore.docstore.draft import Draft
+from walstore.docstore.draft import Draft, New
 from walstore.docstore.errors import (
     DuplicateKeyError,
     InvalidDocumentError,
@@ -20,6 +20,7 @@ from walstore.docstore.errors import (
 from walstore.docstore.index import Index, IndexSpec, KeyRange, checked_spec
 from walstore.docstore.plan import find
 from walstore.docstore.query import compile_filter
+from walstore.docstore.record import encoded_operation
 from walstore.docstore.shape import checked_sort
 from walstore.docstore.state import Change, State
 from walstore.docstore.values import key_of
@@ -224,39 +225,43 @@ def draft_with(spec: IndexSpec, *documents: Any) -> Draft:
     return Draft(state_of(list(documents), [spec]))
 
 
+def to_insert(document: Any) -> New:
+    return key_of(document["_id"]), document, encoded_operation("p", "things", document)
+
+
 def test_a_unique_index_lets_a_key_in_once() -> None:
     spec = checked_spec([("a", 1), ("b.c", -1)], "pair", True)
     draft = draft_with(spec, {"_id": 1, "a": 1, "b": {"c": 2}})
     with pytest.raises(DuplicateKeyError, match="'pair'") as caught:
-        draft.insert("things", key_of(2), {"_id": 2, "a": 1.0, "b": {"c": 2}})
+        draft.insert("things", [to_insert({"_id": 2, "a": 1.0, "b": {"c": 2}})])
     assert caught.value.fields == {"a": 1.0, "b.c": 2}
-    draft.insert("things", key_of(2), {"_id": 2, "a": 1, "b": {"c": 3}})
+    draft.insert("things", [to_insert({"_id": 2, "a": 1, "b": {"c": 3}})])
     with pytest.raises(DuplicateKeyError):  # of the draft itself
-        draft.insert("things", key_of(3), {"_id": 3, "a": 1, "b": {"c": 3}})
+        draft.insert("things", [to_insert({"_id": 3, "a": 1, "b": {"c": 3}})])
     old = draft.collection("things").get(key_of(1))
     assert old is not None
     draft.put("things", key_of(1), old, old | {"x": 1})  # its own key is no hindrance
     draft.delete("things", key_of(1), old)
-    draft.insert("things", key_of(3), {"_id": 3, "a": 1, "b": {"c": 2}})
+    draft.insert("things", [to_insert({"_id": 3, "a": 1, "b": {"c": 2}})])
 
 
 def test_a_unique_index_counts_what_is_missing_as_null() -> None:
     draft = draft_with(checked_spec("a", None, True), {"_id": 1})
     with pytest.raises(DuplicateKeyError):
-        draft.insert("things", key_of(2), {"_id": 2, "a": None})
+        draft.insert("things", [to_insert({"_id": 2, "a": None})])
 
 
 def test_a_unique_index_holds_each_element_of_a_list() -> None:
     draft = draft_with(checked_spec("a", None, True), {"_id": 1, "a": [1, 2, 2]})
     with pytest.raises(DuplicateKeyError):
-        draft.insert("things", key_of(2), {"_id": 2, "a": [3, 2]})
-    draft.insert("things", key_of(2), {"_id": 2, "a": [3, [2]]})
+        draft.insert("things", [to_insert({"_id": 2, "a": [3, 2]})])
+    draft.insert("things", [to_insert({"_id": 2, "a": [3, [2]]})])
 
 
 def test_two_lists_in_one_index_are_refused() -> None:
     draft = draft_with(SPECS[2])
     with pytest.raises(InvalidDocumentError, match="a is a list as well"):
-        draft.insert("things", key_of(1), {"_id": 1, "a": [1, 2], "b": [3, 4]})
+        draft.insert("things", [to_insert({"_id": 1, "a": [1, 2], "b": [3, 4]})])
     assert draft.changes == []
     assert draft.collection("things").all() == []
 
@@ -272,14 +277,14 @@ def test_undoing_brings_a_draft_back() -> None:
     assert new is not None
     draft.put("things", key_of(1), new, {"_id": 1, "a": 6})
     draft.delete("things", key_of(1), {"_id": 1, "a": 6})
-    draft.insert("things", key_of(3), {"_id": 3, "a": 1})
+    draft.insert("things", [to_insert({"_id": 3, "a": 1})])
     draft.undo_to(count)
     assert sorted(document["a"] for document in view.all()) == [2, 5]
     draft.undo_to(0)
     assert sorted(document["a"] for document in view.all()) == [1, 2]
     assert draft.operations == []
     with pytest.raises(DuplicateKeyError):
-        draft.insert("things", key_of(4), {"_id": 4, "a": 1})
+        draft.insert("things", [to_insert({"_id": 4, "a": 1})])
 
 
 @pytest.mark.parametrize(

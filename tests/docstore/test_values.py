@@ -28,6 +28,8 @@ from walstore.docstore.values import (
     decode,
     encode,
     key_of,
+    storable,
+    stored,
 )
 from walstore.limits import DOCUMENT_DEPTH_MAX
 
@@ -159,6 +161,9 @@ class Moment(datetime.datetime):
     """A time of a class of its own."""
 
 
+MOVED = collections.OrderedDict(a=1, b=2)
+MOVED.move_to_end("a")
+
 ODD: list[Any] = [
     *(
         None,
@@ -186,6 +191,8 @@ ODD: list[Any] = [
         collections.Counter("x"),
     ),
     *(collections.OrderedDict(a=1), types.MappingProxyType({"a": (2,)}), MOMENT - MOMENT),
+    MOVED,
+    MOMENT.astimezone(datetime.timezone(datetime.timedelta(hours=2))),
 ]
 ODD_NAMES: list[Any] = [
     "a",
@@ -238,6 +245,30 @@ def test_what_is_stored_as_it_is_and_what_is_looked_at_closely_are_judged_alike(
     print(f"judged: {dict(seen)}")
     assert seen["stored"] >= 1000
     assert seen["refused"] >= 500
+
+
+odd_names = names | st.sampled_from(ODD_NAMES)
+odd_values = st.recursive(
+    atoms | st.sampled_from(ODD),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(odd_names, inner, max_size=3),
+)
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.lists(st.dictionaries(odd_names, atoms, max_size=2), max_size=3), odd_names, odd_values)
+def test_what_is_stored_as_it_is_has_the_bytes_that_the_walk_gives(
+    others: list[Any], name: Any, value: Any
+) -> None:
+    given_ = [*others, {name: value}]
+    try:
+        walked = [encode(checked_value(document)) for document in given_]
+    except InvalidDocumentError:
+        with pytest.raises(InvalidDocumentError):
+            stored([storable(document) for document in given_])
+    else:
+        copies, raws = stored([storable(document) for document in given_])
+        assert raws == walked
+        assert [repr(decode(raw)) for raw in raws] == [repr(copy) for copy in copies]
 
 
 def nested(levels: int) -> Any:

@@ -1154,6 +1154,42 @@ BUGS = (
         ("tests/replication/test_candidacy.py", "tests/replication/test_promotion.py"),
     ),
     Bug(
+        "store-keeps-what-is-the-callers",
+        "what is stored is not changed by what the caller does later",
+        (
+            Edit(
+                f"{DOCSTORE}/values.py",
+                "copies: list[Document] = copy_of(documents)",
+                "copies = documents",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_collection.py::test_what_is_handed_out_is_a_copy",),
+    ),
+    Bug(
+        "store-sees-no-operator-for-a-key",
+        "what cannot be stored is refused before anything is written",
+        (
+            Edit(
+                f"{DOCSTORE}/values.py",
+                "if _DOLLAR in raw or (_UINT64 in raw and",
+                "if (_UINT64 in raw and",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_values.py",),
+    ),
+    Bug(
+        "store-takes-an-order-that-is-not-the-documents",
+        "what is stored as it is has the bytes that the walk gives",
+        (
+            Edit(
+                f"{DOCSTORE}/values.py",
+                "if kind is dict or kind is list:",
+                "if issubclass(kind, dict) or kind is list:",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_values.py",),
+    ),
+    Bug(
         "store-void-entries-count",
         "an entry counts only if nothing came between",
         (Edit(f"{DOCSTORE}/replay.py", "if before != self._state_lsn:", "if before > entry.lsn:"),),

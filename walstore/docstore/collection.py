@@ -65,9 +65,10 @@ class Collection(ReadOnlyCollection):
     ) -> InsertOneResult:
         """Inserts a document; one without `_id` gets one that sorts by time. The given document
         is not changed."""
-        pair = prepare.new_document(document, self._store._make_id)
-        self._write(lambda draft: operations.insert(draft, self.name, [pair]), concern)
-        return InsertOneResult(copy_of(pair[1]["_id"]))
+        new = prepare.new_documents(self.name, [document], self._store._make_id)
+        self._write(lambda draft: draft.insert(self.name, new), concern)
+        ((_id_key, stored, _operation),) = new
+        return InsertOneResult(copy_of(stored["_id"]))
 
     def insert_many(
         self, documents: Iterable[Mapping[str, Any]], *, concern: Concern = "durable"
@@ -79,10 +80,9 @@ class Collection(ReadOnlyCollection):
     def _insert_many(
         self, documents: Iterable[Mapping[str, Any]], concern: Concern
     ) -> InsertManyResult:
-        make_id = self._store._make_id
-        pairs = [prepare.new_document(document, make_id) for document in documents]
-        self._write(lambda draft: operations.insert(draft, self.name, pairs), concern)
-        return InsertManyResult([copy_of(document["_id"]) for _id_key, document in pairs])
+        new = prepare.new_documents(self.name, documents, self._store._make_id)
+        self._write(lambda draft: draft.insert(self.name, new), concern)
+        return InsertManyResult(copy_of([document["_id"] for _id_key, document, _operation in new]))
 
     def update_one(
         self,

@@ -1,12 +1,12 @@
 """A draft: changes over a state that is not changed by them, until they are in the log.
 
 Sans-IO. For each collection that it touches, a draft has the documents that it put, with indexes
-of their own, and the ids of those that these hide.
+of their own, and None for those that it removed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from walstore.docstore.errors import DuplicateKeyError
@@ -15,26 +15,28 @@ from walstore.docstore.paths import Match
 from walstore.docstore.query import Filter
 from walstore.docstore.record import encoded_operation
 from walstore.docstore.state import ID_INDEX, Change, CollectionState, State, found_by
-from walstore.docstore.values import Document, Key
+from walstore.docstore.values import MISSING, Document, Key, Missing
 
-__all__ = ["Draft", "DraftCollection", "Reads"]
+__all__ = ["Draft", "DraftCollection", "New", "Reads"]
+
+New = tuple[Key, Document, bytes]
+"""A document to insert: the key of its _id, itself, and the operation that puts it."""
 
 
 class DraftCollection:
     """One collection, as the draft would have it."""
 
-    __slots__ = ("_base", "_hidden", "_indexed", "_own")
+    __slots__ = ("_base", "_indexed", "_own")
 
     def __init__(self, base: CollectionState) -> None:
         self._base = base
-        self._own: dict[Key, Document] = {}
-        self._hidden: set[Key] = set()
+        self._own: dict[Key, Document | None] = {}  # None: removed
         self._indexed: CollectionState | None = None  # the own ones, once they are searched
 
     @property
     def in_order(self) -> bool:
         """Not once there are two places to look in."""
-        return not self._hidden
+        return not self._own
 
     @property
     def specs(self) -> Iterator[IndexSpec]:
@@ -44,32 +46,41 @@ class DraftCollection:
         return self._base.has_lists(name) or self._own_ones().has_lists(name)
 
     def get(self, id_key: Key) -> Document | None:
-        if id_key in self._hidden:
-            return self._own.get(id_key)
-        return self._base.get(id_key)
+        own = self._own.get(id_key, MISSING)
+        return self._base.get(id_key) if isinstance(own, Missing) else own
+
+    def __contains__(self, id_key: Key) -> bool:
+        own = self._own
+        return own[id_key] is not None if id_key in own else id_key in self._base.documents
 
     def all(self) -> list[Document]:
-        hidden = self._hidden
-        if not hidden:
+        own = self._own
+        if not own:
             return self._base.all()
         documents: Any = self._base.documents
-        shown = [doc for id_key, doc in dict.items(documents) if id_key not in hidden]
-        return [*shown, *self._own.values()]
+        shown = [doc for id_key, doc in dict.items(documents) if id_key not in own]
+        return shown + [doc for doc in own.values() if doc is not None]
 
     def search(self, name: str, ranges: Sequence[KeyRange], reverse: bool) -> Iterator[Document]:
-        hidden, documents = self._hidden, self._base.documents
+        own, documents = self._own, self._base.documents
         for id_key in self._base.ids_in(name, ranges, reverse):
-            if id_key not in hidden:
+            if id_key not in own:
                 yield documents[id_key]
-        if self._own:
+        if own:
             yield from self._own_ones().search(name, ranges, reverse)
 
     def _own_ones(self) -> CollectionState:
         if self._indexed is None:
             self._indexed = CollectionState(self._base.name, self._base.specs)
             for id_key, document in self._own.items():
-                self._indexed.put(id_key, document)
+                if document is not None:
+                    self._indexed.put(id_key, document)
         return self._indexed
+
+    @property
+    def takes_anything(self) -> bool:
+        """Whether `check` has nothing to say about any document."""
+        return all(index.takes_anything for index in self._base.indexes.values())
 
     def check(self, id_key: Key, document: Document, reads: Reads | None) -> None:
         """Raises when a document has no place here. `reads`: where to note what is in its way.
@@ -79,13 +90,13 @@ class DraftCollection:
             InvalidDocumentError: an index cannot hold it.
         """
         for name, index in self._base.indexes.items():
-            if not index.spec.unique and len(index.spec.keys) == 1:
-                continue  # takes anything
+            if index.takes_anything:
+                continue
             keys, _many = index.keys_of(document)
             if not index.spec.unique:
                 continue
             for key in keys:
-                holders = [held for held in index.ids_of(key) if held not in self._hidden]
+                holders = [held for held in index.ids_of(key) if held not in self._own]
                 if self._own:
                     holders += self._own_ones().indexes[name].ids_of(key)
                 others = [held for held in holders if held != id_key]
@@ -94,25 +105,20 @@ class DraftCollection:
                         reads.note_id(self._base.name, others[0])
                     raise DuplicateKeyError(self._base.name, name, found_by(index.spec, document))
 
-    def swap(
-        self, id_key: Key, document: Document | None, hide: bool = True
-    ) -> tuple[Document | None, bool]:
-        """Puts a document, or removes it. Returns what undoes that: the draft's own document
-        before, and whether the id was hidden."""
-        before = self._own.pop(id_key, None)
-        was_hidden = id_key in self._hidden
-        if document is not None:
+    def swap(self, id_key: Key, document: Document | Missing | None) -> Document | Missing | None:
+        """Puts a document; None: removes it; MISSING: leaves it as it is without the draft.
+        Returns what undoes that."""
+        before = self._own.get(id_key, MISSING)
+        if isinstance(document, Missing):
+            del self._own[id_key]
+        else:
             self._own[id_key] = document
         if self._indexed is not None:
-            if document is not None:
+            if isinstance(document, dict):
                 self._indexed.put(id_key, document)
-            elif before is not None:
+            elif isinstance(before, dict):
                 self._indexed.delete(id_key, before)
-        if hide:
-            self._hidden.add(id_key)
-        else:
-            self._hidden.discard(id_key)
-        return before, was_hidden
+        return before
 
 
 class Reads:
@@ -165,7 +171,7 @@ class Draft:
         self._state = state
         self.reads = reads
         self._collections: dict[str, DraftCollection] = {}
-        self._undo: list[tuple[Document | None, bool]] = []  # of each change
+        self._undo: list[Document | Missing | None] = []  # of each change
         self.changes: list[Change] = []
         self.operations: list[bytes] = []
         self.built: dict[str, Index] = {}
@@ -177,17 +183,24 @@ class Draft:
             found = self._collections[name] = DraftCollection(self._state.collection(name))
         return found
 
-    def insert(self, name: str, id_key: Key, document: Document) -> None:
-        """Puts a document with a new _id.
+    def insert(self, name: str, documents: Iterable[New]) -> None:
+        """Puts documents with new _ids.
 
         Raises:
-            DuplicateKeyError, InvalidDocumentError: nothing was changed.
+            DuplicateKeyError, InvalidDocumentError: those before are put, for the caller to undo.
         """
-        if self.reads is not None:
-            self.reads.note_id(name, id_key)
-        if self.collection(name).get(id_key) is not None:
-            raise DuplicateKeyError(name, ID_INDEX.name, {"_id": document["_id"]})
-        self.put(name, id_key, None, document)
+        collection = self.collection(name)
+        takes_anything = collection.takes_anything
+        for id_key, document, operation in documents:
+            if self.reads is not None:
+                self.reads.note_id(name, id_key)
+            if id_key in collection:
+                raise DuplicateKeyError(name, ID_INDEX.name, {"_id": document["_id"]})
+            if not takes_anything:
+                collection.check(id_key, document, self.reads)
+            self.changes.append(Change("p", name, id_key, None, document))
+            self.operations.append(operation)
+            self._undo.append(collection.swap(id_key, document))
 
     def put(self, name: str, id_key: Key, old: Document | None, document: Document) -> None:
         """Puts a document in the place of `old`.
@@ -226,6 +239,5 @@ class Draft:
         while len(self.changes) > count:
             change = self.changes.pop()
             self.operations.pop()
-            before, was_hidden = self._undo.pop()
             assert change.id_key is not None
-            self.collection(change.collection).swap(change.id_key, before, was_hidden)
+            self.collection(change.collection).swap(change.id_key, self._undo.pop())

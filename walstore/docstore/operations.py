@@ -21,9 +21,10 @@ from walstore.docstore.index import Index, IndexSpec
 from walstore.docstore.paths import set_at
 from walstore.docstore.plan import find
 from walstore.docstore.query import Filter, is_operators
+from walstore.docstore.record import encoded_operation
 from walstore.docstore.shape import Sort
 from walstore.docstore.state import ID_INDEX, Change, found_by
-from walstore.docstore.values import Document, Key, checked_document, checked_value, encode, key_of
+from walstore.docstore.values import Document, checked_document, checked_value, encode, key_of
 
 __all__ = [
     "Changed",
@@ -33,7 +34,6 @@ __all__ = [
     "delete",
     "drop_collection",
     "drop_index",
-    "insert",
     "seed_of",
     "update",
 ]
@@ -56,16 +56,6 @@ class Changed(NamedTuple):
     inserted: Document | None = None
     before: Document | None = None
     after: Document | None = None
-
-
-def insert(draft: Draft, name: str, documents: list[tuple[Key, Document]]) -> None:
-    """Inserts documents that have an _id.
-
-    Raises:
-        DuplicateKeyError, InvalidDocumentError
-    """
-    for id_key, document in documents:
-        draft.insert(name, id_key, document)
 
 
 def _found(
@@ -102,7 +92,8 @@ def update(
     matching = _found(draft, name, query, 0 if many else 1, sort, hint)
     if not matching and upsert is not None:
         document = _complete(changer, upsert)
-        draft.insert(name, key_of(document["_id"]), document)
+        operation = encoded_operation("p", name, document)
+        draft.insert(name, [(key_of(document["_id"]), document, operation)])
         return Changed(0, 0, inserted=document, after=document)
     modified = 0
     before = after = None

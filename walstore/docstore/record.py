@@ -27,6 +27,7 @@ __all__ = [
     "decode_record",
     "encode_records",
     "encoded_operation",
+    "put_operations",
 ]
 
 KIND = 0x0D0C
@@ -105,6 +106,21 @@ def encoded_operation(code: str, collection: str, *fields: Any) -> bytes:
     if code == "p":
         checked_size(fields[0], len(operation))
     return operation
+
+
+def put_operations(
+    collection: str, documents: Sequence[Document], raws: Sequence[bytes]
+) -> list[bytes]:
+    """The operations that put documents, whose bytes are given.
+
+    Raises:
+        InvalidDocumentError: a document is too large.
+    """
+    head = encode(("p", collection, None))[:-1]  # less the byte that None takes
+    operations = [head + raw for raw in raws]
+    for document, operation in zip(documents, operations, strict=True):
+        checked_size(document, len(operation))
+    return operations
 
 
 def encode_records(previous: int, operations: Sequence[bytes]) -> list[bytes]:

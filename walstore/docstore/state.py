@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 from sortedcontainers import SortedDict
 
 from walstore.docstore.index import Index, IndexSpec, KeyRange
@@ -28,7 +29,7 @@ ID_INDEX = IndexSpec("_id_", (("_id", 1),), True)
 """What every collection is found by, without an index of its own: its documents are sorted."""
 
 
-class Change(NamedTuple):
+class Change(msgspec.Struct, frozen=True):
     """One operation, as it was applied or is to be.
 
     Attributes:
