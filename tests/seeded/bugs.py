@@ -1154,6 +1154,36 @@ BUGS = (
         ("tests/replication/test_candidacy.py", "tests/replication/test_promotion.py"),
     ),
     Bug(
+        "store-transaction-is-inherited",
+        "what a block started writes outside of its transaction",
+        (Edit(f"{DOCSTORE}/store.py", " and block.owner == _here():", ":"),),
+        (
+            f"{DOCSTORE_TESTS}/test_transactions.py::test_what_a_block_starts_is_outside_of_its_transaction",
+        ),
+    ),
+    Bug(
+        "store-writes-to-a-transaction-that-ended",
+        "what outlives a block is not written to its transaction",
+        (
+            Edit(
+                f"{DOCSTORE}/store.py",
+                "        self.transaction = None\n        try:",
+                "        try:",
+            ),
+        ),
+        (
+            f"{DOCSTORE_TESTS}/test_transactions.py::test_what_comes_after_a_suspended_block_is_stored",
+        ),
+    ),
+    Bug(
+        "store-transaction-takes-what-comes-too-late",
+        "a transaction that has ended takes nothing",
+        (Edit(f"{DOCSTORE}/transaction.py", "            self._ended = True", "            pass"),),
+        (
+            f"{DOCSTORE_TESTS}/test_transactions.py::test_a_transaction_that_has_ended_takes_nothing",
+        ),
+    ),
+    Bug(
         "store-void-entries-count",
         "an entry counts only if nothing came between",
         (Edit(f"{DOCSTORE}/replay.py", "if before != self._state_lsn:", "if before > entry.lsn:"),),
