@@ -132,9 +132,19 @@ class Index:
         spec: what it is.
         paths: of its fields.
         lists: how many of its documents have a list in an indexed field.
+        takes_anything: whether no document is refused.
     """
 
-    __slots__ = ("_compound", "_entries", "_name", "_parts", "lists", "paths", "spec")
+    __slots__ = (
+        "_compound",
+        "_entries",
+        "_name",
+        "_parts",
+        "lists",
+        "paths",
+        "spec",
+        "takes_anything",
+    )
 
     def __init__(self, spec: IndexSpec) -> None:
         self.spec = spec
@@ -144,6 +154,7 @@ class Index:
         self._entries: SortedDict[Key, Any] = SortedDict()
         self._parts = tuple(tuple(path.split(".")) for path, _direction in spec.keys)
         self._compound = len(spec.keys) > 1
+        self.takes_anything = not (spec.unique or self._compound or "." in self.paths[0])
         first, *_others = self._parts
         self._name = None if self._compound or len(first) > 1 else first[0]
 
