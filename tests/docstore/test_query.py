@@ -214,6 +214,8 @@ REFUSED: list[tuple[Any, str]] = [
     ({"a": {"$type": []}}, "takes a type"),
     ({"a": {"$type": True}}, "unknown type True"),
     ({"a": {"$regex": "("}}, "'('"),
+    ({"a": {"$regex": "a{99999999999}"}}, "repetition number is too large"),
+    ({"a": {"$regex": "(" * 5000 + ")" * 5000}}, "recursion"),
     ({"a": {"$regex": 1}}, "takes text"),
     ({"a": {"$regex": "x", "$options": "q"}}, "other letters than"),
     ({"a": {"$options": "i"}}, "$options without $regex"),
