@@ -20,6 +20,7 @@ from walstore.docstore.values import (
     checked_document,
     checked_value,
     copy_of,
+    encode,
     key_of,
 )
 
@@ -74,12 +75,14 @@ def replaced(document: Document, replacement: Any) -> Document:
 
 
 def _with_same_id(changed: Document, document: Document) -> Document:
-    if "_id" in document and key_of(changed.get("_id", MISSING)) != key_of(document["_id"]):
-        raise QueryError(
-            "update",
-            f"_id {document['_id']!r} would become {changed.get('_id', MISSING)!r}",
-            "an _id never changes: insert a new document",
-        )
+    if "_id" in document:
+        new = changed.get("_id", MISSING)
+        if new is MISSING or encode(new) != encode(document["_id"]):  # 1 is not 1.0 here
+            raise QueryError(
+                "update",
+                f"_id {document['_id']!r} would become {new!r}",
+                "an _id never changes: insert a new document",
+            )
     return changed
 
 
