@@ -32,6 +32,10 @@ class DraftCollection:
         self._indexed: CollectionState | None = None  # the own ones, once they are searched
 
     @property
+    def name(self) -> str:
+        return self._base.name
+
+    @property
     def in_order(self) -> bool:
         """Not once there are two places to look in."""
         return not self._hidden
