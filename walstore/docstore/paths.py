@@ -7,7 +7,7 @@ of the list, as MongoDB's do. It does not go into lists of lists, and no key wit
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from walstore.docstore.errors import QueryError
@@ -21,6 +21,7 @@ __all__ = [
     "at_path",
     "checked_path",
     "get_at",
+    "overlapping",
     "set_at",
     "unset_at",
     "values_at",
@@ -136,6 +137,15 @@ def _collect(value: Any, parts: tuple[str, ...], at: int, found: list[Any]) -> b
         if type(item) is dict:
             _collect(item, parts, at, found)
     return True
+
+
+def overlapping(parts: tuple[str, ...], others: Iterable[tuple[str, ...]]) -> str | None:
+    """The first of other paths that is this one, or leads through it, or is on its way."""
+    for other in others:
+        length = min(len(parts), len(other))
+        if parts[:length] == other[:length]:
+            return ".".join(other)
+    return None
 
 
 def get_at(document: Any, parts: tuple[str, ...]) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 from walstore.docstore.errors import InvalidDocumentError, QueryError
 from walstore.docstore.leaves import equals, regex_of
-from walstore.docstore.paths import Leaf, checked_path, get_at, set_at, unset_at
+from walstore.docstore.paths import Leaf, checked_path, get_at, overlapping, set_at, unset_at
 from walstore.docstore.query import element_test
 from walstore.docstore.shape import checked_sort
 from walstore.docstore.values import (
@@ -125,12 +125,9 @@ def _unknown(name: object) -> QueryError:
 
 def _take(parts: Parts, taken: set[Parts], what: str) -> None:
     """Two operators must not meet: which of them comes first would matter."""
-    for other in taken:
-        length = min(len(parts), len(other))
-        if parts[:length] == other[:length]:
-            raise QueryError(
-                what, f"{'.'.join(parts)} and {'.'.join(other)} are both changed by it"
-            )
+    other = overlapping(parts, taken)
+    if other is not None:
+        raise QueryError(what, f"{'.'.join(parts)} and {other} are both changed by it")
     taken.add(parts)
 
 
