@@ -90,6 +90,22 @@ def test_sort_over_types_and_what_is_missing() -> None:
     assert backwards[-1] == "empty list"
 
 
+def test_sort_by_what_is_missing_inside_of_lists() -> None:
+    """Only a list that is empty itself comes before what is null or missing."""
+    documents: list[Any] = [
+        {"_id": 1, "a": {"b": 1}},
+        {"_id": 2},
+        {"_id": 3, "a": [{}]},
+        {"_id": 4, "a": []},
+        {"_id": 5, "a": [7]},
+        {"_id": 6, "a": {"b": None}},
+        {"_id": 7, "a": {"b": []}},
+        {"_id": 8, "a": [{"b": []}]},
+    ]
+    assert ids(documents, "a.b") == [7, 8, 2, 3, 4, 5, 6, 1]
+    assert ids(documents, [("a.b", -1)]) == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
 def test_sort_by_lists_takes_the_least_or_the_greatest() -> None:
     documents = [{"_id": 1, "a": [5, 1]}, {"_id": 2, "a": 3}, {"_id": 3, "a": [4]}]
     assert ids(documents, [("a", 1)]) == [1, 2, 3]
