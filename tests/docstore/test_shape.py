@@ -22,6 +22,7 @@ DOCUMENT = {"_id": 1, "a": {"b": 2, "c": [3, {"d": 4, "e": 5}, [{"d": 6}]]}, "f"
         (["f"], {"_id": 1, "f": [7]}),
         ({"f": 1}, {"_id": 1, "f": [7]}),
         ({"f": True, "_id": 0}, {"f": [7]}),
+        ({"f": 1.0, "_id": 0.0}, {"f": [7]}),
         ({"_id": 1}, {"_id": 1}),
         ({"_id": 0}, {name: DOCUMENT[name] for name in ("a", "f", "g.h")}),
         ({"a.b": 1, "_id": 0}, {"a": {"b": 2}}),
@@ -45,6 +46,7 @@ def test_projection(projection: Any, shown: Any) -> None:
     [
         ({"a": 1, "b": 0}, "shows some fields and hides others"),
         ({"a": 2}, "takes 0 or 1"),
+        ({"a": 0.5}, "takes 0 or 1"),
         ({"a": {"$slice": 1}}, "takes 0 or 1"),
         ({"a": 1, "a.b": 1}, "inside of another one"),
         ({"a.b": 1, "a": 1}, "another one is inside"),

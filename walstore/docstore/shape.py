@@ -85,7 +85,7 @@ def compile_projection(projection: Any) -> Show:
         raise QueryError("projection", f"is a dict or a list of fields, not {projection!r}")
     shown: dict[str, bool] = {}
     for path, show in projection.items():
-        if type(show) not in (bool, int) or show not in (0, 1):
+        if type(show) not in (bool, int, float) or show not in (0, 1):
             raise QueryError(f"projection {path!r}", f"takes 0 or 1, not {show!r}")
         shown[checked_path(path, "projection")] = bool(show)
     with_id = shown.pop("_id", None)
