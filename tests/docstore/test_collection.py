@@ -200,6 +200,26 @@ def test_upserts(file_site: Site, query: Any, update: Any, document: Any) -> Non
     assert things.find_one() == document
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"p": 1, "$and": [{"p": 2}]},
+        {"$and": [{"p": 1}, {"p": {"$eq": 1}}]},
+        {"p": {"q": 1}, "p.q": 1},
+        {"p.q": 1, "$and": [{"p": {"q": 1}}]},
+    ],
+    ids=str,
+)
+def test_an_upsert_that_does_not_know_what_a_field_equals(file_site: Site, query: Any) -> None:
+    """It would make a document that its own filter may not match."""
+    things = file_site.things()
+    with pytest.raises(QueryError, match="its filter says what"):
+        things.update_one(query, {"$set": {"a": 1}}, upsert=True)
+    assert things.count_documents({}) == 0
+    things.update_one({"p": {"$gt": 1}, "$and": [{"p": 2}]}, {"$set": {"a": 1}}, upsert=True)
+    assert things.find_one({}, {"_id": 0}) == {"p": 2, "a": 1}
+
+
 def test_upserts_make_an_id_and_replace(site: Site) -> None:
     things = site.things()
     made = things.update_one({"a": 1}, {"$set": {"b": 2}}, upsert=True).upserted_id

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ from walstore.docstore import (
     DocumentStore,
     HistoryError,
     OutcomeUnknownError,
+    QueryError,
     StoreLostError,
 )
 from walstore.docstore.draft import Draft
-from walstore.docstore.record import KIND, encoded_operation
+from walstore.docstore.record import CHAINED, KIND, encode_records, encoded_operation
 from walstore.docstore.values import key_of
 
 FULL_DISK = """
@@ -331,6 +332,53 @@ def test_an_entry_of_a_newer_version_ends_the_opening(file_site: Site) -> None:
     file_site.log.append(b"\x94\x02\x00\xc2\x90", kind=KIND)
     with pytest.raises(UnsupportedFormatError, match="document format 2"):
         file_site.reopen()
+
+
+ENDLESS = "a." + "9" * 5000
+"""A path that no list has a place for, and of whose digits Python makes no number."""
+
+
+def test_an_index_of_a_path_that_no_list_has_keeps_no_store_from_opening(file_site: Site) -> None:
+    """As an older version took it."""
+    store = file_site.open(checkpoint_bytes=None)
+    store["things"].insert_one({"_id": 0, "a": [1]})
+    definition = encoded_operation("i", "things", "endless", [[ENDLESS, 1]], False)
+    assert file_site.log is not None
+    file_site.log.append_many(encode_records(CHAINED, [definition]), kind=KIND)
+    for number in range(1, 4):
+        things = file_site.reopen(checkpoint_bytes=None)["things"]
+        assert [spec.name for spec in things.list_indexes()] == ["_id_", "endless"]
+        things.insert_many([{"_id": number, "a": [1, {"b": 2}]}, {"_id": -number, "a": {"b": 1}}])
+        assert things.explain({}, hint="endless").returned == 2 * number + 1
+        things.delete_one({"_id": -number})
+        things.insert_one({"_id": -number})
+    file_site.reopen()["things"].drop_index("endless")
+
+
+def test_a_path_of_endless_digits_is_refused(file_site: Site) -> None:
+    things = file_site.things()
+    things.insert_one({"_id": 0, "a": [1]})
+    calls: list[Callable[[], Any]] = [
+        lambda: things.create_index(ENDLESS),
+        lambda: things.find_one({ENDLESS: 1}),
+        lambda: things.find({}, sort=ENDLESS),
+        lambda: things.find({}, {ENDLESS: 1}),
+        lambda: things.distinct(ENDLESS),
+        lambda: things.update_one({}, {"$set": {ENDLESS: 1}}),
+        lambda: things.update_one({}, {"$unset": {ENDLESS: 1}}),
+        lambda: things.update_one({}, {"$rename": {"b": ENDLESS}}),
+        lambda: things.update_one({}, {"$push": {"b": {"$each": [], "$sort": {ENDLESS: 1}}}}),
+    ]
+    for call in calls:
+        with pytest.raises(QueryError, match="more than 640 digits"):
+            call()
+    longest = "a." + "9" * 640
+    assert things.find_one({longest: 1}) is None
+    things.create_index(longest)
+    with pytest.raises(QueryError, match="far behind the end"):
+        things.update_one({}, {"$set": {longest: 1}})
+    things.update_one({}, {"$unset": {longest: 1}})
+    assert file_site.reopen()["things"].find_one() == {"_id": 0, "a": [1]}
 
 
 def test_closing_waits_for_what_has_begun(file_site: Site) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
 import random
 import re
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.helpers import seeded
 from walstore.docstore.draft import Draft, New
@@ -23,7 +26,7 @@ from walstore.docstore.query import compile_filter
 from walstore.docstore.record import encoded_operation
 from walstore.docstore.shape import checked_sort
 from walstore.docstore.state import Change, State
-from walstore.docstore.values import key_of
+from walstore.docstore.values import checked_document, key_of
 
 SPECS = [
     checked_spec("a", None, False),
@@ -196,7 +199,7 @@ def test_the_planner_goes_by_its_rules() -> None:
     assert plan({}, [("_id", -1)], 2) == ("_id_", True, 2, 2)
     assert plan({"a": 7}, hint="c.d_1") == ("c.d_1", False, 100, 10)
     assert plan({"c.d": {"$gte": 10, "$lt": 20}}) == ("c.d_1", False, 10, 10)
-    with pytest.raises(NoSuchIndexError, match="nothing_1") as caught:
+    with pytest.raises(NoSuchIndexError, match="'things' has no index 'nothing_1'") as caught:
         plan({}, hint="nothing_1")
     assert "c.d_1" in caught.value.hint
     with pytest.raises(QueryError, match="is the name of an index"):
@@ -264,6 +267,72 @@ def test_two_lists_in_one_index_are_refused() -> None:
         draft.insert("things", [to_insert({"_id": 1, "a": [1, 2], "b": [3, 4]})])
     assert draft.changes == []
     assert draft.collection("things").all() == []
+
+
+PARTS = ["a", "b", "0", "1", "00", "\u0663", "\u00b2", "9" * 640, "9" * 5000]
+PATHS = st.lists(st.sampled_from(PARTS), min_size=1, max_size=3).map(".".join)
+KEYS = st.lists(st.tuples(PATHS, st.sampled_from([1, -1])), min_size=1, max_size=2)
+ATOMS: Any = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(1 << 63), (1 << 63) - 1),
+    st.floats(allow_nan=False),
+    st.sampled_from(["", "x", "\u00e9", "\U0001f600"]),
+    st.binary(max_size=2),
+    st.datetimes(timezones=st.just(datetime.UTC)),
+)
+VALUES = st.recursive(
+    ATOMS,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(PARTS), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+DOCUMENTS = st.dictionaries(st.sampled_from(PARTS), VALUES, max_size=3)
+
+
+@settings(max_examples=150)
+@given(st.lists(st.tuples(KEYS, st.booleans()), max_size=3), st.lists(DOCUMENTS, max_size=5))
+def test_what_a_draft_takes_can_be_applied(definitions: Any, documents: list[Any]) -> None:
+    """What cannot be is refused before anything is in the log: otherwise no store could be opened
+    on it any more."""
+    specs = [
+        IndexSpec(f"index {at}", tuple(keys), unique)
+        for at, (keys, unique) in enumerate(definitions)
+    ]
+    state = state_of([], specs)
+    draft = Draft(state)
+    for at, document in enumerate(documents):
+        whole = checked_document({"_id": at % 3} | document)
+        old = draft.collection("things").get(key_of(at % 3))
+        with suppress(DuplicateKeyError, InvalidDocumentError):
+            draft.put("things", key_of(at % 3), old, whole)
+    state.apply_all(draft.changes, {})
+    again = State()
+    again.apply_all([Change("i", "things", definition=spec) for spec in specs], {})
+    again.apply_all(draft.changes, {})
+    kept = state.collection("things")
+    assert kept.documents == again.collection("things").documents
+    for id_key, document in list(kept.documents.items()):
+        kept.delete(id_key, document)
+    assert [len(index) for index in kept.indexes.values()] == [0] * len(specs)
+
+
+class Broken(Index):
+    """Has a fault that shows in the keys of a document."""
+
+    def keys_of(self, document: Any) -> Any:
+        raise ZeroDivisionError
+
+
+def test_keys_are_made_before_anything_is_written() -> None:
+    """Also those of an index that refuses nothing by its rules."""
+    state = state_of([], [checked_spec("c.d", None, False)])
+    state.collection("things").indexes["c.d_1"] = Broken(checked_spec("c.d", None, False))
+    draft = Draft(state)
+    with pytest.raises(ZeroDivisionError):
+        draft.put("things", key_of(1), None, {"_id": 1})
+    assert draft.changes == []
 
 
 def test_undoing_brings_a_draft_back() -> None:

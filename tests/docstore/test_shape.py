@@ -22,6 +22,7 @@ DOCUMENT = {"_id": 1, "a": {"b": 2, "c": [3, {"d": 4, "e": 5}, [{"d": 6}]]}, "f"
         (["f"], {"_id": 1, "f": [7]}),
         ({"f": 1}, {"_id": 1, "f": [7]}),
         ({"f": True, "_id": 0}, {"f": [7]}),
+        ({"f": 1.0, "_id": 0.0}, {"f": [7]}),
         ({"_id": 1}, {"_id": 1}),
         ({"_id": 0}, {name: DOCUMENT[name] for name in ("a", "f", "g.h")}),
         ({"a.b": 1, "_id": 0}, {"a": {"b": 2}}),
@@ -45,6 +46,7 @@ def test_projection(projection: Any, shown: Any) -> None:
     [
         ({"a": 1, "b": 0}, "shows some fields and hides others"),
         ({"a": 2}, "takes 0 or 1"),
+        ({"a": 0.5}, "takes 0 or 1"),
         ({"a": {"$slice": 1}}, "takes 0 or 1"),
         ({"a": 1, "a.b": 1}, "inside of another one"),
         ({"a.b": 1, "a": 1}, "another one is inside"),
@@ -88,6 +90,22 @@ def test_sort_over_types_and_what_is_missing() -> None:
     backwards = ids(documents, [("a", -1)])
     assert backwards[:4] == ["true", "dict", "text", "number"]
     assert backwards[-1] == "empty list"
+
+
+def test_sort_by_what_is_missing_inside_of_lists() -> None:
+    """Only a list that is empty itself comes before what is null or missing."""
+    documents: list[Any] = [
+        {"_id": 1, "a": {"b": 1}},
+        {"_id": 2},
+        {"_id": 3, "a": [{}]},
+        {"_id": 4, "a": []},
+        {"_id": 5, "a": [7]},
+        {"_id": 6, "a": {"b": None}},
+        {"_id": 7, "a": {"b": []}},
+        {"_id": 8, "a": [{"b": []}]},
+    ]
+    assert ids(documents, "a.b") == [7, 8, 2, 3, 4, 5, 6, 1]
+    assert ids(documents, [("a.b", -1)]) == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 def test_sort_by_lists_takes_the_least_or_the_greatest() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import itertools
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -121,6 +123,167 @@ def test_what_has_no_place_in_a_transaction(site: Site) -> None:
                 call()
     with pytest.raises(TransactionError, match="used once"):
         block.__enter__()
+
+
+class Undone(Exception):
+    """Ends a block without what it wrote."""
+
+
+BLOCKS: dict[str, Callable[[Collection], Any]] = {
+    # What the block does last.
+    "read": lambda things: things.find_one({"_id": 0}),
+    "wrote": lambda things: things.insert_one({"_id": "block"}),
+    "raised": lambda things: raised(things.insert_one({"_id": "undone"})),
+}
+
+
+def raised(_result: Any) -> None:
+    raise Undone
+
+
+async def spawned(kind: str, call: Callable[[], Any]) -> Any:
+    """A call in a task or thread that inherits the context from here."""
+    if kind == "thread":
+        return await asyncio.to_thread(call)
+
+    async def run() -> Any:
+        return call()
+
+    return await asyncio.create_task(run())
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("kind", ["task", "thread"])
+def test_what_a_block_started_goes_on_after_it(site: Site, kind: str, name: str) -> None:
+    """It has inherited the context, and must not write into a transaction that is over."""
+    store = site.open()
+    things = store["things"]
+
+    async def main() -> None:
+        ended = asyncio.Event()
+
+        async def later() -> Any:
+            await ended.wait()
+            return await spawned(kind, lambda: things.insert_one({"_id": "late"}))
+
+        with suppress(Undone), store.transaction():
+            begun = asyncio.create_task(later())
+            BLOCKS[name](things)
+        ended.set()
+        assert (await begun).inserted_id == "late"
+
+    asyncio.run(main())
+    expected = {"late", "block"} if name == "wrote" else {"late"}
+    assert set(things.distinct("_id")) == expected
+    assert set(site.reopen()["things"].distinct("_id")) == expected
+
+
+@pytest.mark.parametrize("kind", ["task", "thread"])
+def test_what_a_block_starts_is_outside_of_its_transaction(site: Site, kind: str) -> None:
+    store = site.open()
+    things = store["things"]
+
+    async def main() -> None:
+        with suppress(Undone), store.transaction():
+            things.insert_one({"_id": "undone"})
+            await spawned(kind, lambda: things.insert_one({"_id": "outside"}))
+            assert await spawned(kind, lambda: things.distinct("_id")) == ["outside"]
+            await spawned(kind, lambda: store["others"].create_index("a"))
+            assert things.distinct("_id") == ["outside", "undone"]
+            raise Undone
+
+    asyncio.run(main())
+    assert store.list_collection_names() == ["others", "things"]
+    assert site.reopen()["things"].distinct("_id") == ["outside"]
+
+
+@pytest.mark.parametrize("kind", ["task", "thread"])
+def test_what_a_block_starts_has_blocks_of_its_own(site: Site, kind: str) -> None:
+    store = site.open()
+    things = store["things"]
+
+    def block() -> None:
+        with store.transaction():
+            things.insert_one({"_id": "own"})
+
+    async def main() -> None:
+        with suppress(Undone), store.transaction():
+            things.insert_one({"_id": "undone"})
+            await spawned(kind, block)
+            things.insert_one({"_id": "undone, too"})
+            raise Undone
+
+    asyncio.run(main())
+    assert site.reopen()["things"].distinct("_id") == ["own"]
+
+
+def suspended(store: DocumentStore) -> Iterator[None]:
+    """A generator that waits in a block."""
+    with store.transaction():
+        store["things"].insert_one({"_id": "generator"})
+        yield
+
+
+def test_a_generator_and_its_caller_share_the_block_while_it_is_open(site: Site) -> None:
+    store = site.open()
+    things = store["things"]
+    with suppress(StopIteration):
+        generator = suspended(store)
+        next(generator)
+        things.insert_one({"_id": "shared"})
+        assert elsewhere(lambda: things.distinct("_id")) == []
+        next(generator)
+    assert things.distinct("_id") == ["generator", "shared"]
+    things.insert_one({"_id": "after"})
+    assert site.reopen()["things"].distinct("_id") == ["after", "generator", "shared"]
+
+
+def close_here(generator: Any) -> None:
+    generator.close()
+
+
+def close_in_another_context(generator: Any) -> None:
+    contextvars.Context().run(generator.close)
+
+
+def close_in_another_thread(generator: Any) -> None:
+    elsewhere(generator.close)
+
+
+@pytest.mark.parametrize(
+    "close",
+    [close_here, close_in_another_context, close_in_another_thread],
+    ids=lambda f: f.__name__,
+)
+def test_what_comes_after_a_suspended_block_is_stored(
+    site: Site, close: Callable[[Any], None]
+) -> None:
+    """Whoever ends it: it can be another thread, or a task that an event loop makes."""
+    store = site.open()
+    things = store["things"]
+    generator: Any = suspended(store)
+    next(generator)
+    things.insert_one({"_id": "shared"})
+    close(generator)
+    assert things.distinct("_id") == []
+    assert things.insert_one({"_id": "after"}).inserted_id == "after"
+    with store.transaction():
+        things.insert_one({"_id": "block"})
+    assert not store._journal._transactions
+    assert site.reopen()["things"].distinct("_id") == ["after", "block"]
+
+
+def test_a_transaction_that_has_ended_takes_nothing(site: Site) -> None:
+    """Where another thread ends the block just when an operation begins."""
+    store = site.open()
+    with store.transaction():
+        transaction = store._current_transaction()
+        assert transaction is not None
+    with pytest.raises(TransactionError, match="ended"):
+        transaction.write(lambda draft: None)
+    with pytest.raises(TransactionError, match="ended"), transaction.guard:
+        pass
+    store["things"].insert_one({})
 
 
 def refused(things: Collection, document: dict[str, Any]) -> None:

@@ -1190,6 +1190,68 @@ BUGS = (
         (f"{DOCSTORE_TESTS}/test_values.py",),
     ),
     Bug(
+        "store-transaction-is-inherited",
+        "what a block started writes outside of its transaction",
+        (Edit(f"{DOCSTORE}/store.py", " and block.owner == _here():", ":"),),
+        (
+            f"{DOCSTORE_TESTS}/test_transactions.py::test_what_a_block_starts_is_outside_of_its_transaction",
+        ),
+    ),
+    Bug(
+        "store-writes-to-a-transaction-that-ended",
+        "what outlives a block is not written to its transaction",
+        (
+            Edit(
+                f"{DOCSTORE}/store.py",
+                "        self.transaction = None\n        try:",
+                "        try:",
+            ),
+        ),
+        (
+            f"{DOCSTORE_TESTS}/test_transactions.py::test_what_comes_after_a_suspended_block_is_stored",
+        ),
+    ),
+    Bug(
+        "store-transaction-takes-what-comes-too-late",
+        "a transaction that has ended takes nothing",
+        (Edit(f"{DOCSTORE}/transaction.py", "            self._ended = True", "            pass"),),
+        (
+            f"{DOCSTORE_TESTS}/test_transactions.py::test_a_transaction_that_has_ended_takes_nothing",
+        ),
+    ),
+    Bug(
+        "store-makes-a-number-of-endless-digits",
+        "no index keeps a store from opening",
+        (
+            Edit(
+                f"{DOCSTORE}/paths.py",
+                "return int(part) if len(part) <= POSITION_DIGITS_MAX else sys.maxsize",
+                "return int(part)",
+            ),
+        ),
+        (
+            f"{DOCSTORE_TESTS}/test_failures.py::test_an_index_of_a_path_that_no_list_has_keeps_no_store_from_opening",
+        ),
+    ),
+    Bug(
+        "store-takes-a-path-of-endless-digits",
+        "a path that makes no sense is refused",
+        (Edit(f"{DOCSTORE}/paths.py", "any(map(_is_endless,", "all(map(_is_endless,"),),
+        (f"{DOCSTORE_TESTS}/test_failures.py::test_a_path_of_endless_digits_is_refused",),
+    ),
+    Bug(
+        "store-makes-keys-too-late",
+        "what an index cannot take fails before anything is written",
+        (
+            Edit(
+                f"{DOCSTORE}/index.py",
+                'self._compound or "." in self.paths[0]',
+                "self._compound",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_index.py::test_keys_are_made_before_anything_is_written",),
+    ),
+    Bug(
         "store-void-entries-count",
         "an entry counts only if nothing came between",
         (Edit(f"{DOCSTORE}/replay.py", "if before != self._state_lsn:", "if before > entry.lsn:"),),

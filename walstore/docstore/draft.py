@@ -34,6 +34,10 @@ class DraftCollection:
         self._indexed: CollectionState | None = None  # the own ones, once they are searched
 
     @property
+    def name(self) -> str:
+        return self._base.name
+
+    @property
     def in_order(self) -> bool:
         """Not once there are two places to look in."""
         return not self._own
@@ -92,6 +96,8 @@ class DraftCollection:
         for name, index in self._base.indexes.items():
             if index.takes_anything:
                 continue
+            # Also where none of them is refused: what cannot have keys must fail here, where
+            # nothing is written yet, and not when it is applied.
             keys, _many = index.keys_of(document)
             if not index.spec.unique:
                 continue

@@ -154,7 +154,7 @@ class Index:
         self._entries: SortedDict[Key, Any] = SortedDict()
         self._parts = tuple(tuple(path.split(".")) for path, _direction in spec.keys)
         self._compound = len(spec.keys) > 1
-        self.takes_anything = not spec.unique and not self._compound
+        self.takes_anything = not (spec.unique or self._compound or "." in self.paths[0])
         first, *_others = self._parts
         self._name = None if self._compound or len(first) > 1 else first[0]
 

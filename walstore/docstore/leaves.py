@@ -91,7 +91,7 @@ def regex_of(pattern: Any, options: Any, what: str) -> Leaf:
         raise QueryError(f"{what} $regex", f"takes text, not {pattern!r}")
     try:
         search = re.compile(pattern, flags).search
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise QueryError(f"{what} $regex", f"{pattern!r}: {error}") from None
     return lambda value: type(value) is str and search(value) is not None
 

@@ -18,7 +18,7 @@ from walstore.docstore.errors import (
     QueryError,
 )
 from walstore.docstore.index import Index, IndexSpec
-from walstore.docstore.paths import set_at
+from walstore.docstore.paths import overlapping, set_at
 from walstore.docstore.plan import find
 from walstore.docstore.query import Filter, is_operators
 from walstore.docstore.record import encoded_operation
@@ -126,14 +126,24 @@ class Seed(NamedTuple):
 
 
 def seed_of(query: Mapping[Any, Any], made_id: str) -> Seed:
-    """What an upsert with this filter begins with."""
+    """What an upsert with this filter begins with.
+
+    Raises:
+        QueryError: the filter says twice what a field equals, or what it and a part of it equal.
+    """
     fields: Document = {}
+    taken: list[tuple[str, ...]] = []
     for condition in _conditions(query):
         for path, value in condition.items():
             if isinstance(value, re.Pattern) or (is_operators(value) and "$eq" not in value):
                 continue
             equal = value["$eq"] if is_operators(value) else value
-            set_at(fields, tuple(path.split(".")), checked_value(equal), "upsert")
+            parts = tuple(path.split("."))
+            other = overlapping(parts, taken)
+            if other is not None:
+                raise QueryError("upsert", f"its filter says what {other} and {path} equal")
+            taken.append(parts)
+            set_at(fields, parts, checked_value(equal), "upsert")
     return Seed(fields, made_id)
 
 

@@ -6,7 +6,8 @@ of the list, as MongoDB's do. It does not go into lists of lists, and no key wit
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from walstore.docstore.errors import QueryError
@@ -14,11 +15,13 @@ from walstore.docstore.values import MISSING
 
 __all__ = [
     "LIST_LENGTH_MAX",
+    "POSITION_DIGITS_MAX",
     "Leaf",
     "Match",
     "at_path",
     "checked_path",
     "get_at",
+    "overlapping",
     "set_at",
     "unset_at",
     "values_at",
@@ -33,6 +36,10 @@ Match = Callable[[Any], bool]
 LIST_LENGTH_MAX = 1_000_000
 """How far an update may extend a list with nulls, to set an element behind its end."""
 
+POSITION_DIGITS_MAX = sys.int_info.str_digits_check_threshold
+"""How many digits a part of a path may have, if it has nothing else: Python makes a number of so
+many, whatever it is set to (sys.set_int_max_str_digits)."""
+
 
 def checked_path(path: object, what: str) -> str:
     """A path that an argument names.
@@ -46,7 +53,23 @@ def checked_path(path: object, what: str) -> str:
         raise QueryError(what, f"{path!r} is not a path", "join names with single dots")
     if path[0] == "$" or ".$" in path:
         raise QueryError(what, f"{path!r}: no part of a path begins with $ here")
+    if len(path) > POSITION_DIGITS_MAX and any(map(_is_endless, path.split("."))):
+        raise QueryError(
+            what,
+            f"{path[:40]!r}... has a part of more than {POSITION_DIGITS_MAX} digits",
+            "no list has such a position",
+        )
     return path
+
+
+def _is_endless(part: str) -> bool:
+    return part.isdecimal() and len(part) > POSITION_DIGITS_MAX
+
+
+def _number(part: str) -> int:
+    """The position that the digits of a part name. One that cannot be told is behind the end of
+    every list: a log may hold an index of such a path."""
+    return int(part) if len(part) <= POSITION_DIGITS_MAX else sys.maxsize
 
 
 def at_path(path: str, leaf: Leaf, expand: bool) -> Match:
@@ -71,8 +94,8 @@ def _walk(value: Any, parts: tuple[str, ...], at: int, leaf: Leaf, expand: bool)
     part = parts[at]
     if type(value) is dict:
         return _step(value.get(part, MISSING), parts, at, leaf, expand)
-    if part.isdecimal() and int(part) < len(value):
-        item = value[int(part)]
+    if part.isdecimal() and (position := _number(part)) < len(value):
+        item = value[position]
         last = at + 1 == len(parts)
         if (last or type(item) in (dict, list)) and _step(item, parts, at, leaf, expand):
             return True
@@ -108,12 +131,21 @@ def _collect(value: Any, parts: tuple[str, ...], at: int, found: list[Any]) -> b
     if type(value) is not list:
         found.append(MISSING)
         return False
-    if part.isdecimal() and int(part) < len(value):
-        _collect(value[int(part)], parts, at + 1, found)
+    if part.isdecimal() and (position := _number(part)) < len(value):
+        _collect(value[position], parts, at + 1, found)
     for item in value:
         if type(item) is dict:
             _collect(item, parts, at, found)
     return True
+
+
+def overlapping(parts: tuple[str, ...], others: Iterable[tuple[str, ...]]) -> str | None:
+    """The first of other paths that is this one, or leads through it, or is on its way."""
+    for other in others:
+        length = min(len(parts), len(other))
+        if parts[:length] == other[:length]:
+            return ".".join(other)
+    return None
 
 
 def get_at(document: Any, parts: tuple[str, ...]) -> Any:
@@ -122,8 +154,8 @@ def get_at(document: Any, parts: tuple[str, ...]) -> Any:
     for part in parts:
         if type(value) is dict:
             value = value.get(part, MISSING)
-        elif type(value) is list and part.isdecimal() and int(part) < len(value):
-            value = value[int(part)]
+        elif type(value) is list and part.isdecimal() and _number(part) < len(value):
+            value = value[_number(part)]
         else:
             return MISSING
     return value
@@ -163,7 +195,7 @@ def _position(place: list[Any], part: str, parts: tuple[str, ...], what: str) ->
     path = ".".join(parts)
     if not part.isdecimal():
         raise QueryError(what, f"{path}: a list has no field {part!r}", "name a position in it")
-    position = int(part)
+    position = _number(part)
     if position > len(place) + LIST_LENGTH_MAX:
         raise QueryError(what, f"{path}: position {position} is far behind the end of the list")
     return position
@@ -180,5 +212,5 @@ def unset_at(document: Any, parts: tuple[str, ...]) -> None:
     place = get_at(document, tuple(way))
     if type(place) is dict:
         place.pop(last, None)
-    elif type(place) is list and last.isdecimal() and int(last) < len(place):
-        place[int(last)] = None
+    elif type(place) is list and last.isdecimal() and _number(last) < len(place):
+        place[_number(last)] = None

@@ -29,6 +29,8 @@ class View(Protocol):
     """A collection to query: a CollectionState, or a DraftCollection."""
 
     @property
+    def name(self) -> str: ...
+    @property
     def in_order(self) -> bool: ...
     @property
     def specs(self) -> Iterator[IndexSpec]: ...
@@ -162,7 +164,7 @@ def _hinted(
     for spec in specs:
         if spec.name == hint:
             return _plan(view, spec, by_path, sort)
-    raise NoSuchIndexError("of the query", hint, [spec.name for spec in specs])
+    raise NoSuchIndexError(view.name, hint, [spec.name for spec in specs])
 
 
 def _plan(view: View, spec: IndexSpec, by_path: dict[str, list[Predicate]], sort: Sort) -> Plan:

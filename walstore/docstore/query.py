@@ -130,8 +130,10 @@ def _all_of(matches: list[Match]) -> Match:
 
 
 def _logical(name: str, operand: object, predicates: list[Predicate], what: str) -> list[Match]:
-    if name not in ("$and", "$or", "$nor"):
-        raise _unknown(name, what, _LOGICAL)
+    if name == "$comment":
+        return []
+    if name not in _LOGICAL:
+        raise _unknown(name, what, {**_LOGICAL, "$comment": True})
     if not isinstance(operand, list | tuple) or not operand:
         raise QueryError(f"{what} {name}", f"takes a list of filters, not {operand!r}")
     what = f"{what} {name}"
@@ -252,7 +254,7 @@ def _not(operand: Any, place: Place, what: str) -> Match:
 
 
 def _exists(wanted: Any, place: Place, what: str) -> Match:
-    if type(wanted) is not bool:
+    if type(wanted) not in (bool, int, float):
         raise QueryError(what, f"takes True or False, not {wanted!r}")
     there = place(lambda value: value is not MISSING, False)
     return there if wanted else _negated(there)
@@ -263,7 +265,8 @@ def _type(names: Any, place: Place, what: str) -> Match:
 
 
 def _size(length: Any, place: Place, what: str) -> Match:
-    if type(length) is not int or length < 0:
+    whole = type(length) is int or (type(length) is float and length.is_integer())
+    if not whole or length < 0:
         raise QueryError(what, f"takes a length, not {length!r}")
     return place(lambda value: type(value) is list and len(value) == length, False)
 

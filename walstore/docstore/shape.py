@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from walstore.docstore.errors import QueryError
-from walstore.docstore.paths import checked_path, values_at
+from walstore.docstore.paths import at_path, checked_path, values_at
 from walstore.docstore.values import MISSING, Document, Key, copy_of, key_of
 
 __all__ = ["Show", "Sort", "checked_sort", "compile_projection", "in_order"]
@@ -50,12 +50,13 @@ def in_order(documents: list[Document], sort: Sort) -> list[Document]:
 
 def _sort_key(parts: tuple[str, ...], direction: int) -> Callable[[Document], Key]:
     best = min if direction > 0 else max
+    holds_empty_list = at_path(".".join(parts), lambda value: value == [], expand=False)
 
     def key(document: Document) -> Key:
         values, many = values_at(document, parts)
         if not many:
             return key_of(values[0])
-        if values[0] is MISSING and len(values) == 1:
+        if values[0] is MISSING and len(values) == 1 and holds_empty_list(document):
             return _EMPTY_LIST
         return best(map(key_of, values))
 
@@ -84,7 +85,7 @@ def compile_projection(projection: Any) -> Show:
         raise QueryError("projection", f"is a dict or a list of fields, not {projection!r}")
     shown: dict[str, bool] = {}
     for path, show in projection.items():
-        if type(show) not in (bool, int) or show not in (0, 1):
+        if type(show) not in (bool, int, float) or show not in (0, 1):
             raise QueryError(f"projection {path!r}", f"takes 0 or 1, not {show!r}")
         shown[checked_path(path, "projection")] = bool(show)
     with_id = shown.pop("_id", None)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -47,10 +48,9 @@ Result = TypeVar("Result")
 
 _logger = logging.getLogger("walstore.docstore")
 
-# The transactions of this thread or task, of any store.
-_current: ContextVar[tuple[tuple[DocumentStore, Transaction], ...]] = ContextVar(
-    "walstore_transactions", default=()
-)
+# The blocks that were open where this context comes from, of any store. A context is inherited by
+# tasks and threads that are no part of these transactions, and outlives them: see `_Block.owner`.
+_blocks: ContextVar[tuple[_Block, ...]] = ContextVar("walstore_blocks", default=())
 
 
 class DocumentStore:
@@ -146,7 +146,8 @@ class DocumentStore:
 
     def transaction(self, *, concern: Concern = "durable") -> _Block:
         """For `with`: what this thread or task does with the store's collections in the block
-        becomes one entry in the log when the block ends, all or nothing. See docs/docstore.md.
+        becomes one entry in the log when the block ends, all or nothing. What other threads and
+        tasks do is outside of it, also when the block started them. See docs/docstore.md.
 
         Raises, when the block begins or ends:
             TransactionError: there is one already.
@@ -157,9 +158,9 @@ class DocumentStore:
 
     def _current_transaction(self) -> Transaction | None:
         """The one that this thread or task is in."""
-        for store, transaction in _current.get():
-            if store is self:
-                return transaction
+        for block in _blocks.get():
+            if block.store is self and block.transaction is not None and block.owner == _here():
+                return block.transaction
         return None
 
     def _write(
@@ -378,20 +379,36 @@ def _check_lsn(what: str, lsn: Any) -> None:
         raise QueryError(what, f"takes the lsn of an entry, not {lsn!r}")
 
 
+def _here() -> tuple[threading.Thread, asyncio.Task[Any] | None]:
+    """This thread, and the task that it runs."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # there is no event loop
+        task = None
+    return threading.current_thread(), task
+
+
 class _Block:
-    """The `with` block of a transaction."""
+    """The `with` block of a transaction.
+
+    Attributes:
+        store: whose transaction it is.
+        owner: the thread and task that opened it. For all others there is no transaction.
+        transaction: while the block is open.
+    """
 
     def __init__(self, store: DocumentStore, concern: Concern) -> None:
-        self._store = store
+        self.store = store
+        self.owner: tuple[threading.Thread, asyncio.Task[Any] | None] | None = None
+        self.transaction: Transaction | None = None
         self._concern: Concern = concern
-        self._transaction: Transaction | None = None
-        self._token: Token[Any] | None = None
 
     def __enter__(self) -> None:
-        if self._transaction is not None or self._store._current_transaction() is not None:
+        if self.owner is not None or self.store._current_transaction() is not None:
             raise TransactionError("a transaction is in a block of its own, and used once")
-        self._transaction = self._store._journal.begin()
-        self._token = _current.set((*_current.get(), (self._store, self._transaction)))
+        self.transaction = self.store._journal.begin()
+        self.owner = _here()
+        _blocks.set((*_open_blocks(), self))
 
     def __exit__(
         self,
@@ -399,12 +416,18 @@ class _Block:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        transaction, token = self._transaction, self._token
+        transaction = self.transaction
         assert transaction is not None
-        assert token is not None
-        _current.reset(token)
+        self.transaction = None
         try:
+            # Not `reset`: a generator may be closed in another context than that of its owner.
+            _blocks.set(_open_blocks())
+            transaction.end()
             if kind is None:
-                self._store._journal.write(transaction.compute, self._concern)
+                self.store._journal.write(transaction.compute, self._concern)
         finally:
-            self._store._journal.end(transaction)
+            self.store._journal.end(transaction)
+
+
+def _open_blocks() -> tuple[_Block, ...]:
+    return tuple(block for block in _blocks.get() if block.transaction is not None)

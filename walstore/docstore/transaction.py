@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from walstore.docstore.draft import Draft, Reads
-from walstore.docstore.errors import ConflictError, DuplicateKeyError
+from walstore.docstore.errors import ConflictError, DuplicateKeyError, TransactionError
 from walstore.docstore.state import Change, State
 
 __all__ = ["Transaction"]
@@ -25,13 +25,16 @@ class Transaction:
 
     Attributes:
         draft: what it would change.
-        guard: held while it looks at the state; entering it raises when the transaction is doomed.
+        guard: held while it looks at the state; entering it raises when the transaction is doomed,
+            or has ended.
     """
 
     def __init__(self, state: State, lock: AbstractContextManager[Any]) -> None:
         self.reads = Reads()
         self.draft = Draft(state, self.reads)
         self.guard = _Guard(lock, self)
+        self._lock = lock
+        self._ended = False
         self._doom: ConflictError | None = None
 
     def notice(self, changes: Iterable[Change]) -> None:
@@ -60,11 +63,27 @@ class Transaction:
         if self._doom is not None:
             raise self._doom
 
+    def end(self) -> None:
+        """Its block has ended: what came after would be in no entry, so nothing does."""
+        with self._lock:
+            self._ended = True
+
+    def check_open(self) -> None:
+        """Raises when no operation has a place in it any more.
+
+        Raises:
+            ConflictError
+            TransactionError: its block has ended, in another thread.
+        """
+        if self._ended:
+            raise TransactionError("the transaction ended before the operation began")
+        self.check()
+
     def write(self, compute: Callable[[Draft], Result]) -> Result:
         """Does one operation. When it fails, the transaction is as it was before it.
 
         Raises:
-            What `compute` raises; ConflictError.
+            What `compute` raises; ConflictError, TransactionError: see `check_open`.
         """
         with self.guard:
             count = len(self.draft.changes)
@@ -104,7 +123,7 @@ class _Guard:
     def __enter__(self) -> None:
         self._lock.__enter__()
         try:
-            self._transaction.check()
+            self._transaction.check_open()
         except BaseException:
             self._lock.__exit__(None, None, None)
             raise

@@ -11,7 +11,7 @@ from typing import Any
 
 from walstore.docstore.errors import InvalidDocumentError, QueryError
 from walstore.docstore.leaves import equals, regex_of
-from walstore.docstore.paths import Leaf, checked_path, get_at, set_at, unset_at
+from walstore.docstore.paths import Leaf, checked_path, get_at, overlapping, set_at, unset_at
 from walstore.docstore.query import element_test
 from walstore.docstore.shape import checked_sort
 from walstore.docstore.values import (
@@ -20,6 +20,7 @@ from walstore.docstore.values import (
     checked_document,
     checked_value,
     copy_of,
+    encode,
     key_of,
 )
 
@@ -74,12 +75,14 @@ def replaced(document: Document, replacement: Any) -> Document:
 
 
 def _with_same_id(changed: Document, document: Document) -> Document:
-    if "_id" in document and key_of(changed.get("_id", MISSING)) != key_of(document["_id"]):
-        raise QueryError(
-            "update",
-            f"_id {document['_id']!r} would become {changed.get('_id', MISSING)!r}",
-            "an _id never changes: insert a new document",
-        )
+    if "_id" in document:
+        new = changed.get("_id", MISSING)
+        if new is MISSING or encode(new) != encode(document["_id"]):  # 1 is not 1.0 here
+            raise QueryError(
+                "update",
+                f"_id {document['_id']!r} would become {new!r}",
+                "an _id never changes: insert a new document",
+            )
     return changed
 
 
@@ -122,12 +125,9 @@ def _unknown(name: object) -> QueryError:
 
 def _take(parts: Parts, taken: set[Parts], what: str) -> None:
     """Two operators must not meet: which of them comes first would matter."""
-    for other in taken:
-        length = min(len(parts), len(other))
-        if parts[:length] == other[:length]:
-            raise QueryError(
-                what, f"{'.'.join(parts)} and {'.'.join(other)} are both changed by it"
-            )
+    other = overlapping(parts, taken)
+    if other is not None:
+        raise QueryError(what, f"{'.'.join(parts)} and {other} are both changed by it")
     taken.add(parts)
 
 
