@@ -8,11 +8,18 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.seeds import seed_from
 from walstore import FileWALManager, WALEntry
+from walstore.wal import files
+from walstore.wal.segment import RECORDS_AT
+
+if TYPE_CHECKING:
+    import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SEED_VARIABLE = "WALSTORE_TEST_SEED"
@@ -95,6 +102,20 @@ def segment_files(path: Path) -> list[Path]:
         (child for child in path.iterdir() if child.name[:1].isdigit()),
         key=lambda child: int(child.stem.split("-")[1], 16),
     )
+
+
+def refuse_reads(patch: pytest.MonkeyPatch, path: Path, number: int) -> Counter[str]:
+    """The system refuses to read the records of a file from now on; counts how often."""
+    read_at, refused = files.read_at, Counter[str]()
+
+    def refuse(fd: int, size: int, at: int) -> bytes:
+        if at + size > RECORDS_AT and os.readlink(f"/proc/self/fd/{fd}") == str(path):
+            refused["reads"] += 1
+            raise OSError(number, os.strerror(number))
+        return read_at(fd, size, at)
+
+    patch.setattr(files, "read_at", refuse)
+    return refused
 
 
 def open_descriptors() -> int:

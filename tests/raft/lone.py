@@ -124,15 +124,23 @@ class Lone:
         path: where its log is, or will be.
         mark: of the crash lab.
         snapshots: the application's.
+        options: the node's.
 
     Attributes:
         follow: whether the others take what this node sends them.
     """
 
-    def __init__(self, path: Path, mark: Mark, snapshots: Any = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        mark: Mark,
+        snapshots: Any = None,
+        options: ReplicationOptions = OPTIONS,
+    ) -> None:
         self._path = path
         self._mark = mark
         self._snapshots = snapshots
+        self._options = options
         self._said: list[tuple[str, Body]] = []
         self._heard = asyncio.Event()
         self._marked_term = 0
@@ -152,7 +160,7 @@ class Lone:
             network=make_network,
             urls={},
             advertise=None,
-            options=OPTIONS,
+            options=self._options,
             snapshots=self._snapshots,
         )
         self._script = cast(Script, self.driver.network)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import errno
-import os
 import struct
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.helpers import contents, segment_files
+from tests.helpers import contents, refuse_reads, segment_files
 from tests.raft.elected import Elected
 from tests.replication.nodes import OPTIONS, WAIT_S, until
 from walstore import CorruptLogError, FileWALManager
@@ -22,9 +20,8 @@ from walstore.raft.ledger import COPY_NAME
 from walstore.replication import NotLeaderError, PromotionError, QuarantinedError
 from walstore.replication.effects import Effect
 from walstore.replication.log import CONFIGURATIONS_NAME
-from walstore.wal import files
 from walstore.wal.record import crc32c
-from walstore.wal.segment import RECORDS_AT, decode_header
+from walstore.wal.segment import decode_header
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -142,20 +139,6 @@ def test_damage_that_nobody_reads_is_found_and_mended(elected: Callable[..., Ele
     node.wait_committed(abc.leader().last_lsn, timeout_s=WAIT_S)
     assert node.read(lsn).payload == VALUE
     assert abc.assert_equal()[lsn - 1].payload == VALUE
-
-
-def refuse_reads(monkeypatch: pytest.MonkeyPatch, path: Path, number: int) -> Counter[str]:
-    """The system refuses to read the records of a file from now on; counts how often."""
-    read_at, refused = files.read_at, Counter[str]()
-
-    def refuse(fd: int, size: int, at: int) -> bytes:
-        if at + size > RECORDS_AT and os.readlink(f"/proc/self/fd/{fd}") == str(path):
-            refused["reads"] += 1
-            raise OSError(number, os.strerror(number))
-        return read_at(fd, size, at)
-
-    monkeypatch.setattr(files, "read_at", refuse)
-    return refused
 
 
 def test_sectors_that_cannot_be_read_are_damage(

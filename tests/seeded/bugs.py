@@ -63,6 +63,7 @@ RAFT_POWER_CUTS = "tests/raft/test_promises_kept.py::test_promises_survive_power
 RAFT_PROMISES = "tests/raft/test_cluster_promises.py"
 CLUSTER = "walstore/cluster"
 CLIENTS = "tests/cluster/test_clients.py"
+FAILING_READS = "tests/raft/test_failing_reads.py"
 RAFT_REPAIR = "tests/raft/test_repair.py"
 REPAIR = "tests/replication/test_repair.py"
 CATCHING_UP = "tests/replication/test_catching_up.py"
@@ -2766,6 +2767,64 @@ BUGS = (
             ),
         ),
         (f"{REPAIR}::test_a_damaged_note_says_the_worst",),
+    ),
+    Bug(
+        "raft-forgets-what-a-failed-read-cost",
+        "nothing comes of a decision for which the log could not be read",
+        (
+            Edit(
+                STREAMING_PY,
+                "except (OSError, WALStoreError, MemoryError) as error:",
+                "except CorruptLogError as error:",
+            ),
+        ),
+        (f"{FAILING_READS}::test_no_vote_leaves_before_its_term_is_durable",),
+    ),
+    Bug(
+        "raft-goes-on-after-a-failed-read",
+        "a node that could not read its log when it decided takes no part any more",
+        (
+            Edit(
+                STREAMING_PY,
+                "            return question()\n"
+                "        except (OSError, WALStoreError, MemoryError) as error:\n"
+                "            self._fail(error)\n",
+                "            return question()\n"
+                "        except (OSError, WALStoreError, MemoryError) as error:\n"
+                '            logger.warning("%s", error)\n',
+            ),
+        ),
+        (f"{FAILING_READS}::test_no_vote_leaves_before_its_term_is_durable",),
+    ),
+    Bug(
+        "raft-stands-still-when-its-deadline-cannot-be-read",
+        "a node that cannot tell when to look again says so",
+        (
+            Edit(
+                STREAMING_PY,
+                "self._ask(lambda: self.core.next_deadline_ms)",
+                "self.core.next_deadline_ms",
+            ),
+        ),
+        (f"{FAILING_READS}::test_a_node_that_cannot_see_when_to_look_again_says_so",),
+    ),
+    Bug(
+        "raft-stops-looking-after-itself",
+        "a node that cannot tell what damage took of it says so",
+        (Edit(STREAMING_PY, "self._ask(lambda: self.core.lacks) is False", "not self.core.lacks"),),
+        (f"{FAILING_READS}::test_a_node_that_cannot_see_what_it_lacks_says_so",),
+    ),
+    Bug(
+        "raft-leads-by-half",
+        "a node that cannot read its log when it begins to lead says so",
+        (
+            Edit(
+                STREAMING_PY,
+                "self._ask(partial(self._leave_disk, effect, done))",
+                "self._leave_disk(effect, done)",
+            ),
+        ),
+        (f"{FAILING_READS}::test_a_node_that_meets_it_when_it_begins_to_lead_says_so",),
     ),
     Bug(
         "repair-fills-the-disk-with-copies",

@@ -280,9 +280,10 @@ class RaftReplicationManager(WALReplicationManager):
     def _leave_disk(self, effect: Effect, done: bool) -> None:
         super()._leave_disk(effect, done)
         if isinstance(effect, effects.AppendConfiguration):
-            lsn, change, self._change = self._configuration_lsn, self._change, None
+            lsn = self._configuration_lsn
             self._effects.extend(self.core.configured(lsn, _now_ms()))
             self._admit()
+            change, self._change = self._change, None
             if change is not None and not change.done():
                 change.set_result(lsn)
         elif isinstance(effect, effects.AppendTermEntry) and not done:

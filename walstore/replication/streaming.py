@@ -14,7 +14,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Set
 from concurrent.futures import Future
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 from walstore._native import lib
 from walstore.errors import (
@@ -74,6 +75,7 @@ __all__ = ["WALReplicationManager", "Wish", "core_options"]
 
 logger = logging.getLogger("walstore.replication")
 
+T = TypeVar("T")
 Nodes = Set[str]
 Wish = Callable[[Nodes, Nodes], tuple[Nodes, Nodes]]
 """Of the voters and the learners there are, those there shall be."""
@@ -347,7 +349,7 @@ class WALReplicationManager:
         try:
             while self._effects or self._inbox:
                 if not self._effects:
-                    self._effects.extend(self._take_input())
+                    self._effects.extend(self._ask(self._inbox.popleft()) or ())
                     continue
                 effect = self._effects.popleft()
                 slow = self._disk_handlers.get(type(effect))
@@ -369,13 +371,16 @@ class WALReplicationManager:
                     future.set_result(None)
             self._idle.clear()
 
-    def _take_input(self) -> list[Effect]:
-        """What the core makes of its next input; it may look up terms in the log."""
+    def _ask(self, question: Callable[[], T]) -> T | None:
+        """What the core answers. It may look up terms in the log: where that cannot be read, what
+        it has decided is half done, so that this node takes no part any more; None then."""
+        if self.error is not None:
+            return None
         try:
-            return self._inbox.popleft()()
-        except CorruptLogError as error:
+            return question()
+        except (OSError, WALStoreError, MemoryError) as error:
             self._fail(error)
-            return []
+            return None
 
     def _end_term(self) -> None:
         """The next term is about to be made durable: what is still on its way of a leadership of
@@ -404,7 +409,7 @@ class WALReplicationManager:
             return
         finally:
             self._work = None
-        self._leave_disk(effect, done)
+        self._ask(partial(self._leave_disk, effect, done))
         self._turn()
 
     def _on_message(self, peer: str, message: ReplicationMessage) -> asyncio.Future[None] | None:
@@ -512,7 +517,7 @@ class WALReplicationManager:
         self._input(thunk)
 
     def _arm_timer(self) -> None:
-        due_ms = self.core.next_deadline_ms
+        due_ms = self._ask(lambda: self.core.next_deadline_ms)
         if due_ms is None or (self._timer is not None and self._timer_ms <= due_ms):
             return
         if self._timer is not None:
@@ -734,7 +739,7 @@ class WALReplicationManager:
             self._addressing.reach(self.members)
             if self._addressing.changed:
                 await asyncio.to_thread(self._addressing.keep)
-            if self._log.claim is not None and not self.core.lacks:
+            if self._log.claim is not None and self._ask(lambda: self.core.lacks) is False:
                 await self._drop_claim()
             if self.leading and len(self.members) > 1:
                 self._auditor.begin(_now_ms())
