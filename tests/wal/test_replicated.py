@@ -20,7 +20,10 @@ from walstore import (
     FileWALManager,
     LSNOutOfRangeError,
     OptionError,
+    WALEntry,
 )
+from walstore.wal import reading, writing
+from walstore.wal.layout import Segment
 from walstore.wal.meta import COMMIT_MARK_AT
 from walstore.wal.writing import Replicated
 
@@ -250,3 +253,25 @@ def test_a_log_does_not_begin_where_none_can(tmp_path: Path) -> None:
 def append_numbered_when_committed(log: Any) -> None:
     log._set_committed(10)
     append_numbered(log, b"t", 3)
+
+
+def test_a_term_is_told_while_its_entry_is_truncated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By another thread, between the look at the bounds and the read."""
+    with FileWALManager(tmp_path / "log", segment_bytes=4096) as log:
+        append_numbered(log, b"x" * 40, 100)
+        log.begin_term()
+        last_lsn = log.append(b"of the next term")
+        writer = writer_of(log)
+
+        def read(view: writing.LogWriter, segments: tuple[Segment, ...], lsn: int) -> WALEntry:
+            if lsn == 1:
+                log.truncate_before(last_lsn)
+            return reading.read_entry(view, writer.segments(), lsn)
+
+        monkeypatch.setattr(writing, "read_entry", read)
+        held_term = log.term
+        assert writer.term_of(1) == writer.meta.prev_term < held_term
+        with pytest.raises(LSNOutOfRangeError):
+            writer.term_of(last_lsn + 1)

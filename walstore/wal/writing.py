@@ -358,9 +358,13 @@ class LogWriter:
 
     def term_of(self, lsn: int) -> int:
         """The term of an entry, or of the one before the log's first."""
-        if lsn < self.meta.first_lsn:
-            return self.meta.prev_term
-        return read_entry(self, self._segments, lsn).term
+        if lsn >= self.meta.first_lsn:
+            try:
+                return read_entry(self, self._segments, lsn).term
+            except LSNOutOfRangeError:
+                if lsn >= self.meta.first_lsn:
+                    raise  # or else another thread has truncated it meanwhile
+        return self.meta.prev_term
 
     def _seal_later(self, segment: Segment, index: bytes) -> None:
         """Has the housekeeper seal a segment that another one follows now."""
