@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,9 +16,11 @@ from typing import Any
 import pytest
 
 from tests.helpers import refuse_reads, segment_files
-from tests.raft.lone import MEMBERS, OPTIONS, Lone, led, record
+from tests.raft.lone import MEMBERS, OPTIONS, WAIT_S, Lone, led, record
 from walstore import LogAccessError
 from walstore.raft.membership import Configuration
+from walstore.replication import FatalReplicationError
+from walstore.replication.effects import AppendTermEntry
 from walstore.replication.message import Confirm, VoteRequest, VoteResponse
 from walstore.replication.notes import CLAIM_COPY_NAME, CLAIM_NAME, write_note
 from walstore.replication.terms import next_term
@@ -139,5 +142,50 @@ def test_a_node_that_meets_it_when_it_begins_to_lead_says_so(
                 await node.lead("b")
             assert node.driver.error is error
             assert node.driver.role == "follower"
+
+    asyncio.run(run())
+
+
+class Paused:
+    """What waits for the disk, in a thread, comes to its end when the test says so."""
+
+    def __init__(self, node: Lone, kind: type) -> None:
+        self.begun, self.goes_on = threading.Event(), threading.Event()
+        self._work = node.driver._disk_handlers[kind]
+        node.driver._disk_handlers[kind] = self
+
+    def __call__(self, effect: Any) -> None:
+        self._work(effect)
+        self.begun.set()
+        assert self.goes_on.wait(WAIT_S)
+
+
+@pytest.mark.parametrize("how", ["fails", "stops"])
+def test_a_node_that_has_ended_does_not_begin_to_lead(tmp_path: Path, how: str) -> None:
+    """Its term entry was on the way to the disk."""
+    error = FatalReplicationError("a person has to look at this")
+
+    async def run() -> None:
+        async with reopened(tmp_path) as node:
+            driver, paused = node.driver, Paused(node, AppendTermEntry)
+            node.hear("b", B1, Confirm(1))
+            leading = asyncio.create_task(node.lead("b"))
+            await asyncio.to_thread(paused.begun.wait, WAIT_S)
+            stopping = None
+            if how == "fails":
+                driver._fail(error)
+            else:
+                stopping = asyncio.create_task(driver.stop())
+                await asyncio.sleep(0)
+            work = driver._work
+            assert work
+            paused.goes_on.set()
+            await work
+            assert driver.role == "follower"
+            assert not node.log._accepts
+            leading.cancel()
+            await asyncio.gather(leading, return_exceptions=True)
+            if stopping is not None:
+                await stopping
 
     asyncio.run(run())

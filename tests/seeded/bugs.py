@@ -2815,6 +2815,18 @@ BUGS = (
         (f"{FAILING_READS}::test_a_node_that_cannot_see_what_it_lacks_says_so",),
     ),
     Bug(
+        "raft-leads-after-its-end",
+        "a node that has ended does not begin to lead",
+        (
+            Edit(
+                STREAMING_PY,
+                "            self._work = None\n        if self._has_ended:\n",
+                "            self._work = None\n        if self._has_ended and not done:\n",
+            ),
+        ),
+        (f"{FAILING_READS}::test_a_node_that_has_ended_does_not_begin_to_lead",),
+    ),
+    Bug(
         "raft-leads-by-half",
         "a node that cannot read its log when it begins to lead says so",
         (

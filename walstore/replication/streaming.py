@@ -334,10 +334,15 @@ class WALReplicationManager:
 
     # ---- turns: inputs to the core, effects from it ----
 
+    @property
+    def _has_ended(self) -> bool:
+        """Whether this node takes no part any more, amid effects that are not carried out."""
+        return self.error is not None or self._ending
+
     def _input(self, thunk: Callable[[], list[Effect]]) -> None:
         """Gives the core an input when its turn has come; at once, if nothing is under way. Not any
         more when replication has ended, amid effects that were not carried out."""
-        if self.error is not None or self._ending:
+        if self._has_ended:
             return
         self._inbox.append(thunk)
         if not self._turning and self._work is None:
@@ -397,7 +402,7 @@ class WALReplicationManager:
                     self._lacks_space = ""
                     done = True
                 except LogFullError as error:  # nothing was changed: there may be space later
-                    if self._ending:
+                    if self._has_ended:
                         return
                     self._lacks_space = str(error)
                     logger.warning("%s: waiting for space: %s", self._node_id, error)
@@ -409,6 +414,8 @@ class WALReplicationManager:
             return
         finally:
             self._work = None
+        if self._has_ended:
+            return
         self._ask(partial(self._leave_disk, effect, done))
         self._turn()
 
