@@ -70,6 +70,7 @@ CATCHING_UP = "tests/replication/test_catching_up.py"
 CANNOT_READ = (
     "tests/replication/test_failing_disks.py::test_a_leader_that_cannot_read_takes_nothing_more"
 )
+STARTING = "tests/replication/test_starting.py"
 HANDSHAKE = "tests/replication/test_handshake.py"
 HOSTILE = "tests/replication/test_hostile.py"
 MESSAGE = "tests/replication/test_message.py"
@@ -2813,6 +2814,37 @@ BUGS = (
         "a node that cannot tell what damage took of it says so",
         (Edit(STREAMING_PY, "self._ask(lambda: self.core.lacks) is False", "not self.core.lacks"),),
         (f"{FAILING_READS}::test_a_node_that_cannot_see_what_it_lacks_says_so",),
+    ),
+    Bug(
+        "start-hides-what-kept-it-from-beginning",
+        "a node that did not begin is not handed out",
+        (
+            Edit(
+                "walstore/replication/background.py",
+                "            self._error = error  # first: that it began in part must not be hidden"
+                " by its stop\n            await self._service.stop()\n",
+                "            await self._service.stop()\n            self._error = error\n",
+            ),
+        ),
+        (f"{STARTING}::test_what_keeps_a_service_from_beginning_is_told_whatever_its_end_brings",),
+    ),
+    Bug(
+        "start-waits-for-a-loop-that-never-was",
+        "a node that gets no descriptors for its event loop says so",
+        (
+            Edit(
+                "walstore/replication/background.py",
+                "            self._error = error\n            self._started.set()\n",
+                "            self._error = error\n",
+            ),
+        ),
+        (f"{STARTING}::test_a_node_says_that_it_has_too_few_descriptors",),
+    ),
+    Bug(
+        "start-forgets-the-watch-it-made",
+        "a node that gets no descriptors for its second watch lets go of the first",
+        (Edit(STREAMING_PY, "        self._watches.append(watch)", "        assert watch"),),
+        (f"{STARTING}::test_a_node_says_that_it_has_too_few_descriptors",),
     ),
     Bug(
         "raft-leads-after-its-end",

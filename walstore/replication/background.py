@@ -59,7 +59,15 @@ class Background:
             self._thread.join()
 
     def _run(self) -> None:
-        asyncio.run(self._main())
+        runner = asyncio.Runner()
+        try:
+            runner.get_loop()
+        except OSError as error:  # there are no descriptors left for one
+            self._error = error
+            self._started.set()
+            return
+        with runner:
+            runner.run(self._main())
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -67,8 +75,8 @@ class Background:
         try:
             await self._service.start()
         except Exception as error:
+            self._error = error  # first: that it began in part must not be hidden by its stop
             await self._service.stop()
-            self._error = error
             return
         finally:
             self._started.set()

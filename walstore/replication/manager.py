@@ -211,7 +211,7 @@ class ReplicationWALManager(FileWALManager):
         OptionError: an option makes no sense, or the node would be open to strangers.
         UnreachableError: a new node found none of its peers in time; with election="raft", the
             first of them by name did not find all.
-        OSError: the address is taken.
+        OSError: the address is taken, or no descriptors are left.
         Other errors: as FileWALManager.
 
     All methods are safe from several threads; `submit` and `await` serve asyncio.

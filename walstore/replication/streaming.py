@@ -70,6 +70,7 @@ from walstore.replication.status import NodeStatus, PeerStatus
 from walstore.replication.throttle import Throttle
 from walstore.replication.waiting import Waiters
 from walstore.wal import files
+from walstore.wal.watch import LsnWatch
 
 __all__ = ["WALReplicationManager", "Wish", "core_options"]
 
@@ -158,14 +159,14 @@ class WALReplicationManager:
         self._idle: list[asyncio.Future[None]] = []
         self._callbacks: list[Callable[[ReplicationEvent], None]] = []
         self._campaign: asyncio.Future[int] | None = None
+        self._watches: list[LsnWatch] = []
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0.0
         self._started_ms = self._role_since_ms = self._leader_heard_ms = _now_ms()
         self._seen_ms: dict[str, float] = {}
-        self._truncate_to = 0
         self._maintenance: asyncio.Task[None] | None = None
         self._ending = False
-        self._durable_armed = self._term_entry_lsn = 0
+        self._truncate_to = self._durable_armed = self._term_entry_lsn = 0
         self._demotions: list[asyncio.Future[None]] = []
         self.leading = False
         self.error: Exception | None = None
@@ -282,13 +283,14 @@ class WALReplicationManager:
         """Begins; returns when the node listens, and leads where it makes the cluster.
 
         Raises:
-            OSError: the address is taken.
+            OSError: the address is taken, or no descriptors are left.
+            OptionError: the log serves as many event loops as it can.
             WALStoreError: the log does not take the new term.
         """
         self.loop = self.calls.loop = asyncio.get_running_loop()
         self.core.claim(*(self._log.claim or _NOTHING))
-        self._written = self._log.watch(lib.WALCORE_LEVEL_WRITTEN, self._on_written)
-        self._durable = self._log.watch(lib.WALCORE_LEVEL_DURABLE, self._on_durable)
+        self._written = self._watch(lib.WALCORE_LEVEL_WRITTEN, self._on_written)
+        self._durable = self._watch(lib.WALCORE_LEVEL_DURABLE, self._on_durable)
         self.network.subscribe(self._on_network)
         if self._log.quarantine is not None:
             self.error = QuarantinedError(self._node_id, **self._log.quarantine)
@@ -319,12 +321,17 @@ class WALReplicationManager:
         await self._auditor.stop()
         self._incoming.close()
         await self.network.stop()
-        self._written.close()
-        self._durable.close()
+        for watch in self._watches:
+            watch.close()
         self._candidacy.withdraw()
         self._waiters.fail(ClosedLogError(f"{self._log.path} is closed"))
         for waiting in self._idle:
             waiting.cancel()
+
+    def _watch(self, level: int, callback: Callable[[], None]) -> LsnWatch:
+        watch = self._log.watch(level, callback)
+        self._watches.append(watch)  # to be closed, also where the next one is refused
+        return watch
 
     def _end_demotions(self, error: Exception) -> None:
         for done in self._demotions:
