@@ -14,6 +14,7 @@ The marks, in the order in which they count:
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -111,6 +112,9 @@ class Script:
 
     def refuse(self, node: str, reason: str) -> None:
         raise AssertionError(f"{node} was refused: {reason}")
+
+    def broadcast(self, body: Body) -> tuple[str, ...]:
+        return tuple(other for other in OTHERS if self.send(other, body))
 
     def send(self, node: str, body: Body) -> bool:
         self._node.says(node, self._term(), body)
@@ -286,3 +290,17 @@ class Lone:
         self._mark(["front", lsn, self.driver._ledger.at(lsn - 1).hex()])
         await asyncio.to_thread(self.driver.keep_configuration, lsn)
         await asyncio.to_thread(self.log.drop_before, lsn)
+
+
+class Paused:
+    """What waits for the disk, in a thread, comes to its end when the test says so."""
+
+    def __init__(self, node: Lone, kind: type) -> None:
+        self.begun, self.goes_on = threading.Event(), threading.Event()
+        self._work = node.driver._disk_handlers[kind]
+        node.driver._disk_handlers[kind] = self
+
+    def __call__(self, effect: Any) -> None:
+        self._work(effect)
+        self.begun.set()
+        assert self.goes_on.wait(WAIT_S)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.helpers import refuse_reads, segment_files
-from tests.raft.lone import MEMBERS, OPTIONS, WAIT_S, Lone, led, record
+from tests.raft.lone import MEMBERS, OPTIONS, WAIT_S, Lone, Paused, led, record
 from walstore import LogAccessError
 from walstore.raft.membership import Configuration
 from walstore.replication import FatalReplicationError
@@ -144,20 +143,6 @@ def test_a_node_that_meets_it_when_it_begins_to_lead_says_so(
             assert node.driver.role == "follower"
 
     asyncio.run(run())
-
-
-class Paused:
-    """What waits for the disk, in a thread, comes to its end when the test says so."""
-
-    def __init__(self, node: Lone, kind: type) -> None:
-        self.begun, self.goes_on = threading.Event(), threading.Event()
-        self._work = node.driver._disk_handlers[kind]
-        node.driver._disk_handlers[kind] = self
-
-    def __call__(self, effect: Any) -> None:
-        self._work(effect)
-        self.begun.set()
-        assert self.goes_on.wait(WAIT_S)
 
 
 @pytest.mark.parametrize("how", ["fails", "stops"])

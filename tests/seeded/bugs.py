@@ -27,6 +27,7 @@ ACKS_PY = "walstore/replication/acks.py"
 CONNECTION_PY = "walstore/replication/connection.py"
 CORE_PY = "walstore/replication/core.py"
 FOLLOWER_PY = "walstore/replication/follower.py"
+DRIVER_PY = "walstore/raft/driver.py"
 HANDSHAKE_PY = "walstore/replication/handshake.py"
 LEADER_PY = "walstore/replication/leader.py"
 MESSAGE_PY = "walstore/replication/message.py"
@@ -63,6 +64,7 @@ RAFT_POWER_CUTS = "tests/raft/test_promises_kept.py::test_promises_survive_power
 RAFT_PROMISES = "tests/raft/test_cluster_promises.py"
 CLUSTER = "walstore/cluster"
 CLIENTS = "tests/cluster/test_clients.py"
+HANDING_OVER = "tests/raft/test_handing_over.py"
 FAILING_READS = "tests/raft/test_failing_reads.py"
 RAFT_REPAIR = "tests/raft/test_repair.py"
 REPAIR = "tests/replication/test_repair.py"
@@ -2814,6 +2816,48 @@ BUGS = (
         "a node that cannot tell what damage took of it says so",
         (Edit(STREAMING_PY, "self._ask(lambda: self.core.lacks) is False", "not self.core.lacks"),),
         (f"{FAILING_READS}::test_a_node_that_cannot_see_what_it_lacks_says_so",),
+    ),
+    Bug(
+        "raft-two-hand-overs-at-once",
+        "a second hand-over is refused while the first is under way",
+        (
+            Edit(
+                DRIVER_PY,
+                "        if self._transfer is not None:\n            raise PromotionError",
+                "        if not self.leading:\n            raise PromotionError",
+            ),
+        ),
+        (f"{HANDING_OVER}::test_one_hand_over_at_a_time",),
+    ),
+    Bug(
+        "raft-hand-over-ended-by-another",
+        "what becomes of a hand-over is told to who waits for it, and nobody else",
+        (
+            Edit(
+                DRIVER_PY,
+                "self._transfer if self._target == effect.node else None",
+                "self._transfer",
+            ),
+        ),
+        (f"{HANDING_OVER}::test_a_voter_that_wants_to_lead_ends_nobody_else_s_hand_over",),
+    ),
+    Bug(
+        "raft-hand-over-without-an-end",
+        "a hand-over ends while the disk holds up the core",
+        (
+            Edit(
+                DRIVER_PY,
+                "not failed.done() and _now_ms() < deadline_ms",
+                "not failed.done() and deadline_ms",
+            ),
+        ),
+        (f"{HANDING_OVER}::test_a_hand_over_that_waits_for_the_disk_ends",),
+    ),
+    Bug(
+        "raft-hand-over-after-its-end",
+        "a hand-over that nobody waits for any more does not begin",
+        (Edit(DRIVER_PY, "if self._transfer is failed else []", "if failed else []"),),
+        (f"{HANDING_OVER}::test_a_hand_over_that_waits_for_the_disk_ends",),
     ),
     Bug(
         "start-hides-what-kept-it-from-beginning",

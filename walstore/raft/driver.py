@@ -45,6 +45,8 @@ __all__ = ["RaftReplicationManager"]
 logger = logging.getLogger("walstore.replication")
 
 _LOOK_S = 0.01
+_HAND_OVER_ELECTIONS = 2
+"""So many times `election_ms` one is waited for; the core gives it one."""
 _HEARTBEATS_MIN = 3
 
 
@@ -138,6 +140,7 @@ class RaftReplicationManager(WALReplicationManager):
         self._changing = False
         self._change: asyncio.Future[int] | None = None
         self._transfer: asyncio.Future[str] | None = None
+        self._target = ""
         self._configuration_lsn = 0
         super().__init__(
             log, node_id=node_id, members=members, options=options, makes_cluster=False, **others
@@ -512,7 +515,11 @@ class RaftReplicationManager(WALReplicationManager):
 
     async def demote(self) -> int:
         """Hands over to the voter that has most; where nobody takes over, begins a term in which
-        nobody leads."""
+        nobody leads.
+
+        Raises:
+            PromotionError: an earlier hand-over is under way.
+        """
         if self.error is not None:
             raise self.error
         target = self._best_voter()
@@ -539,12 +546,27 @@ class RaftReplicationManager(WALReplicationManager):
         return self.core.term
 
     async def _hand_over(self, target: str) -> str:
-        """Has another node lead; why not, where it does not in time."""
+        """Has another node lead; why not, where it does not in time. The core says when that is,
+        but while the disk holds it up.
+
+        Raises:
+            PromotionError: another one is about to lead.
+        """
+        if self._transfer is not None:
+            raise PromotionError(target, {self._target: "it is about to lead"})
         failed = self._transfer = self.loop.create_future()
-        self._input(lambda: self.core.transfer(target, _now_ms()))
-        while self.leading and not failed.done():
-            await asyncio.wait([failed], timeout=_LOOK_S)
-        self._transfer = None
+        self._target = target
+        deadline_ms = _now_ms() + _HAND_OVER_ELECTIONS * self._options.election_ms
+
+        def begin() -> list[Effect]:
+            return self.core.transfer(target, _now_ms()) if self._transfer is failed else []
+
+        try:
+            self._input(begin)
+            while self.leading and not failed.done() and _now_ms() < deadline_ms:
+                await asyncio.wait([failed], timeout=_LOOK_S)
+        finally:
+            self._transfer = None
         return failed.result() if failed.done() else ""  # raises where the node was closed
 
     def _best_voter(self) -> str | None:
@@ -558,8 +580,9 @@ class RaftReplicationManager(WALReplicationManager):
 
     def _transfer_failed(self, effect: effects.TransferFailed) -> None:
         logger.info("%s: %s does not take over: %s", self._node_id, effect.node, effect.reason)
-        if self._transfer is not None and not self._transfer.done():
-            self._transfer.set_result(effect.reason)
+        failed = self._transfer if self._target == effect.node else None
+        if failed is not None and not failed.done():
+            failed.set_result(effect.reason)
 
     # ---- what people look at ----
 

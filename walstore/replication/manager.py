@@ -391,6 +391,7 @@ class ReplicationWALManager(FileWALManager):
         take over within `election_ms`, the leadership ends as above, and the nodes elect anew.
 
         Raises:
+            PromotionError: with election="raft", an earlier hand-over is under way.
             LogFullError, LogPoisonedError, ClosedLogError
         """
         return self._streaming.calls.wait_for(self._streaming.demote())
@@ -405,7 +406,8 @@ class ReplicationWALManager(FileWALManager):
 
         Raises:
             NotLeaderError: this node does not lead.
-            PromotionError: that one did not come to lead in time; this one still does.
+            PromotionError: that one did not come to lead in time; this one still does. Or an
+                earlier hand-over is under way.
             OptionError: nodes do not elect here.
             ClosedLogError
         """

@@ -1,0 +1,92 @@
+"""Hand-overs that meet each other, or a disk that takes its time: each ends, and says how."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.raft.lone import MEMBERS, OPTIONS, WAIT_S, Lone, Paused, led, record
+from walstore.raft.membership import Configuration
+from walstore.replication import PromotionError
+from walstore.replication.effects import AppendConfiguration, HoldAppends
+from walstore.replication.message import TimeoutNow
+from walstore.replication.terms import next_term
+
+B1 = next_term(0, "b")
+QUICK = replace(OPTIONS, election_ms=1000, heartbeat_ms=100)
+
+
+@asynccontextmanager
+async def leading(path: Path) -> AsyncIterator[Lone]:
+    """A leader whose voters take what it sends, and never lead themselves."""
+    async with Lone(path, lambda _: None, options=QUICK) as node:
+        await node.take("b", [record(1, B1, Configuration(MEMBERS)), *led(2, B1, "b")], 0)
+        node.follow = True
+        await node.lead("b")
+        await node.append(b"it leads")
+        yield node
+
+
+async def under_way(node: Lone, target: str) -> asyncio.Task[int]:
+    """A hand-over that waits for its end."""
+    handing = asyncio.create_task(node.driver.transfer(target))
+    await node.said(TimeoutNow, lambda _: True, target)
+    return handing
+
+
+def test_one_hand_over_at_a_time(tmp_path: Path) -> None:
+    """The first one is told what becomes of it; then the leader steps down as it is told to."""
+
+    async def run() -> None:
+        async with leading(tmp_path) as node:
+            first, term = await under_way(node, "b"), node.driver.core.term
+            for second in (node.driver.transfer("c"), node.driver.demote()):
+                with pytest.raises(PromotionError, match="b: it is about to lead"):
+                    await asyncio.wait_for(second, WAIT_S)
+            with pytest.raises(PromotionError, match="b: it did not lead in time"):
+                await asyncio.wait_for(first, WAIT_S)
+            roles = [node.driver.role]
+            assert await asyncio.wait_for(node.driver.demote(), WAIT_S) > term
+            assert [*roles, node.driver.role] == ["leader", "follower"]
+
+    asyncio.run(run())
+
+
+def test_a_voter_that_wants_to_lead_ends_nobody_else_s_hand_over(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with leading(tmp_path) as node:
+            first = await under_way(node, "b")
+            node.hear("c", node.driver.core.term, TimeoutNow())
+            with pytest.raises(PromotionError, match="b: it did not lead in time"):
+                await asyncio.wait_for(first, WAIT_S)
+
+    asyncio.run(run())
+
+
+def test_a_hand_over_that_waits_for_the_disk_ends(tmp_path: Path) -> None:
+    """Nor does it begin when nobody waits for it any more."""
+
+    async def run() -> None:
+        async with leading(tmp_path) as node:
+            paused = Paused(node, AppendConfiguration)
+            change = asyncio.create_task(
+                node.driver.change_members(lambda voters, _: (voters, {"d"}), WAIT_S)
+            )
+            await asyncio.to_thread(paused.begun.wait, WAIT_S)
+            with pytest.raises(PromotionError, match="b: it did not lead in time"):
+                await asyncio.wait_for(node.driver.transfer("b"), WAIT_S)
+            held: list[HoldAppends] = []
+            node.driver._handlers[HoldAppends] = held.append
+            paused.goes_on.set()
+            while node.driver._work is not None:
+                await asyncio.wait([node.driver._work])
+            assert not held
+            change.cancel()
+            await asyncio.gather(change, return_exceptions=True)
+
+    asyncio.run(run())
