@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,10 +13,11 @@ import pytest
 from tests.replication.cores import A1, B2, Log, core_of, kinds, leading
 from tests.replication.nodes import WAIT_S, Cluster, until
 from tests.replication.proxy import Frame
-from walstore.replication import ReplicationOptions, TermOf
+from walstore.replication import ReplicationOptions, ReplicationWALManager, TermOf
 from walstore.replication.core import Core
 from walstore.replication.effects import Send, SendSnapshot, TakeSnapshotPart
 from walstore.replication.message import SnapshotAck, SnapshotPart, SyncRequest, decode
+from walstore.wal import files
 
 Make = Callable[..., Cluster]
 SNAPSHOT_BYTES = 3 << 20
@@ -137,6 +139,16 @@ class Wire:
             proxy.refuse = False
 
 
+def drop_front(leader: ReplicationWALManager, lsn: int) -> None:
+    """Truncates a log before an entry, when the follower that is gone is waited for no longer."""
+
+    def drop() -> bool:
+        leader.truncate_before(lsn)
+        return leader.first_lsn == lsn
+
+    until(drop, "the front is gone")
+
+
 def cut_short(cluster: Make, here: Application, there: Application) -> tuple[Cluster, Wire]:
     """A leader whose log begins behind a snapshot, and a follower that has a part of that."""
     fast = ReplicationOptions(
@@ -147,11 +159,7 @@ def cut_short(cluster: Make, here: Application, there: Application) -> tuple[Clu
     lsns = leader.append_many([b"x" * 1000] * 40)
     here.save(lsns[-1], os.urandom(SNAPSHOT_BYTES))
 
-    def drop() -> bool:
-        leader.truncate_before(lsns[-1])
-        return leader.first_lsn == lsns[-1]
-
-    until(drop, "the front is gone")
+    drop_front(leader, lsns[-1])
     wire = Wire(pair, SNAPSHOT_BYTES // 2)
     pair.start("b", snapshots=there)
     until(lambda: wire.cut and not leader.connected, "the connection is gone")
@@ -214,3 +222,47 @@ def test_nothing_goes_on_once_a_snapshot_could_not_be_read(cluster: Make, tmp_pa
     assert not asked
     assert parts[0][0] == 0
     assert there.installed == [(here.lsn, here.path.read_bytes())]
+
+
+class Slow(Application):
+    """One that is asked for its snapshot, and answers when the test says so."""
+
+    def __init__(self, base: Path) -> None:
+        super().__init__(base)
+        self.asked, self.goes_on = threading.Event(), threading.Event()
+
+    def newest(self, term_of: TermOf) -> tuple[int, str] | None:
+        self.asked.set()
+        assert self.goes_on.wait(WAIT_S)
+        return super().newest(term_of)
+
+
+def test_a_snapshot_that_comes_after_the_leadership_is_let_go(
+    cluster: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later leadership would go on with a file that it knows nothing of."""
+    here, opened, open_file = Slow(tmp_path), threading.Event(), files.open_file
+
+    def noted(path: str, **options: bool) -> int:
+        fd = open_file(path, **options)
+        if path == str(here.path):
+            opened.set()
+        return fd
+
+    def is_held() -> bool:
+        found = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+        return str(here.path) in found
+
+    pair = cluster("ab", acks="async", options=ReplicationOptions(retention_s=0.01))
+    leader = pair.start("a", role="leader", snapshots=here)
+    lsns = leader.append_many([b"x" * 1000] * 40)
+    here.save(lsns[-1], b"all of it")
+    drop_front(leader, lsns[-1])
+    pair.start("b", snapshots=Application(tmp_path))
+    assert here.asked.wait(WAIT_S)
+    leader.demote()
+    monkeypatch.setattr(files, "open_file", noted)
+    here.goes_on.set()
+    assert opened.wait(WAIT_S)
+    until(lambda: not is_held(), "it is let go", timeout_s=5)
+    assert leader._streaming._sender._outgoing == {}

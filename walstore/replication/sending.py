@@ -182,7 +182,7 @@ class Sender:
     async def _send_snapshot(self, effect: SendSnapshot) -> None:
         before = self._outgoing.get(effect.node)
         try:
-            outgoing = await asyncio.to_thread(self._open_snapshot, effect)
+            outgoing = await self._current_snapshot(effect)
             if outgoing is None:
                 self._not_sent(effect)
                 return
@@ -213,28 +213,35 @@ class Sender:
             lambda: self._core.snapshot_sent(effect, outgoing.lsn, outgoing.total_bytes, end)
         )
 
-    def _open_snapshot(self, effect: SendSnapshot) -> Outgoing | None:
+    async def _current_snapshot(self, effect: SendSnapshot) -> Outgoing | None:
         """The snapshot under way, also before a disconnect, or the newest one that reaches the
         log."""
         node = effect.node
         current = self._outgoing.get(node)
         if effect.lsn:
             return current if current is not None and current.lsn == effect.lsn else None
-        lsn, path = self._log.first_lsn - 1, None
-        if current is not None and current.lsn >= lsn:
+        if current is not None and current.lsn >= self._log.first_lsn - 1:
             return current
-        if current is not None:
-            self._close_snapshot(node)
+        self._close_snapshot(node)
+        opening = asyncio.get_running_loop().run_in_executor(None, self._open_snapshot)
+        try:
+            outgoing = await asyncio.shield(opening)
+        except asyncio.CancelledError:  # the thread goes on, for nobody
+            opening.add_done_callback(_let_go)
+            raise
+        if outgoing is not None:
+            self._outgoing[node] = outgoing
+        return outgoing
+
+    def _open_snapshot(self) -> Outgoing | None:
+        """In a thread: it asks the application."""
+        lsn, path = self._log.first_lsn - 1, None
         if self._snapshots is not None:
             newest = self._snapshots.newest(self._term_of)
             if newest is None or newest[0] < lsn:
                 return None
             lsn, path = newest
-        outgoing = Outgoing(lsn, self._log.term_of(lsn), path)
-        if self._outgoing.setdefault(node, outgoing) is not outgoing:
-            outgoing.close()  # a task of the connection before has opened one meanwhile
-            return None
-        return outgoing
+        return Outgoing(lsn, self._log.term_of(lsn), path)
 
     def _term_of(self, lsn: int) -> int:
         """Of snapshots.TermOf."""
@@ -266,6 +273,12 @@ class Sender:
         self._failed.clear()
         self._recent.clear()
         self._readers.clear()
+
+
+def _let_go(opening: asyncio.Future[Outgoing | None]) -> None:
+    outgoing = opening.result() if opening.exception() is None else None
+    if outgoing is not None:
+        outgoing.close()
 
 
 async def _in_turn(
