@@ -145,6 +145,28 @@ def test_a_node_that_meets_it_when_it_begins_to_lead_says_so(
     asyncio.run(run())
 
 
+def test_who_changes_the_members_is_told_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = LogAccessError(errno.EMFILE, "the log", "cannot read")
+
+    def configured(lsn: int, now_ms: float) -> None:
+        raise error
+
+    async def run() -> None:
+        async with reopened(tmp_path) as node:
+            node.hear("b", B1, Confirm(1))
+            node.follow = True
+            await node.lead("b")
+            await node.append(b"it leads")
+            monkeypatch.setattr(node.driver.core, "configured", configured)
+            with pytest.raises(LogAccessError) as caught:
+                await node.driver.change_members(lambda voters, _: (voters, {"d"}), 3.0)
+            assert caught.value is error is node.driver.error
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("how", ["fails", "stops"])
 def test_a_node_that_has_ended_does_not_begin_to_lead(tmp_path: Path, how: str) -> None:
     """Its term entry was on the way to the disk."""
