@@ -37,6 +37,7 @@ from walstore.errors import (
     LSNOutOfRangeError,
     NotALogError,
     OptionError,
+    ReplicatedLogError,
     UnsupportedFormatError,
     WALStoreError,
 )
@@ -45,6 +46,13 @@ __all__ = ["app"]
 
 _DENIED = {errno.EACCES, errno.EPERM}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_WRONG_USAGE = (
+    LSNOutOfRangeError,
+    OptionError,
+    NoSuchCollectionError,
+    QueryError,
+    ReplicatedLogError,
+)
 
 
 def _system_hint(code: int | None) -> str:
@@ -82,7 +90,7 @@ def _code(error: BaseException) -> int:
         return exits.BUSY
     if isinstance(error, BadLineError):
         return exits.BAD_DATA
-    if isinstance(error, (LSNOutOfRangeError, OptionError, NoSuchCollectionError, QueryError)):
+    if isinstance(error, _WRONG_USAGE):
         return exits.USAGE
     return exits.REFUSED
 

@@ -3,7 +3,8 @@
     0        copy A   one sector of 512 bytes
     4096     copy B   one sector, the same but for its generation
     8192     watermark, 24 bytes, written by the C writer after each sync, never synced itself
-    8704     commit mark, 24 bytes, in replicated logs: written when more is committed, never synced
+    8704     commit mark, 24 bytes, in replicated logs and no others: there, and durable, before a
+             node first takes part; written anew when more is committed, which is never synced
 
     0         8      12       16      20      24        40           48
     +---------+------+--------+-------+-------+---------+------------+--------+
@@ -44,6 +45,8 @@ __all__ = [
     "decode_watermark",
     "finish_block",
     "forget_committed",
+    "is_replicated",
+    "mark_replicated",
     "read_commit_mark",
     "read_meta",
     "read_watermark",
@@ -245,19 +248,36 @@ def read_commit_mark(fd: int, log_id: bytes) -> int | None:
     return 0
 
 
+def is_replicated(fd: int) -> bool:
+    """Whether the log is that of a node of a cluster: any mark says so, a damaged one, too."""
+    return bool(files.read_at(fd, _WATERMARK.size, COMMIT_MARK_AT).strip(b"\0"))
+
+
+def mark_replicated(fd: int, log_id: bytes, epoch: int, path: str) -> None:
+    """Makes the log one of a node of a cluster, for good; durable with the next sync. A mark that
+    is there stays."""
+    if not is_replicated(fd):
+        _write_nothing_committed(fd, log_id, epoch, path)
+
+
 def clear_commit_mark(fd: int, path: str) -> None:
-    """Takes the mark away, when a log is replicated no longer; durable with the next sync."""
-    if files.read_at(fd, _WATERMARK.size, COMMIT_MARK_AT).strip(b"\0"):
+    """Takes away what the making of a node's log has left, when that was cut short; durable with
+    the next sync."""
+    if is_replicated(fd):
         files.write_at(fd, bytes(_WATERMARK.size), COMMIT_MARK_AT, path)
 
 
 def forget_committed(fd: int, log_id: bytes, epoch: int, path: str) -> None:
     """Has the mark of a replicated log say that nothing is known to be committed; durable with the
     next sync."""
-    if files.read_at(fd, _WATERMARK.size, COMMIT_MARK_AT).strip(b"\0"):
-        fields = _WATERMARK.pack(0, _LEVEL_COMMITTED, epoch, 0)[4:]
-        mark = struct.pack("<I", crc32c(fields, watermark_seed(log_id))) + fields
-        files.write_at(fd, mark, COMMIT_MARK_AT, path)
+    if is_replicated(fd):
+        _write_nothing_committed(fd, log_id, epoch, path)
+
+
+def _write_nothing_committed(fd: int, log_id: bytes, epoch: int, path: str) -> None:
+    fields = _WATERMARK.pack(0, _LEVEL_COMMITTED, epoch, 0)[4:]
+    mark = struct.pack("<I", crc32c(fields, watermark_seed(log_id))) + fields
+    files.write_at(fd, mark, COMMIT_MARK_AT, path)
 
 
 def write_copy(fd: int, meta: Meta, path: str, which: int) -> None:
