@@ -15,7 +15,7 @@ from walstore.cli import exits
 from walstore.cli.documents import collection_argument
 from walstore.cli.extended_json import BadJSONError, from_json
 from walstore.cli.options import log_argument
-from walstore.cli.output import Screen, count
+from walstore.cli.output import Screen, complain, count
 from walstore.cli.progress import Bar, progress_bar
 from walstore.docstore import BulkWriteError, Collection, DocumentStore, InsertOne
 from walstore.docstore.store import check_collection_name
@@ -139,7 +139,7 @@ def import_(log: str, collection: str, file: str) -> int:
             raise BadLineError(error.line, error.reason, hint) from None
         except BaseException:
             bar.stop()
-            click.echo(f"walstore: {run.so_far()}", err=True)
+            complain(run.so_far())
             raise
     Screen().line(f"imported {_count(run.documents)} into {collection}", "green")
     return exits.OK
