@@ -285,13 +285,17 @@ def test_a_narrow_terminal_gets_fewer_columns() -> None:
         assert len(text.splitlines()) == 2
 
 
+WRONG_URLS = ["127.0.0.1:80", "ws://127.0.0.1:80", "http://", "http://a:x", "http://a/b"]
+WRONG_URLS += ["http://a..b:80", f"http://{'a' * 70}.b:80", "http://a b:80"]
+
+
 def test_wrong_urls(run: Run) -> None:
-    for command in ("status", "promote", "demote"):
-        for url in ("127.0.0.1:80", "ws://127.0.0.1:80", "http://", "http://a:x", "http://a/b"):
-            found = run(command, url)
-            assert found.code == 64
+    for command in (["status"], ["promote"], ["demote"], ["cluster", "status"]):
+        for url in WRONG_URLS:
+            found = run(*command, url)
+            assert found.code == 64, (command, url, found)
             assert "is no status url" in found.err
-        assert run(command).code == 64
+        assert run(*command).code == 64
 
 
 def test_the_members_of_an_elected_cluster_are_shown() -> None:
