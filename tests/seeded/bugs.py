@@ -527,7 +527,7 @@ BUGS = (
     Bug(
         "left-mark-kept",
         "a log of one node is not taken for a node's whose making was cut short",
-        (Edit(OPENING_PY, "        clear_commit_mark(meta_fd, path)\n", "        pass\n"),),
+        (Edit(OPENING_PY, "        clear_replicated(meta_fd, path)\n", "        pass\n"),),
         (REPLICATED,),
     ),
     Bug(
@@ -541,6 +541,12 @@ BUGS = (
         "a log is known as a node's before the node takes part",
         (Edit(OPENING_PY, "    if replicated:\n", "    if replicated and not opened:\n"),),
         (REPLICATED,),
+    ),
+    Bug(
+        "nodes-log-known-by-its-mark",
+        "no power loss amid a write of the commit mark hides that a log is a node's",
+        (Edit(META_PY, "size + len(_NODE_TAG), COMMIT_MARK_AT)", "size, COMMIT_MARK_AT)"),),
+        (REPLICATED, "tests/crash/test_nodes_log.py"),
     ),
     Bug(
         "nodes-log-made-unmarked",

@@ -162,7 +162,8 @@ def assert_refused(path: Path) -> None:
 
 
 def test_a_nodes_log_is_written_to_by_the_node_alone(tmp_path: Path) -> None:
-    """Also when it is new, holds nothing, was killed, or has another's id, or a damaged mark."""
+    """Also when it is new, holds nothing, was killed, or has another's id, when a power loss took
+    the mark of what is committed, or was written by a walstore that wrote nothing else."""
     path = tmp_path / "log"
     with replicated(path):
         pass
@@ -177,12 +178,18 @@ def test_a_nodes_log_is_written_to_by_the_node_alone(tmp_path: Path) -> None:
         log._reset(9, 1, 2, b"0123456789abcdef")
     assert_refused(path)
     meta = path / "meta"
-    data = bytearray(meta.read_bytes())
-    data[COMMIT_MARK_AT + 17] ^= 1
-    meta.write_bytes(data)
-    assert_refused(path)
-    with FileWALManager(path, read_only=True) as log:
-        assert log.first_lsn == 9
+    data = meta.read_bytes()
+    mark, tag = data[COMMIT_MARK_AT : COMMIT_MARK_AT + 24], data[COMMIT_MARK_AT + 24 :]
+    assert mark.strip(b"\0")
+    assert tag == b"NODELOG\n"
+    for left in (bytes(24) + tag, mark, mark[:-7] + b"\1" + mark[-6:]):
+        meta.write_bytes(data[:COMMIT_MARK_AT] + left)
+        assert_refused(path)
+        with FileWALManager(path, read_only=True) as log:
+            assert (log.first_lsn, log.last_lsn) == (9, 8)
+    with replicated(path):
+        pass
+    assert meta.read_bytes().endswith(tag)
 
 
 def test_a_log_of_one_node_becomes_one_of_several_for_good(tmp_path: Path) -> None:
@@ -219,7 +226,7 @@ def test_it_is_a_nodes_before_it_can_take_part(tmp_path: Path) -> None:
 def test_a_making_that_was_cut_short_leaves_no_nodes_log(tmp_path: Path) -> None:
     path = tmp_path / "log"
     meta_fd = open_meta(str(path), write=True)
-    mark_replicated(meta_fd, b"0123456789abcdef", 0, str(path))
+    mark_replicated(meta_fd, str(path))
     files.close(meta_fd)
     with FileWALManager(path) as log:
         log.append(b"a")

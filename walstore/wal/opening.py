@@ -27,7 +27,7 @@ from walstore.wal.meta import (
     META_NAME,
     Meta,
     Watermark,
-    clear_commit_mark,
+    clear_replicated,
     is_replicated,
     mark_replicated,
     read_meta,
@@ -200,9 +200,9 @@ def create_log(
     # What an earlier try left in `meta` must not come to life beside the new segment.
     files.zero_fill(meta_fd, 0, COPY_BYTES, path)
     if start.replicated:
-        mark_replicated(meta_fd, start.log_id, 0, path)
+        mark_replicated(meta_fd, path)
     else:
-        clear_commit_mark(meta_fd, path)
+        clear_replicated(meta_fd, path)
     files.sync_data(meta_fd, path)
     # Then the names of `meta` and of the directory: segments without `meta` mean damage.
     files.sync_directory(path)
@@ -455,5 +455,5 @@ def mark_open(meta_fd: int, path: str, opened: Opened, *, replicated: bool) -> M
     )
     meta_path = os.path.join(path, META_NAME)
     if replicated:
-        mark_replicated(meta_fd, meta.log_id, meta.epoch, meta_path)
+        mark_replicated(meta_fd, meta_path)
     return write_meta(meta_fd, meta, meta_path, weaker_copy(meta_fd, meta_path))
