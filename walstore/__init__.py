@@ -18,6 +18,7 @@ from walstore.errors import (
     PayloadTypeError,
     ReadOnlyLogError,
     RefusedRecordsError,
+    ReplicatedLogError,
     UnsupportedFormatError,
     WALStoreError,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "Problem",
     "ReadOnlyLogError",
     "RefusedRecordsError",
+    "ReplicatedLogError",
     "Tail",
     "UnsupportedFormatError",
     "VerifyReport",

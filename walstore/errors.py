@@ -13,6 +13,7 @@ WALStoreError
         NotALogError                        nothing there, or something else
         LogLockedError (BlockingIOError)    another writer has it
         LogAccessError (OSError)            the system refused: permission, missing parent, I/O
+        ReplicatedLogError                  a node's log: for that node alone to write to
         UnsupportedFormatError              written by a newer walstore
     RefusedRecordsError (ValueError)        raw records that are damaged, or do not follow
     CorruptLogError                         bytes that were durable are damaged or missing
@@ -45,6 +46,7 @@ __all__ = [
     "PayloadTypeError",
     "ReadOnlyLogError",
     "RefusedRecordsError",
+    "ReplicatedLogError",
     "UnsupportedFormatError",
     "WALStoreError",
 ]
@@ -189,6 +191,21 @@ class LogAccessError(LogOpenError, OSError):
         self.path = path
         self.what = what
         super().__init__(error, f"{what} {path}: {os.strerror(error)}")
+
+
+class ReplicatedLogError(LogOpenError):
+    """The log is that of a node of a cluster, which alone may write to it: an entry that another
+    writer gave an lsn in the node's term would be a second one of that name. Nothing was
+    changed."""
+
+    hint = (
+        "open it with ReplicationWALManager, as 'walstore serve' does, and append on the leader; "
+        "to read it, give read_only=True"
+    )
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"{path} is the log of a node of a cluster: only that node writes to it")
 
 
 class UnsupportedFormatError(LogOpenError):

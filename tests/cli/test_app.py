@@ -17,7 +17,7 @@ import click
 import pytest
 
 import walstore
-from tests.cli.conftest import Run
+from tests.cli.conftest import Outcome, Run
 from tests.cli.logs import healthy, large, torn
 from tests.helpers import ROOT, end
 from walstore import cli
@@ -258,6 +258,40 @@ def test_output_that_is_full(tmp_path: Path, spawn: Run, command: str) -> None:
     assert found.code == 4
     assert found.err.startswith("walstore: cannot write the output: No space left on device\n")
     assert a_sentence(found.err)
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_that_is_not_read(spawn: Run, option: str) -> None:
+    with open("/dev/full", "w") as full:
+        found = spawn(option, stdout=full)
+    assert found.code == 4
+    assert found.err.startswith("walstore: cannot write the output: No space left on device\n")
+    assert a_sentence(found.err)
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    try:
+        assert spawn(option, stdout=write_end) == Outcome(141, "", "")
+    finally:
+        os.close(write_end)
+
+
+@pytest.mark.parametrize("errors", ["2>/dev/full", "2>&-"])
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [("verify nodir", 3), ("query shop order", 64), ("verify", 64), ("info shop", 0),
+     ("import shop c bad", 65), ("--help >/dev/full", 4), ("dump shop >/dev/full", 4)],
+)  # fmt: skip
+def test_errors_that_cannot_be_said(tmp_path: Path, arguments: str, code: int, errors: str) -> None:
+    """The exit code says it all the same: 1 would be a verdict on the log."""
+    healthy(tmp_path / "shop")
+    (tmp_path / "bad").write_text("bad\n")
+    command = f"exec {sys.executable} -m walstore {arguments} {errors}"
+    done = subprocess.run(
+        ["/bin/sh", "-c", command],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == code
+    assert b"Traceback" not in done.stdout + done.stderr
 
 
 def test_output_that_is_closed(tmp_path: Path) -> None:

@@ -200,6 +200,10 @@ def test_init_writes_any_id(run: Run, tmp_path: Path) -> None:
         (["a=n1:1", "a=n2:1"], "once for each"),
         (["=n1:1"], "cannot be a cluster"),
         (["a/b=n1:1"], "ID=HOST:PORT"),
+        (["secret=n1:1"], "its log would be at secret"),
+        (["..=n1:1"], "its log would be at .."),
+        ([".=n1:1"], "its log would be at ."),
+        (["a=n1:1", "a.toml=n2:1"], "its log would be at a.toml"),
     ],
 )
 def test_nodes_that_init_refuses(run: Run, tmp_path: Path, nodes: list[str], text: str) -> None:

@@ -10,6 +10,7 @@ from tests.cli.conftest import Run
 from tests.cli.logs import damage, healthy
 from tests.cli.nodes import append, lone_node
 from tests.helpers import Entropy, Ticks, restore, snapshot
+from tests.wal.replicas import replicated
 from walstore import FileWALManager
 
 
@@ -131,7 +132,10 @@ def test_a_node_that_runs(tmp_path: Path, run: Run) -> None:
         append(endpoint.url, b"more")
         verdict = run("diff", endpoint.url, tmp_path / "copy", "--json").json
         assert (verdict["verdict"], verdict["to_lsn"]) == ("prefix", 2501)
-    grow(tmp_path / "copy", b"another")
+    with replicated(tmp_path / "copy") as log:  # as two nodes that went wrong would have it
+        log.submit(b"another")
+        log.sync()
+        log._set_committed(log.last_lsn)
     found = run("diff", tmp_path / "log", tmp_path / "copy", "--json")
     assert found.code == 2
     assert json.loads(found.out)["lsn"] == 2502

@@ -113,6 +113,7 @@ def test_nodes_that_elect_go_by_other_times(tmp_path: Path, run: Run) -> None:
         (["x", "--peer", "a..b:1"], 64, "a..b:1 is no address; write host:port"),
         (["x", "--peer", f"{'a' * 300}:1"], 64, "is no address; write host:port"),
         (["x", "--seconds", "0"], 64, "0.1<=x<=600"),
+        (["x", "--seconds", "nan"], 64, "'nan' is no number of seconds"),
     ],
 )
 def test_bad_input(run: Run, arguments: list[str], code: int, message: str) -> None:

@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.cli.conftest import Run
+from tests.cli.nodes import lone_node
 from tests.cli.test_app import a_sentence
 from tests.cli.test_progress import on_a_terminal
 from tests.helpers import ROOT, contents, end, seeded
@@ -277,6 +278,20 @@ def test_import_refuses_what_it_cannot_open(shop: Path, tmp_path: Path, run: Run
     assert found.code == 5
     assert "let it insert the documents itself" in found.err
     assert a_sentence(found.err)
+
+
+def test_import_into_a_nodes_log_is_refused(tmp_path: Path, run: Run) -> None:
+    """It would append in the term of the node, where the other nodes have other entries."""
+    with lone_node(tmp_path / "log"):
+        pass
+    before = contents(tmp_path / "log")
+    found = run("import", tmp_path / "log", "c", lines_file(tmp_path / "f", ["{}"]))
+    assert found.code == 64
+    assert "is the log of a node of a cluster" in found.err
+    assert "through the leader" in found.err
+    assert a_sentence(found.err)
+    assert contents(tmp_path / "log") == before
+    assert not (tmp_path / "log" / "documents").exists()
 
 
 def test_an_interrupted_import_says_how_far_it_came(tmp_path: Path) -> None:

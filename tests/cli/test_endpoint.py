@@ -132,6 +132,11 @@ def test_wrong_requests(solo: Endpoint, method: str, path: str, status: int) -> 
     assert solo.node.last_lsn == 1
 
 
+def test_a_transfer_to_nobody(solo: Endpoint) -> None:
+    status, text = ask(solo.url, "POST", "/transfer?to=", b"", X_Walstore="1")
+    assert (status, json.loads(text)["message"]) == (400, "to is the id of a node, and is empty")
+
+
 def test_bodies_without_a_length_or_too_long(solo: Endpoint) -> None:
     host, port = solo.url.removeprefix("http://").split(":")
     for line, status in (

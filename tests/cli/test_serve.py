@@ -20,7 +20,7 @@ import pytest
 from rich.console import Console
 
 from tests.cli.conftest import Run
-from tests.cli.nodes import READY_S, Served, append, ask, config, lone_node
+from tests.cli.nodes import READY_S, Served, append, ask, config, lone_node, spawn_node
 from tests.helpers import ROOT, contents, end, segment_files
 from tests.replication.nodes import free_ports, until
 from walstore.cli.status import NodeView, is_healthy, status_table
@@ -208,6 +208,32 @@ def _has_leader(url: str) -> bool:
     return status["leader_id"] in ("a", "c")
 
 
+@pytest.mark.parametrize("election", ["manual", "raft"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_node_that_waits_for_its_peers_is_ended(
+    tmp_path: Path, election: str, number: signal.Signals, code: int
+) -> None:
+    """By a service manager as one that serves: it has nothing to lose."""
+    with socket.create_server(("127.0.0.1", 0)) as peer:
+        path = tmp_path / "a.toml"
+        path.write_text(
+            f'node_id = "a"\npath = "a"\nlisten = "127.0.0.1:0"\nelection = "{election}"\n'
+            f'[peers]\nb = "ws://127.0.0.1:{peer.getsockname()[1]}"\n'
+        )
+        process = spawn_node(path)
+        try:
+            peer.settimeout(READY_S)
+            asked, _ = peer.accept()  # it waits for the answer
+            with asked:
+                process.send_signal(number)
+                out, err = process.communicate(timeout=READY_S)
+        finally:
+            end(process)
+    assert (process.returncode, out) == (code, "")
+    assert "Traceback" not in err
+    assert not (tmp_path / "a").exists()
+
+
 def test_an_address_that_is_taken(tmp_path: Path, run: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -352,13 +378,17 @@ def test_for_how_long_it_has_been_so(since_s: float, text: str) -> None:
     assert f"  {text}  " in _table_of(shown)
 
 
+WRONG_URLS = ["127.0.0.1:80", "ws://127.0.0.1:80", "http://", "http://a:x", "http://a/b"]
+WRONG_URLS += ["http://a..b:80", f"http://{'a' * 70}.b:80", "http://a b:80"]
+
+
 def test_wrong_urls(run: Run) -> None:
-    for command in ("status", "promote", "demote"):
-        for url in ("127.0.0.1:80", "ws://127.0.0.1:80", "http://", "http://a:x", "http://a/b"):
-            found = run(command, url)
-            assert found.code == 64
+    for command in (["status"], ["promote"], ["demote"], ["cluster", "status"]):
+        for url in WRONG_URLS:
+            found = run(*command, url)
+            assert found.code == 64, (command, url, found)
             assert "is no status url" in found.err
-        assert run(command).code == 64
+        assert run(*command).code == 64
 
 
 def test_the_members_of_an_elected_cluster_are_shown() -> None:

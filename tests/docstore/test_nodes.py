@@ -45,7 +45,7 @@ from walstore.replication import (
     ReplicationWALManager,
 )
 from walstore.wal import files
-from walstore.wal.meta import META_NAME, clear_commit_mark
+from walstore.wal.meta import META_NAME, forget_committed, read_meta
 
 __all__ = ["cluster"]  # the fixture
 
@@ -490,7 +490,7 @@ def test_a_snapshot_of_another_history_is_not_sent(
 
 
 def test_a_node_that_has_to_hear_anew_what_is_committed(cluster: Make) -> None:
-    """A power loss may take the mark of what is committed: what a snapshot covers is, all the
+    """A power loss may take what the mark says to be committed: what a snapshot covers is, all the
     same."""
     nodes = cluster("ab")
     nodes.lead()
@@ -503,7 +503,9 @@ def test_a_node_that_has_to_hear_anew_what_is_committed(cluster: Make) -> None:
     nodes.close()
     path = str(nodes.path("b") / META_NAME)
     fd = files.open_file(path, write=True)
-    clear_commit_mark(fd, path)
+    meta = read_meta(fd, path)
+    assert meta is not None
+    forget_committed(fd, meta.log_id, meta.epoch, path)
     files.close(fd)
     node = nodes.start("b", listen=None, peers={"a": None})
     assert node.committed_lsn == 0

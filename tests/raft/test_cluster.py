@@ -13,7 +13,7 @@ import pytest
 
 from tests.raft.elected import Clients, Elected, configurations
 from tests.replication.nodes import OPTIONS, WAIT_S, Cluster, data, until
-from walstore import EntryTruncatedError, FileWALManager, OptionError
+from walstore import EntryTruncatedError, FileWALManager, OptionError, ReplicatedLogError
 from walstore.raft import driver
 from walstore.raft.membership import decode_configuration
 from walstore.replication import (
@@ -114,6 +114,23 @@ def test_one_node_is_a_cluster(elected: Callable[..., Elected]) -> None:
     lsn = alone["a"].append(b"one")
     alone.stop("a")
     assert alone.begin().append(b"two") > lsn
+
+
+def test_a_stopped_nodes_log_is_for_the_node_alone(elected: Callable[..., Elected]) -> None:
+    """What another writer appended there would have the lsn and the term of an entry that the
+    others acknowledge meanwhile: that one would be lost when the node came to lead."""
+    abc = elected()
+    leader = abc.begin()
+    leader.append(b"one")
+    (stopped, left) = (node.node_id for node in abc.others(leader))
+    abc.level()
+    abc.stop(stopped)
+    with pytest.raises(ReplicatedLogError):
+        FileWALManager(abc.path(stopped))
+    leader.append(b"two")
+    abc.stop(leader.node_id)
+    abc.start(stopped)
+    assert data(abc.assert_equal(stopped, left)) == [b"one", b"two"]
 
 
 def test_a_node_that_was_ended_amid_making_the_cluster_makes_it(

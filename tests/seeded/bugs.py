@@ -536,15 +536,33 @@ BUGS = (
         (REPLICATED,),
     ),
     Bug(
-        "stale-mark-kept",
-        "a log of one node is not held back by the mark of a replicated one",
-        (
-            Edit(
-                WRITING_PY,
-                "clear_commit_mark(self._meta_fd, os.path.join(self.path, META_NAME))",
-                "pass",
-            ),
-        ),
+        "left-mark-kept",
+        "a log of one node is not taken for a node's whose making was cut short",
+        (Edit(OPENING_PY, "        clear_replicated(meta_fd, path)\n", "        pass\n"),),
+        (REPLICATED,),
+    ),
+    Bug(
+        "nodes-log-open-to-all",
+        "a node's log is written to by the node alone",
+        (Edit(MANAGER_PY, "            refuse_replicated(path, meta_fd)\n", "            pass\n"),),
+        (REPLICATED, "tests/cli/test_documents.py::test_import_into_a_nodes_log_is_refused"),
+    ),
+    Bug(
+        "nodes-log-marked-late",
+        "a log is known as a node's before the node takes part",
+        (Edit(OPENING_PY, "    if replicated:\n", "    if replicated and not opened:\n"),),
+        (REPLICATED,),
+    ),
+    Bug(
+        "nodes-log-known-by-its-mark",
+        "no power loss amid a write of the commit mark hides that a log is a node's",
+        (Edit(META_PY, "size + len(_NODE_TAG), COMMIT_MARK_AT)", "size, COMMIT_MARK_AT)"),),
+        (REPLICATED, "tests/crash/test_nodes_log.py"),
+    ),
+    Bug(
+        "nodes-log-made-unmarked",
+        "a log that a node makes is known as a node's when it is made",
+        (Edit(OPENING_PY, "    if start.replicated:\n", "    if False:\n"),),
         (REPLICATED,),
     ),
     Bug(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import threading
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.cli.logs import GARBAGE, end_of
 from tests.helpers import contents, crash_copy, payloads
 from tests.native.twin import Record
 from tests.wal.inside import append_numbered, writer_of
@@ -20,11 +22,14 @@ from walstore import (
     FileWALManager,
     LSNOutOfRangeError,
     OptionError,
+    ReplicatedLogError,
     WALEntry,
 )
-from walstore.wal import reading, writing
+from walstore.wal import files, reading, writing
 from walstore.wal.layout import Segment
-from walstore.wal.meta import COMMIT_MARK_AT
+from walstore.wal.meta import COMMIT_MARK_AT, mark_replicated
+from walstore.wal.opening import Start, create_log, mark_open, open_meta, read_log
+from walstore.wal.repair import repair_tail
 from walstore.wal.writing import Replicated
 
 pytestmark = pytest.mark.timeout(60)
@@ -143,12 +148,120 @@ def test_a_mark_of_zeros_is_that_of_a_log_of_one_node(tmp_path: Path) -> None:
     with replicated(tmp_path / "log") as log:
         assert log.committed_lsn == 0
         assert contents(tmp_path / "log") == []
-    with FileWALManager(tmp_path / "log") as log:  # replicated no longer
-        assert payloads(log.replay()) == [b"a"]
-        assert payloads(contents(tmp_path / "log")) == [b"a"]
+
+
+# ---- whose log it is ----
+
+
+def assert_refused(path: Path) -> None:
+    """To a plain writer, and nothing of it is changed."""
+    before = {it: it.read_bytes() for it in sorted(path.rglob("*")) if it.is_file()}
+    with pytest.raises(ReplicatedLogError, match="is the log of a node of a cluster") as caught:
+        FileWALManager(path)
+    assert caught.value.path == str(path)
+    assert "read_only=True" in caught.value.hint
+    assert {it: it.read_bytes() for it in sorted(path.rglob("*")) if it.is_file()} == before
+
+
+def test_a_nodes_log_is_written_to_by_the_node_alone(tmp_path: Path) -> None:
+    """Also when it is new, holds nothing, was killed, or has another's id, when a power loss took
+    the mark of what is committed, or was written by a walstore that wrote nothing else."""
+    path = tmp_path / "log"
+    with replicated(path):
+        pass
+    assert_refused(path)
+    with replicated(path) as log:
+        log.submit(b"a")
+        log.sync()
+        killed = crash_copy(path, tmp_path / "killed")
+    assert_refused(path)
+    assert_refused(killed)
+    with replicated(path) as log:
+        log._reset(9, 1, 2, b"0123456789abcdef")
+    assert_refused(path)
+    meta = path / "meta"
+    data = meta.read_bytes()
+    mark, tag = data[COMMIT_MARK_AT : COMMIT_MARK_AT + 24], data[COMMIT_MARK_AT + 24 :]
+    assert mark.strip(b"\0")
+    assert tag == b"NODELOG\n"
+    for left in (bytes(24) + tag, mark, mark[:-7] + b"\1" + mark[-6:]):
+        meta.write_bytes(data[:COMMIT_MARK_AT] + left)
+        assert_refused(path)
+        with FileWALManager(path, read_only=True) as log:
+            assert (log.first_lsn, log.last_lsn) == (9, 8)
+    with replicated(path):
+        pass
+    assert meta.read_bytes().endswith(tag)
+
+
+def test_a_log_of_one_node_becomes_one_of_several_for_good(tmp_path: Path) -> None:
+    with FileWALManager(tmp_path / "log") as log:
+        log.append(b"a")
+    with FileWALManager(tmp_path / "log") as log:
         log.append(b"b")
-        killed = crash_copy(tmp_path / "log", tmp_path / "killed")
-    assert payloads(contents(killed)) == [b"a", b"b"]
+    with replicated(tmp_path / "log") as log:
+        assert log.last_lsn == 2
+        log._set_committed(2)
+    assert_refused(tmp_path / "log")
+    assert payloads(contents(tmp_path / "log")) == [b"a", b"b"]
+
+
+def test_it_is_a_nodes_before_it_can_take_part(tmp_path: Path) -> None:
+    """Durable with the first change that an opening makes, and when a log is made; none of it is
+    left to what is never synced."""
+    path = tmp_path / "log"
+    FileWALManager(path).close()
+    meta_fd = open_meta(str(path), write=True)
+    opened = read_log(str(path), meta_fd)
+    assert opened is not None
+    mark_open(meta_fd, str(path), opened, replicated=True)
+    files.close(meta_fd)
+    assert_refused(path)
+    made = tmp_path / "made"
+    meta_fd = open_meta(str(made), write=True)
+    start = Start(b"0123456789abcdef", replicated=True)
+    create_log(str(made), meta_fd, 4096, 0, os.urandom, start)
+    files.close(meta_fd)
+    assert_refused(made)
+
+
+def test_a_making_that_was_cut_short_leaves_no_nodes_log(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    meta_fd = open_meta(str(path), write=True)
+    mark_replicated(meta_fd, str(path))
+    files.close(meta_fd)
+    with FileWALManager(path) as log:
+        log.append(b"a")
+    with FileWALManager(path) as log:
+        assert payloads(log.replay()) == [b"a"]
+
+
+def test_what_lost_is_a_log_of_one_node(tmp_path: Path) -> None:
+    with diverge(tmp_path / "log") as log:
+        kept = log._cut_diverged(10, 9)
+    with FileWALManager(kept) as branch:
+        assert branch.last_lsn == 40
+        branch.append(b"more")
+
+
+def test_a_torn_tail_of_a_nodes_log_is_cut_as_the_node_does(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with replicated(path) as log:
+        log.submit(b"a")
+        log.sync()
+        log._set_committed(1)
+        term = log.term
+        killed = crash_copy(path, tmp_path / "killed")
+    segment, at = end_of(killed)
+    with open(segment, "r+b") as file:
+        file.seek(at)
+        file.write(GARBAGE)
+    repaired = repair_tail(killed, apply=True)
+    assert repaired is not None
+    assert repaired.applied
+    assert_refused(killed)
+    with replicated(killed) as log:
+        assert (log.term, log.committed_lsn, log.last_lsn) == (term, 1, 1)
 
 
 def test_a_damaged_mark_hides_and_shows_nothing_new(tmp_path: Path) -> None:

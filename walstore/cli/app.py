@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
 import sys
 import traceback
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -37,6 +38,7 @@ from walstore.errors import (
     LSNOutOfRangeError,
     NotALogError,
     OptionError,
+    ReplicatedLogError,
     UnsupportedFormatError,
     WALStoreError,
 )
@@ -45,6 +47,13 @@ __all__ = ["app"]
 
 _DENIED = {errno.EACCES, errno.EPERM}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_WRONG_USAGE = (
+    LSNOutOfRangeError,
+    OptionError,
+    NoSuchCollectionError,
+    QueryError,
+    ReplicatedLogError,
+)
 
 
 def _system_hint(code: int | None) -> str:
@@ -82,29 +91,40 @@ def _code(error: BaseException) -> int:
         return exits.BUSY
     if isinstance(error, BadLineError):
         return exits.BAD_DATA
-    if isinstance(error, (LSNOutOfRangeError, OptionError, NoSuchCollectionError, QueryError)):
+    if isinstance(error, _WRONG_USAGE):
         return exits.USAGE
     return exits.REFUSED
 
 
-def _drop_output() -> None:
+def _drop_output(stream: TextIO) -> None:
     """Lets the interpreter's last flush go nowhere instead of failing aloud."""
     try:
         devnull = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(devnull, sys.stdout.fileno())
+        os.dup2(devnull, stream.fileno())
         os.close(devnull)
     except (OSError, ValueError):
         pass  # not a real file, as in tests
 
 
+def _settle_errors() -> None:
+    """Has what standard error did not take not change the exit code."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _drop_output(sys.stderr)
+
+
 def _explain(error: Exception) -> int:
     """Says what went wrong; returns the exit code."""
+    if isinstance(error, BrokenPipeError):
+        _drop_output(sys.stdout)
+        return exits.BROKEN_PIPE
     if isinstance(error, WALStoreError):
         complain(str(error), _hint(error))
         return _code(error)
     if isinstance(error, OSError):
         if error.filename is None:
-            _drop_output()
+            _drop_output(sys.stdout)
             complain(f"cannot write the output: {error.strerror}", _system_hint(error.errno))
         else:
             complain(f"{error.filename}: {error.strerror}", _system_hint(error.errno))
@@ -127,6 +147,8 @@ class Application(click.Group):
         kwargs["prog_name"] = kwargs.get("prog_name") or "walstore"
         if sys.stdout is None:  # closed by who started us
             sys.stdout = open(os.devnull, "w")
+        if sys.stderr is None:
+            sys.stderr = open(os.devnull, "w")
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
@@ -135,11 +157,22 @@ class Application(click.Group):
         try:
             code = super().main(*args, **kwargs)
         except click.ClickException as error:
-            error.show()
+            with contextlib.suppress(OSError):  # the exit code still says it
+                error.show()
             code = exits.USAGE
         except click.Abort:
             code = exits.INTERRUPTED
+        except OSError as error:
+            code = _explain(error)
+        _settle_errors()
         sys.exit(code or exits.OK)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parses; in here --help and --version write."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except OSError as error:
+            raise click.exceptions.Exit(_explain(error)) from None
 
     def invoke(self, ctx: click.Context) -> int:
         """Runs a command; every command returns its exit code."""
@@ -149,9 +182,6 @@ class Application(click.Group):
             return code
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
-        except BrokenPipeError:
-            _drop_output()
-            return exits.BROKEN_PIPE
         except KeyboardInterrupt:
             complain("interrupted")
             return exits.INTERRUPTED

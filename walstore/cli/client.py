@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, InvalidURL
 from typing import Any
 from urllib.parse import urlsplit
 
 import click
 
+from walstore.cli.node_config import is_host
 from walstore.errors import WALStoreError
 
 __all__ = [
@@ -82,8 +83,13 @@ class NodeClient:
         parts = urlsplit(url)
         if parts.scheme != "http" or not parts.hostname or parts.path.strip("/") or parts.query:
             raise ValueError(url)
+        if not is_host(parts.hostname):
+            raise ValueError(url)
         self.url = url.rstrip("/")
-        self._connection = HTTPConnection(parts.hostname, parts.port or 80, timeout=timeout_s)
+        try:
+            self._connection = HTTPConnection(parts.hostname, parts.port or 80, timeout=timeout_s)
+        except InvalidURL:
+            raise ValueError(url) from None
 
     def get(self, path: str) -> Any:
         """What the node answers.

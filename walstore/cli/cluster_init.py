@@ -58,7 +58,7 @@ def init(directory: str, nodes: tuple[str, ...], status_port: int) -> int:
     if status_port + len(members) - 1 > 65535:
         raise OptionError(f"--status-port {status_port} leaves no port for each of {len(members)}")
     texts = {
-        os.path.join(directory, f"{name}.toml"): _text(name, members, status_port + at)
+        os.path.join(directory, _file_name(name)): _text(name, members, status_port + at)
         for at, name in enumerate(members)
     }
     os.makedirs(directory, exist_ok=True)
@@ -93,11 +93,19 @@ def _parsed(nodes: tuple[str, ...]) -> dict[str, str]:
         if not port or os.sep in name or name in found:
             raise OptionError(f"--node is ID=HOST:PORT, once for each node, not {text!r}")
         found[name] = address
+    made = {_SECRET_NAME, *map(_file_name, found)}
+    for name in found:
+        if name in made or name in (os.curdir, os.pardir):
+            raise OptionError(f"--node {name}: its log would be at {name}, which is something else")
     try:
         Configuration(frozenset(found)).check()
     except ConfigurationError as error:
         raise OptionError(f"these nodes cannot be a cluster: {error.reason}") from None
     return found
+
+
+def _file_name(name: str) -> str:
+    return f"{name}.toml"
 
 
 def _text(name: str, members: dict[str, str], status_port: int) -> str:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from walstore.cli import exits
 from walstore.cli.node_config import load_config, parse_address
-from walstore.cli.options import json_option
+from walstore.cli.options import Seconds, json_option
 from walstore.cli.output import Screen, count, facts, plain
 from walstore.cli.progress import progress_bar
 from walstore.cluster import (
@@ -80,7 +80,7 @@ def _address(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ..
     help="Where another node listens; may be given several times.",
 )  # fmt: skip
 @click.option(
-    "--seconds", type=click.FloatRange(0.1, 600), default=2.0, show_default=True,
+    "--seconds", type=Seconds(0.1, 600), default=2.0, show_default=True,
     help="How long the disk is measured.",
 )  # fmt: skip
 @json_option("One JSON object instead of text.")

@@ -188,6 +188,8 @@ class Endpoint:
     def transfer(self, request: _Request) -> _Answer:
         """POST /transfer?to=NODE: this node, which leads, hands over; without `to` to the best."""
         request.check("to")
+        if request.query.get("to") == "":
+            raise _Refused(HTTPStatus.BAD_REQUEST, "to is the id of a node, and is empty")
         term = self.node.transfer(request.query.get("to"))
         return _json({"node_id": self.node.node_id, "role": self.node.role, "term": term})
 

@@ -15,11 +15,11 @@ from walstore.cli import exits
 from walstore.cli.documents import collection_argument
 from walstore.cli.extended_json import BadJSONError, from_json
 from walstore.cli.options import log_argument
-from walstore.cli.output import Screen, count
+from walstore.cli.output import Screen, complain, count
 from walstore.cli.progress import Bar, progress_bar
 from walstore.docstore import BulkWriteError, Collection, DocumentStore, InsertOne
 from walstore.docstore.store import check_collection_name
-from walstore.errors import LogLockedError, WALStoreError
+from walstore.errors import LogLockedError, ReplicatedLogError, WALStoreError
 from walstore.limits import DOCUMENT_BYTES_MAX
 from walstore.wal.manager import FileWALManager
 
@@ -109,7 +109,8 @@ def import_(log: str, collection: str, file: str) -> int:
     FILE may be - for standard input. Each line is a document; one without _id gets one. Documents
     are inserted in batches of up to 1000, each of which is in the log whole, durably, or not at
     all. At the first line that cannot be imported it stops, and says which lines were. The log, and
-    the collection, are made where they are not there.
+    the collection, are made where they are not there. The log of a node of a cluster is refused:
+    documents reach it through the leader.
 
     \b
     Examples:
@@ -120,7 +121,8 @@ def import_(log: str, collection: str, file: str) -> int:
     Exit codes:
       0  all lines were imported            2  corruption
       3  not a log                          4  the system refused
-      5  a writer has the log open          65 a line that cannot be imported
+      5  a writer has the log open          64 wrong usage, or a node's log
+      65 a line that cannot be imported
     """
     check_collection_name(collection)  # before a log is made for it
     with (
@@ -137,7 +139,7 @@ def import_(log: str, collection: str, file: str) -> int:
             raise BadLineError(error.line, error.reason, hint) from None
         except BaseException:
             bar.stop()
-            click.echo(f"walstore: {run.so_far()}", err=True)
+            complain(run.so_far())
             raise
     Screen().line(f"imported {_count(run.documents)} into {collection}", "green")
     return exits.OK
@@ -152,6 +154,9 @@ def _writing(log: str) -> FileWALManager:
         return FileWALManager(log)
     except LogLockedError as error:
         error.hint = "stop the writer first, or let it insert the documents itself"
+        raise
+    except ReplicatedLogError as error:
+        error.hint = "insert the documents through the leader: DocumentStore on its node's log"
         raise
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import signal
 import sys
 import threading
+from typing import NoReturn
 
 import click
 
@@ -28,6 +30,10 @@ class CannotListenError(WALStoreError):
     hint = "choose another one, or port 0 for any that is free"
 
 
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM came before the node served; on its way as Ctrl-C is."""
+
+
 def run_node(config_path: str) -> None:
     """Serves until SIGTERM or SIGINT; the log is closed and durable at return. A node that has
     found its log damaged, and gets what is damaged from the others, is closed and opened again.
@@ -35,13 +41,23 @@ def run_node(config_path: str) -> None:
     Raises:
         ConfigError: the file makes no sense.
         CannotListenError: an address is taken.
+        KeyboardInterrupt: SIGINT, before the node served.
         Other errors: as ReplicationWALManager.
     """
     config = load_config(config_path)
-    ended = threading.Event()
-    # Until the node serves there is nothing to close: a signal ends it as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Until the node serves it may wait for others: a signal ends that as Ctrl-C does.
+    signal.signal(signal.SIGTERM, _terminate)
     _log_to_stderr()
+    with contextlib.suppress(_TerminatedError):
+        _serve(config, config_path)
+
+
+def _terminate(_number: int, _frame: object) -> NoReturn:
+    raise _TerminatedError
+
+
+def _serve(config: NodeConfig, config_path: str) -> None:
+    ended = threading.Event()
     node = _open(config, config_path)
     try:
         endpoint = _listen(config, node)

@@ -16,7 +16,7 @@ from walstore.errors import OptionError
 from walstore.replication import TLS, NetworkOptions, ReplicationOptions
 from walstore.replication.security import is_loopback
 
-__all__ = ["ConfigError", "NodeConfig", "load_config", "parse_address"]
+__all__ = ["ConfigError", "NodeConfig", "is_host", "load_config", "parse_address"]
 
 T = TypeVar("T", ReplicationOptions, NetworkOptions)
 
@@ -54,12 +54,12 @@ def parse_address(text: str) -> tuple[str, int]:
         raise ValueError(text)
     if not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535:
         raise ValueError(text)
-    if not _is_host(bare):
+    if not is_host(bare):
         raise ValueError(text)
     return bare, int(port)
 
 
-def _is_host(name: str) -> bool:
+def is_host(name: str) -> bool:
     """Whether a name can be asked for: its parts are neither empty nor too long."""
     try:
         return bool(name.encode("idna"))
@@ -80,6 +80,8 @@ def load_config(path: str) -> NodeConfig:
             table = tomllib.load(file)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} is not TOML: {error}") from None
+        except RecursionError:
+            raise ConfigError(f"{path} is nested too deeply") from None
     try:
         return _config(table, os.path.dirname(os.path.abspath(path)))
     except ConfigError as error:
@@ -112,6 +114,10 @@ def _config(table: dict[str, Any], base: str) -> NodeConfig:
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value)
+
+
+def _is_path(value: Any) -> bool:
+    return _is_text(value) and "\0" not in value
 
 
 def _is_number(value: Any) -> bool:
@@ -147,7 +153,7 @@ def _is_peers(value: Any) -> bool:
 def _is_url(url: str, *, port_0: bool = False) -> bool:
     try:
         parts = urlsplit(url)
-        named = _is_host(parts.hostname or "") and (port_0 or parts.port != 0)
+        named = is_host(parts.hostname or "") and (port_0 or parts.port != 0)
     except ValueError:  # its port is no number up to 65535, or its brackets do not match
         return False
     return named and url.startswith(("ws://", "wss://"))
@@ -163,7 +169,6 @@ def _is_bool(value: Any) -> bool:
 
 _Rule = tuple[str, Callable[[Any], bool]]
 
-_TEXT: _Rule = ("a text that is not empty", _is_text)
 _NUMBER: _Rule = ("a positive number", _is_number)
 _WHOLE: _Rule = ("a positive whole number", _is_whole)
 
@@ -184,7 +189,7 @@ _NODE_RULES: dict[str, _Rule] = {
 _NODE_KEYS = tuple(_NODE_RULES)
 _KEYS: dict[str, _Rule] = {
     **_NODE_RULES,
-    "path": ("the log's directory, a text", _is_text),
+    "path": ("the log's directory, a text", _is_path),
     "status_listen": ('"host:port" on a loopback address', _is_local_address),
     "peers": (
         'a table of node ids and urls, "ws://host:port", "wss://host:port", or "" where only '
@@ -196,10 +201,10 @@ _KEYS: dict[str, _Rule] = {
     "network": ("a table", _is_table),
 }
 _SECURITY_KEYS: dict[str, _Rule] = {
-    "secret_file": ("the name of a file", _is_text),
-    "tls_ca": ("the name of a file", _is_text),
-    "tls_cert": ("the name of a file", _is_text),
-    "tls_key": ("the name of a file", _is_text),
+    "secret_file": ("the name of a file", _is_path),
+    "tls_ca": ("the name of a file", _is_path),
+    "tls_cert": ("the name of a file", _is_path),
+    "tls_key": ("the name of a file", _is_path),
     "insecure": ("true or false", _is_bool),
 }
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, TypeVar
 
 import click
@@ -16,6 +17,7 @@ from walstore.wal.record import TERM
 
 __all__ = [
     "LSN",
+    "Seconds",
     "WholeNumber",
     "json_option",
     "kind_option",
@@ -62,7 +64,7 @@ def parse_time(text: str, now_ns: int) -> int:
     if text.startswith("@"):
         try:
             return int(Decimal(text[1:]) * 1_000_000_000)
-        except (InvalidOperation, OverflowError) as error:
+        except ArithmeticError as error:
             raise ValueError(text) from error
     fraction_ns = 0
     found = _FRACTION.fullmatch(text)
@@ -80,7 +82,7 @@ def _convert_time(_ctx: click.Context, _param: click.Parameter, value: str | Non
         return None
     try:
         return parse_time(value, time.time_ns())
-    except (ValueError, OverflowError):
+    except (ValueError, ArithmeticError):
         raise click.BadParameter(
             f"{value!r} is no time; write 2026-11-23T15:20:54Z, 2026-11-23 15:20, -10m, now, or "
             "@1795447254"
@@ -97,6 +99,17 @@ class WholeNumber(click.IntRange):
     """As IntRange, which calls what is not a number "not a valid integer range"."""
 
     name = "whole number"
+
+
+class Seconds(click.FloatRange):
+    """As FloatRange, which takes nan."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuses what is no number."""
+        found = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"{value!r} is no number of seconds.", param, ctx)
+        return found
 
 
 LSN = WholeNumber(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from functools import lru_cache
@@ -20,6 +21,7 @@ __all__ = [
     "grid",
     "iso_time",
     "plain",
+    "remark",
     "short_time",
     "size",
 ]
@@ -37,10 +39,15 @@ def plain(text: str) -> str:
 
 def complain(message: str, hint: str = "") -> None:
     """One clear sentence on stderr, and what to do next."""
-    styled = click.style("walstore:", fg="red", bold=True)
-    click.echo(f"{styled} {plain(message)}", err=True)
+    remark(f"{click.style('walstore:', fg='red', bold=True)} {plain(message)}")
     if hint:
-        click.echo(f"{click.style('  hint:', fg='cyan')} {plain(hint)}", err=True)
+        remark(f"{click.style('  hint:', fg='cyan')} {plain(hint)}")
+
+
+def remark(line: str) -> None:
+    """A line on stderr. Where that takes none, the exit code has to say it."""
+    with contextlib.suppress(OSError):
+        click.echo(line, err=True)
 
 
 @lru_cache(maxsize=256)

@@ -13,7 +13,7 @@ from walstore.cli import exits
 from walstore.cli.documents import collection_argument, reading
 from walstore.cli.extended_json import BadJSONError, from_json, to_json
 from walstore.cli.options import WholeNumber, json_option, log_argument
-from walstore.cli.output import Screen, count, grid, plain
+from walstore.cli.output import Screen, count, grid, plain, remark
 from walstore.docstore import Collection
 from walstore.docstore.paths import values_at
 from walstore.docstore.values import MISSING, Document
@@ -157,7 +157,7 @@ def _cell(value: Any) -> str | Text:
 def _show_rest(documents: Collection, filter: Any, rows: int, limit: int) -> None:
     """Says on stderr what the table leaves out."""
     if rows == 0:
-        click.echo("walstore: no document matches", err=True)
+        remark("walstore: no document matches")
     elif rows == limit and (total := documents.count_documents(filter)) > rows:
         shown = f"{count(rows)} of {count(total)} documents"
-        click.echo(f"walstore: {shown}; --limit 0 shows all", err=True)
+        remark(f"walstore: {shown}; --limit 0 shows all")

@@ -46,7 +46,14 @@ from walstore.wal.arguments import (
 )
 from walstore.wal.commit import WAIT_SLICE_NS, Commit, GroupCommit, forked_error
 from walstore.wal.following import LogFollower
-from walstore.wal.opening import Start, access_error, create_log, open_meta, read_log
+from walstore.wal.opening import (
+    Start,
+    access_error,
+    create_log,
+    open_meta,
+    read_log,
+    refuse_replicated,
+)
 from walstore.wal.reading import Snapshot, read_entry, replay
 from walstore.wal.record import DATA, WALEntry, record_bytes
 from walstore.wal.records import RecordReader, Records
@@ -106,6 +113,7 @@ class FileWALManager:
     Raises:
         OptionError: an option makes no sense.
         NotALogError, LogLockedError, LogAccessError, UnsupportedFormatError: see there.
+        ReplicatedLogError: it is the log of a node of a cluster, and `read_only` was not given.
         CorruptLogError: entries that had been durable are damaged or missing. Nothing is changed.
 
     A torn tail, which a crash in the middle of an append leaves, is cut and logged as a warning,
@@ -706,10 +714,13 @@ def _open_writer(
         opened = read_log(path, meta_fd)
         if opened is None:
             given = options.replicated.log_id if options.replicated else None
-            start = Start(given or entropy(16))
+            replicated = options.replicated is not None
+            start = Start(given or entropy(16), replicated=replicated)
             create_log(path, meta_fd, options.segment_bytes, clock(), entropy, start)
             opened = read_log(path, meta_fd)
             assert opened is not None
+        elif options.replicated is None:
+            refuse_replicated(path, meta_fd)
         return LogWriter(
             path,
             meta_fd,

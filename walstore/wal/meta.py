@@ -4,6 +4,8 @@
     4096     copy B   one sector, the same but for its generation
     8192     watermark, 24 bytes, written by the C writer after each sync, never synced itself
     8704     commit mark, 24 bytes, in replicated logs: written when more is committed, never synced
+    8728     "NODELOG" and a line end, in replicated logs: there, and durable, before a node first
+             takes part, and never written again: no power loss amid a write of the mark takes it
 
     0         8      12       16      20      24        40           48
     +---------+------+--------+-------+-------+---------+------------+--------+
@@ -40,10 +42,12 @@ __all__ = [
     "Meta",
     "Watermark",
     "block_crc",
-    "clear_commit_mark",
+    "clear_replicated",
     "decode_watermark",
     "finish_block",
     "forget_committed",
+    "is_replicated",
+    "mark_replicated",
     "read_commit_mark",
     "read_meta",
     "read_watermark",
@@ -64,6 +68,8 @@ _COPY = struct.Struct("<8sIIII16sQQQQQQQ")
 _WATERMARK = struct.Struct("<IIQQ")
 _CRC_AT = 8
 _LEVEL_COMMITTED: int = lib.WALCORE_LEVEL_COMMITTED
+_NODE_TAG = b"NODELOG\n"
+_NODE_TAG_AT = COMMIT_MARK_AT + _WATERMARK.size
 _MARK_READS = 8  # one that is being written just now is whole at the next look
 assert _COPY.size == 96
 assert _WATERMARK.size == 24
@@ -236,25 +242,42 @@ def read_commit_mark(fd: int, log_id: bytes) -> int | None:
     replicated. What is committed is never cut, so a mark of an epoch that is over
     still holds."""
     for _ in range(_MARK_READS):
-        data = files.read_at(fd, _WATERMARK.size, COMMIT_MARK_AT)
+        data = _read_mark_and_tag(fd)
         if not data.strip(b"\0"):
             return None
-        mark = decode_watermark(data, log_id)
+        mark = decode_watermark(data[: _WATERMARK.size], log_id)
         if mark:
             return mark.durable_lsn
     return 0
 
 
-def clear_commit_mark(fd: int, path: str) -> None:
-    """Takes the mark away, when a log is replicated no longer; durable with the next sync."""
-    if files.read_at(fd, _WATERMARK.size, COMMIT_MARK_AT).strip(b"\0"):
-        files.write_at(fd, bytes(_WATERMARK.size), COMMIT_MARK_AT, path)
+def _read_mark_and_tag(fd: int) -> bytes:
+    return files.read_at(fd, _WATERMARK.size + len(_NODE_TAG), COMMIT_MARK_AT)
+
+
+def is_replicated(fd: int) -> bool:
+    """Whether the log is that of a node of a cluster: the tag says so, or any mark, a damaged one,
+    too, where a walstore that wrote no tags was the last to have it."""
+    return bool(_read_mark_and_tag(fd).strip(b"\0"))
+
+
+def mark_replicated(fd: int, path: str) -> None:
+    """Makes the log one of a node of a cluster, for good; durable with the next sync."""
+    if files.read_at(fd, len(_NODE_TAG), _NODE_TAG_AT) != _NODE_TAG:
+        files.write_at(fd, _NODE_TAG, _NODE_TAG_AT, path)
+
+
+def clear_replicated(fd: int, path: str) -> None:
+    """Takes away what the making of a node's log has left, when that was cut short; durable with
+    the next sync."""
+    if is_replicated(fd):
+        files.write_at(fd, bytes(_WATERMARK.size + len(_NODE_TAG)), COMMIT_MARK_AT, path)
 
 
 def forget_committed(fd: int, log_id: bytes, epoch: int, path: str) -> None:
     """Has the mark of a replicated log say that nothing is known to be committed; durable with the
     next sync."""
-    if files.read_at(fd, _WATERMARK.size, COMMIT_MARK_AT).strip(b"\0"):
+    if is_replicated(fd):
         fields = _WATERMARK.pack(0, _LEVEL_COMMITTED, epoch, 0)[4:]
         mark = struct.pack("<I", crc32c(fields, watermark_seed(log_id))) + fields
         files.write_at(fd, mark, COMMIT_MARK_AT, path)

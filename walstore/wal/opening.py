@@ -12,7 +12,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from walstore.errors import CorruptLogError, LogAccessError, LogLockedError, NotALogError
+from walstore.errors import (
+    CorruptLogError,
+    LogAccessError,
+    LogLockedError,
+    NotALogError,
+    ReplicatedLogError,
+)
 from walstore.limits import BLOCK_BYTES, LSN_MAX
 from walstore.wal import files
 from walstore.wal.layout import CUT_PREFIX, SPARE_PREFIX, Layout, Segment, load_layout
@@ -21,6 +27,9 @@ from walstore.wal.meta import (
     META_NAME,
     Meta,
     Watermark,
+    clear_replicated,
+    is_replicated,
+    mark_replicated,
     read_meta,
     read_watermark,
     weaker_copy,
@@ -41,6 +50,7 @@ __all__ = [
     "open_meta",
     "read_log",
     "recover_tail",
+    "refuse_replicated",
 ]
 
 logger = logging.getLogger("walstore")
@@ -70,12 +80,14 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where a new log begins: the first lsn it will hold, and the term of the entry before it."""
+    """Where a new log begins: the first lsn it will hold, and the term of the entry before it; and
+    whether it is a node's."""
 
     log_id: bytes
     first_lsn: int = 1
     prev_term: int = 0
     term: int = 1
+    replicated: bool = False
 
 
 def access_error(error: OSError, path: str, what: str) -> LogAccessError:
@@ -187,6 +199,10 @@ def create_log(
     limit_at = limit_for(segment_bytes)
     # What an earlier try left in `meta` must not come to life beside the new segment.
     files.zero_fill(meta_fd, 0, COPY_BYTES, path)
+    if start.replicated:
+        mark_replicated(meta_fd, path)
+    else:
+        clear_replicated(meta_fd, path)
     files.sync_data(meta_fd, path)
     # Then the names of `meta` and of the directory: segments without `meta` mean damage.
     files.sync_directory(path)
@@ -260,6 +276,18 @@ def read_log(path: str, meta_fd: int, *, live: bool = False) -> Opened | None:
     if not live:
         refuse_stale(path, meta, layout)
     return Opened(meta, layout, tail, watermark)
+
+
+def refuse_replicated(path: str, meta_fd: int) -> None:
+    """Keeps whoever is no node from writing to a node's log. What it appended would be in the term
+    that the node is in, where another node's entry may have the same lsn: one (lsn, term) would
+    name two entries, and what was acknowledged of the one be lost to the other.
+
+    Raises:
+        ReplicatedLogError: it is a node's.
+    """
+    if is_replicated(meta_fd):
+        raise ReplicatedLogError(path)
 
 
 def _keep_cut(path: str, segment: Segment, cut: Cut, data: bytes) -> str:
@@ -417,12 +445,15 @@ def _after_move(opened: Opened, moved: Moved, segment_id: int) -> Opened:
     )
 
 
-def mark_open(meta_fd: int, path: str, opened: Opened) -> Meta:
-    """Takes the mark of a clean close away, before anything is appended."""
+def mark_open(meta_fd: int, path: str, opened: Opened, *, replicated: bool) -> Meta:
+    """Takes the mark of a clean close away, before anything is appended. `replicated`: has the log
+    be a node's from now on, before it votes or acknowledges anything. Durable at return."""
     meta = opened.meta.next(
         term=max(opened.meta.term, opened.tail.last_term),
         clean=False,
         clean_lsn=0,
     )
     meta_path = os.path.join(path, META_NAME)
+    if replicated:
+        mark_replicated(meta_fd, meta_path)
     return write_meta(meta_fd, meta, meta_path, weaker_copy(meta_fd, meta_path))

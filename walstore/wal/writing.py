@@ -37,7 +37,6 @@ from walstore.wal.meta import (
     META_NAME,
     WATERMARK_AT,
     Meta,
-    clear_commit_mark,
     read_commit_mark,
     watermark_seed,
     write_copy,
@@ -145,7 +144,8 @@ class LogWriter:
 
     def _start(self, opened: Opened, durable: bool, interval_ns: int) -> None:
         committed_lsn = self._committed_at_open(opened)
-        self.meta = mark_open(self._meta_fd, self.path, opened)
+        replicated = self._replicated is not None
+        self.meta = mark_open(self._meta_fd, self.path, opened, replicated=replicated)
         remove_unfinished(self.path, opened.layout.strays)
         self._spares = Spares(self.path, self._limit_at, opened.layout)
         self._housekeeper = Housekeeper(self._on_background_error)
@@ -167,10 +167,8 @@ class LogWriter:
         self.group.thaw()
 
     def _committed_at_open(self, opened: Opened) -> int | None:
-        """How far a replicated log is known to be committed. In one of one node, a mark from before
-        is taken away, durable with the next change of `meta`."""
+        """How far a replicated log is known to be committed."""
         if self._replicated is None:
-            clear_commit_mark(self._meta_fd, os.path.join(self.path, META_NAME))
             return None
         mark = read_commit_mark(self._meta_fd, opened.meta.log_id) or 0
         return max(min(mark, opened.last_lsn), opened.meta.first_lsn - 1)
