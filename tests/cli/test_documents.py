@@ -77,7 +77,7 @@ def random_value(rng: Any, depth: int = 0) -> Any:
 def test_every_value_comes_back() -> None:
     rng = seeded("extended JSON")
     kinds = set()
-    for _round in range(500):
+    for _round in range(2000):
         value = {"a": random_value(rng), "b": random_value(rng)}
         for ascii_only in (False, True):
             text = to_json(value, ascii=ascii_only)

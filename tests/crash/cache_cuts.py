@@ -36,6 +36,8 @@ OPENINGS = 0.25  # share of the cuts that come just after an opening began
 ACKS_MAX = 40
 DELAY_MAX_S = 0.005  # from there to the cut
 K_MAX = 2000
+# The copy of a losing tail could not be kept; the log it is of is as it was, and goes on.
+OF_OTHER_FILES = {("cut_diverged", "LogAccessError")}
 
 
 class Folders:
@@ -167,7 +169,7 @@ def acked_after_failure(marks: Sequence[Mark]) -> list[str]:
     for mark in marks:
         if mark["t"] == "open":
             failed = ""
-        elif mark["t"] == "failed":
+        elif mark["t"] == "failed" and (mark["call"], mark["error"]) not in OF_OTHER_FILES:
             failed = f"{mark['call']} ({mark['error']})"
         elif failed and mark["t"] in ("acked", "termed", "cut_before_done", "cut_after_done"):
             found.append(f"{json.dumps(mark)} after the failed {failed}")
