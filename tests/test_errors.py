@@ -30,6 +30,7 @@ from walstore.errors import (
     PayloadTypeError,
     ReadOnlyLogError,
     RefusedRecordsError,
+    ReplicatedLogError,
     UnsupportedFormatError,
     WALStoreError,
 )
@@ -78,6 +79,11 @@ SAMPLES: list[tuple[WALStoreError, dict[str, Any], str]] = [
         LogAccessError(errno.EACCES, "/a/log", "cannot open"),
         {"path": "/a/log", "what": "cannot open", "errno": errno.EACCES},
         "cannot open /a/log: Permission denied",
+    ),
+    (
+        ReplicatedLogError("/a/log"),
+        {"path": "/a/log"},
+        "/a/log is the log of a node of a cluster: only that node writes to it",
     ),
     (
         UnsupportedFormatError("/a/log/meta", "format version 2"),

@@ -219,6 +219,7 @@ def test_a_node_that_waits_for_its_peers_is_ended(
         path.write_text(
             f'node_id = "a"\npath = "a"\nlisten = "127.0.0.1:0"\nelection = "{election}"\n'
             f'[peers]\nb = "ws://127.0.0.1:{peer.getsockname()[1]}"\n'
+            "[replication]\njoin_timeout_ms = 600000\n"
         )
         process = spawn_node(path)
         try:

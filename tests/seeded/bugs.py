@@ -2475,6 +2475,12 @@ BUGS = (
         (f"{HOSTILE}::test_the_end_of_a_stream_is_said_once",),
     ),
     Bug(
+        "joining-goes-on-when-interrupted",
+        "a node that waits for its peers ends when it is told to",
+        (Edit("walstore/replication/joining.py", "begun.result()()", "begun.result()"),),
+        ("tests/cli/test_serve.py::test_a_node_that_waits_for_its_peers_is_ended",),
+    ),
+    Bug(
         "connection-speaks-after-the-end",
         "nothing is said to a peer whose stream has ended",
         (

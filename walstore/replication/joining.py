@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from walstore.replication.errors import UnreachableError
@@ -44,9 +46,23 @@ def meet(
 
 
 def _run(work: Coroutine[Any, Any, bytes]) -> bytes:
-    # In a thread of its own: the caller's may have an event loop that is running.
+    """In a thread of its own: the caller's may have an event loop that is running. Who is
+    interrupted ends the work before it returns."""
+    begun: Future[Callable[[], object]] = Future()
+
+    async def cancellable() -> bytes:
+        task, loop = asyncio.ensure_future(work), asyncio.get_running_loop()
+        begun.set_result(partial(loop.call_soon_threadsafe, task.cancel))
+        return await task
+
     with ThreadPoolExecutor(1, "walstore-join") as executor:
-        return executor.submit(asyncio.run, work).result()
+        result = executor.submit(asyncio.run, cancellable())
+        try:
+            return result.result()
+        finally:
+            if not result.done():
+                with contextlib.suppress(RuntimeError):  # its loop has ended meanwhile
+                    begun.result()()
 
 
 async def _meet(
