@@ -112,6 +112,6 @@ ROWS = (
     ),
     Row(
         "idle", "CPU of a node of a cluster that nobody uses", ELECTING,
-        simple(lambda c, s: c.idle(s.seconds)), "cpu_percent",
+        simple(lambda c, s: c.idle(10 * s.seconds)), "cpu_percent",  # counted in hundredths of 1 s
     ),
 )  # fmt: skip
