@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import itertools
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -26,6 +28,7 @@ from walstore.docstore import (
     QueryError,
     TransactionError,
 )
+from walstore.docstore.store import _blocks
 
 
 def elsewhere(call: Callable[[], Any]) -> Any:
@@ -271,6 +274,75 @@ def test_what_comes_after_a_suspended_block_is_stored(
         things.insert_one({"_id": "block"})
     assert not store._journal._transactions
     assert site.reopen()["things"].distinct("_id") == ["after", "block"]
+
+
+@pytest.mark.parametrize("name", ["insert_many", "update_many", "delete_many"])
+def test_what_is_interrupted_anywhere_leaves_nothing_in_the_block(site: Site, name: str) -> None:
+    """Before each line of the draft's in turn, until none is left."""
+    store = site.open()
+    things = store["things"]
+    calls: dict[str, Callable[[], object]] = {
+        "insert_many": lambda: things.insert_many({"_id": at, "a": at} for at in (7, 8)),
+        "update_many": lambda: things.update_many({}, {"$inc": {"a": 10}}),
+        "delete_many": lambda: things.delete_many({"a": {"$gt": 1}}),
+    }
+    things.create_index("a")
+    things.insert_many({"_id": at, "a": at} for at in range(4))
+    for line in itertools.count(1):
+        with suppress(ZeroDivisionError), store.transaction():
+            things.delete_one({"_id": 0})
+            things.update_one({"_id": 1}, {"$set": {"a": 5}})
+            before = contents(store)
+            by_index = things.find({"a": {"$gte": 0}}).to_list()
+            interrupted = interrupt_at(line, calls[name])
+            if interrupted:
+                assert contents(store) == before
+                assert things.find({"a": {"$gte": 0}}).to_list() == by_index
+            1 / 0  # noqa: B018  # all of it is taken back for the next round
+        if not interrupted:
+            break
+    assert line > 10
+
+
+def interrupt_at(count: int, call: Callable[[], object]) -> bool:
+    """Whether an interrupt came, before the line of draft.py that is run so many lines on."""
+    left = count
+
+    def trace(frame: FrameType, event: str, _argument: object) -> Any:
+        nonlocal left
+        if not frame.f_code.co_filename.endswith("draft.py"):
+            return None
+        left -= event == "line"
+        if event == "line" and left == 0:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
+
+
+def test_an_ended_block_keeps_no_store(site: Site) -> None:
+    """Its context may live for long, where the block was closed in another one."""
+    store = site.open()
+
+    def suspended() -> Iterator[None]:
+        with store.transaction():
+            yield
+
+    block = suspended()
+    next(block)
+    thread = threading.Thread(target=lambda: list(block))
+    thread.start()
+    thread.join()
+    (left,) = _blocks.get()
+    assert (left.store, left.owner, left.transaction) == (None, None, None)
 
 
 def test_a_transaction_that_has_ended_takes_nothing(site: Site) -> None:

@@ -1213,6 +1213,20 @@ BUGS = (
         (f"{DOCSTORE_TESTS}/test_values.py",),
     ),
     Bug(
+        "store-undoes-what-it-has-not-noted",
+        "an operation that is interrupted leaves nothing in its transaction",
+        (
+            Edit(
+                f"{DOCSTORE}/draft.py",
+                "        while len(self._undo) > count:",
+                "        while len(self._undo) > count and len(self.changes) > count:",
+            ),
+        ),
+        (
+            f"{DOCSTORE_TESTS}/test_transactions.py::test_what_is_interrupted_anywhere_leaves_nothing_in_the_block",
+        ),
+    ),
+    Bug(
         "store-transaction-is-inherited",
         "what a block started writes outside of its transaction",
         (Edit(f"{DOCSTORE}/store.py", " and block.owner == _here():", ":"),),
@@ -1226,7 +1240,7 @@ BUGS = (
         (
             Edit(
                 f"{DOCSTORE}/store.py",
-                "        self.transaction = None\n        try:",
+                "        self.transaction = self.store = self.owner = None\n        try:",
                 "        try:",
             ),
         ),

@@ -111,20 +111,27 @@ class DraftCollection:
                         reads.note_id(self._base.name, others[0])
                     raise DuplicateKeyError(self._base.name, name, found_by(index.spec, document))
 
-    def swap(self, id_key: Key, document: Document | Missing | None) -> Document | Missing | None:
-        """Puts a document; None: removes it; MISSING: leaves it as it is without the draft.
-        Returns what undoes that."""
-        before = self._own.get(id_key, MISSING)
-        if isinstance(document, Missing):
-            del self._own[id_key]
-        else:
-            self._own[id_key] = document
+    def own(self, id_key: Key) -> Document | Missing | None:
+        """What `restore` is to be given, to have again what there is now."""
+        return self._own.get(id_key, MISSING)
+
+    def put(self, id_key: Key, document: Document | None) -> None:
+        """Puts a document; None: removes it."""
+        before = self._own.get(id_key)
+        self._own[id_key] = document
         if self._indexed is not None:
-            if isinstance(document, dict):
+            if document is not None:
                 self._indexed.put(id_key, document)
-            elif isinstance(before, dict):
+            elif before is not None:
                 self._indexed.delete(id_key, before)
-        return before
+
+    def restore(self, id_key: Key, before: Document | Missing | None) -> None:
+        """Takes a `put` back, also one that was interrupted, or that never came."""
+        self._indexed = None
+        if isinstance(before, Missing):
+            self._own.pop(id_key, None)
+        else:
+            self._own[id_key] = before
 
 
 class Reads:
@@ -177,7 +184,7 @@ class Draft:
         self._state = state
         self.reads = reads
         self._collections: dict[str, DraftCollection] = {}
-        self._undo: list[Document | Missing | None] = []  # of each change
+        self._undo: list[tuple[DraftCollection, Key, Document | Missing | None]] = []
         self.changes: list[Change] = []
         self.operations: list[bytes] = []
         self.built: dict[str, Index] = {}
@@ -204,9 +211,7 @@ class Draft:
                 raise DuplicateKeyError(name, ID_INDEX.name, {"_id": document["_id"]})
             if not takes_anything:
                 collection.check(id_key, document, self.reads)
-            self.changes.append(Change("p", name, id_key, None, document))
-            self.operations.append(operation)
-            self._undo.append(collection.swap(id_key, document))
+            self._make(collection, Change("p", name, id_key, None, document), operation)
 
     def put(self, name: str, id_key: Key, old: Document | None, document: Document) -> None:
         """Puts a document in the place of `old`.
@@ -219,31 +224,36 @@ class Draft:
         collection = self.collection(name)
         operation = encoded_operation("p", name, document)
         collection.check(id_key, document, self.reads)
-        self._note(Change("p", name, id_key, old, document), operation)
-        self._undo.append(collection.swap(id_key, document))
+        self._make(collection, Change("p", name, id_key, old, document), operation)
 
     def delete(self, name: str, id_key: Key, old: Document) -> None:
         """Removes a document that is there."""
         if self.reads is not None:
             self.reads.note_id(name, id_key)
         operation = encoded_operation("d", name, old["_id"])
-        self._note(Change("d", name, id_key, old), operation)
-        self._undo.append(self.collection(name).swap(id_key, None))
+        self._make(self.collection(name), Change("d", name, id_key, old), operation)
 
     def define(self, change: Change, *fields: object) -> None:
         """Makes or drops an index or a collection: the only change of its draft, as the others
         would not see it."""
         assert not self.changes
-        self._note(change, encoded_operation(change.code, change.collection, *fields))
+        operation = encoded_operation(change.code, change.collection, *fields)
+        self.changes.append(change)
+        self.operations.append(operation)
 
-    def _note(self, change: Change, operation: bytes) -> None:
+    def _make(self, collection: DraftCollection, change: Change, operation: bytes) -> None:
+        """Makes a change of a document. What undoes it comes first: an interrupt may come between
+        any two of these steps."""
+        assert change.id_key is not None
+        self._undo.append((collection, change.id_key, collection.own(change.id_key)))
+        collection.put(change.id_key, change.new)
         self.changes.append(change)
         self.operations.append(operation)
 
     def undo_to(self, count: int) -> None:
-        """Takes back all changes but the first so many."""
-        while len(self.changes) > count:
-            change = self.changes.pop()
-            self.operations.pop()
-            assert change.id_key is not None
-            self.collection(change.collection).swap(change.id_key, self._undo.pop())
+        """Takes back all changes but the first so many, and one that was interrupted."""
+        while len(self._undo) > count:
+            collection, id_key, before = self._undo[-1]
+            collection.restore(id_key, before)
+            self._undo.pop()
+        del self.changes[count:], self.operations[count:]

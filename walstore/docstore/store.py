@@ -392,21 +392,23 @@ class _Block:
     """The `with` block of a transaction.
 
     Attributes:
-        store: whose transaction it is.
+        store: whose transaction it is; None once the block has ended: a context that it was opened
+            in may keep it for long.
         owner: the thread and task that opened it. For all others there is no transaction.
         transaction: while the block is open.
     """
 
     def __init__(self, store: DocumentStore, concern: Concern) -> None:
-        self.store = store
+        self.store: DocumentStore | None = store
         self.owner: tuple[threading.Thread, asyncio.Task[Any] | None] | None = None
         self.transaction: Transaction | None = None
         self._concern: Concern = concern
 
     def __enter__(self) -> None:
-        if self.owner is not None or self.store._current_transaction() is not None:
+        store = self.store
+        if store is None or self.owner is not None or store._current_transaction() is not None:
             raise TransactionError("a transaction is in a block of its own, and used once")
-        self.transaction = self.store._journal.begin()
+        self.transaction = store._journal.begin()
         self.owner = _here()
         _blocks.set((*_open_blocks(), self))
 
@@ -416,17 +418,18 @@ class _Block:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        transaction = self.transaction
+        transaction, store = self.transaction, self.store
         assert transaction is not None
-        self.transaction = None
+        assert store is not None
+        self.transaction = self.store = self.owner = None
         try:
             # Not `reset`: a generator may be closed in another context than that of its owner.
             _blocks.set(_open_blocks())
             transaction.end()
             if kind is None:
-                self.store._journal.write(transaction.compute, self._concern)
+                store._journal.write(transaction.compute, self._concern)
         finally:
-            self.store._journal.end(transaction)
+            store._journal.end(transaction)
 
 
 def _open_blocks() -> tuple[_Block, ...]:
