@@ -10,6 +10,7 @@ after a crash, checked when they are read, and never removed before two newer on
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import re
@@ -171,11 +172,11 @@ class SnapshotFiles:
         return None
 
     def _load(self, lsn: int, log: FileWALManager, first_lsn: int) -> Found:
-        with open(self.path_of(lsn), "rb") as file:
-            place = self._place_of(lsn, file)
-            _check_place(place, log, first_lsn)
-            file.seek(len(self._kind.magic))
-            return Found(place, memoryview(file.read())[:-_DIGEST_BYTES])
+        with open(self.path_of(lsn), "rb") as opened:
+            file = io.BytesIO(opened.read())  # what is checked is what is used
+        place = self._place_of(lsn, file)
+        _check_place(place, log, first_lsn)
+        return Found(place, file.getbuffer()[len(self._kind.magic) : -_DIGEST_BYTES])
 
     def _place_of(self, lsn: int, file: BinaryIO) -> Place:
         """Where the file of this name stands; otherwise as `_place_in`."""
@@ -193,7 +194,6 @@ class SnapshotFiles:
         magic = self._kind.magic
         if file.read(len(magic)) != magic:
             raise UnusableSnapshotError("it does not begin as a snapshot does")
-        file.seek(0)
         if not _is_whole(file):
             raise UnusableSnapshotError("its checksum is wrong")
         file.seek(len(magic))
@@ -302,7 +302,8 @@ def _sealed(magic: bytes, pieces: Iterable[bytes]) -> Iterator[bytes]:
 def _is_whole(file: BinaryIO) -> bool:
     """Whether a file ends with the checksum of all before; it may be larger than memory."""
     digest = xxhash.xxh3_128()
-    left_bytes = os.fstat(file.fileno()).st_size - _DIGEST_BYTES
+    left_bytes = file.seek(0, os.SEEK_END) - _DIGEST_BYTES
+    file.seek(0)
     while left_bytes > 0 and (piece := file.read(min(_READ_BYTES, left_bytes))):
         digest.update(piece)
         left_bytes -= len(piece)
@@ -331,7 +332,7 @@ def _check_place(place: Place, log: FileWALManager, first_lsn: int) -> None:
     if place.lsn + 1 == meta.first_lsn:
         term = meta.prev_term
     elif meta.first_lsn <= place.lsn <= shown_lsn:
-        term = log.read(place.lsn).term
+        term = log._term_of(place.lsn)
     if term != place.term:
         raise UnusableSnapshotError("the log has another entry in the place of its last one")
 

@@ -26,13 +26,16 @@ from walstore.cluster import (
 )
 from walstore.cluster.machine_moving import carry_machine
 from walstore.docstore import DocumentStore
+from walstore.docstore.checkpoint import files_of
 from walstore.docstore.moving import carry_documents
+from walstore.docstore.snapshot import Position, write
 from walstore.raft.errors import ConfigurationError
 from walstore.raft.ledger import COPY_NAME
 from walstore.replication import ReplicationWALManager
 from walstore.replication.log import CONFIGURATIONS_NAME
 from walstore.replication.notes import CLAIM_NAME, DAMAGE_NAME, QUARANTINE_NAME, write_note
 from walstore.replication.repair import mend_log
+from walstore.wal.meta import COMMIT_MARK_AT
 from walstore.wal.record import CONFIGURATION, DATA
 from walstore.wal.segment import RECORDS_AT
 
@@ -186,6 +189,30 @@ def test_documents_and_a_truncated_log_are_taken_over(
             store["things"].insert_one({"_id": 7})
     with FileWALManager(alone.path("a"), read_only=True) as log:
         assert log.first_lsn > 1
+
+
+def test_a_snapshot_of_another_leader_s_is_not_taken_over(
+    elected: Callable[..., Elected], tmp_path: Path
+) -> None:
+    """One that a node had installed when it was killed, before its log began anew behind it; a
+    power loss took the mark of what is committed, too."""
+    alone = elected("a")
+    node = alone.begin()
+    with DocumentStore(node) as store:
+        store["things"].insert_many({"_id": at} for at in range(3))
+    position = Position(node.log_id, node.last_lsn, node.term + 1000, node.last_lsn)
+    alone.stop("a")
+    with (alone.path("a") / "meta").open("r+b") as file:
+        file.seek(COMMIT_MARK_AT)
+        file.write(bytes(24))
+    files_of(str(alone.path("a"))).write(position.lsn, write(position, []))
+    into = tmp_path / "new"
+    make_cluster(str(alone.path("a")), str(into), "a", carry=[carry_documents])
+    assert not (into / "documents").exists()
+    with ReplicationWALManager(into, node_id="a", **alone.options) as again:
+        until(lambda: again.role == "leader", "it leads")
+        with DocumentStore(again) as store:
+            assert store["things"].count_documents({}) == 3
 
 
 def cut_machine(one: Machines) -> Path:

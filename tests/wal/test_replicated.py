@@ -25,6 +25,7 @@ from walstore import (
     ReplicatedLogError,
     WALEntry,
 )
+from walstore.replication import ReplicationWALManager
 from walstore.wal import files, reading, writing
 from walstore.wal.layout import Segment
 from walstore.wal.meta import COMMIT_MARK_AT, mark_replicated
@@ -161,6 +162,28 @@ def assert_refused(path: Path) -> None:
     assert caught.value.path == str(path)
     assert "read_only=True" in caught.value.hint
     assert {it: it.read_bytes() for it in sorted(path.rglob("*")) if it.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"listen": "nonsense"},
+        {"listen": "0.0.0.0:0"},
+        {"peers": {"b": "http://127.0.0.1:1"}},
+        {"election": "raft", "peers": {"b": "nonsense"}},
+        {"acks": 9},
+    ],
+    ids=str,
+)
+def test_options_that_make_no_sense_leave_a_plain_log_plain(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    with FileWALManager(tmp_path) as log:
+        log.append(b"a")
+    with pytest.raises(OptionError):
+        ReplicationWALManager(tmp_path, node_id="a", **options)
+    with FileWALManager(tmp_path) as log:
+        assert log.append(b"b") == 2
 
 
 def test_a_nodes_log_is_written_to_by_the_node_alone(tmp_path: Path) -> None:

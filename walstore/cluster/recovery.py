@@ -81,6 +81,15 @@ class _NodesLog(FileWALManager):
         self._replicated = Replicated(log_id, partial(next_term, node_id=node_id))
         super().__init__(path)
 
+    @property
+    def committed_lsn(self) -> int:
+        """All of it: that is what is taken over."""
+        return self.last_lsn
+
+    def _term_of(self, lsn: int) -> int:
+        assert self._writer is not None
+        return self._writer.term_of(lsn)
+
 
 def _opened(path: str) -> _NodesLog:
     """Raises RecoveryError where no node that elects has left this log, and what FileWALManager

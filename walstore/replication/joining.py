@@ -51,17 +51,18 @@ def _run(work: Coroutine[Any, Any, bytes]) -> bytes:
     begun: Future[Callable[[], object]] = Future()
 
     async def cancellable() -> bytes:
+        if not begun.set_running_or_notify_cancel():
+            raise asyncio.CancelledError
         task, loop = asyncio.ensure_future(work), asyncio.get_running_loop()
         begun.set_result(partial(loop.call_soon_threadsafe, task.cancel))
         return await task
 
     with ThreadPoolExecutor(1, "walstore-join") as executor:
-        result = executor.submit(asyncio.run, cancellable())
         try:
-            return result.result()
+            return executor.submit(asyncio.run, cancellable()).result()
         finally:
-            if not result.done():
-                with contextlib.suppress(RuntimeError):  # its loop has ended meanwhile
+            if not begun.cancel():
+                with contextlib.suppress(RuntimeError):  # its loop has ended
                     begun.result()()
 
 

@@ -252,6 +252,8 @@ class ReplicationWALManager(FileWALManager):
             security=Security(secret, tls, insecure), options=network or NetworkOptions(),
             members=None if self._elects else members, clock=clock, entropy=entropy,
         )  # fmt: skip
+        # Options that make no sense are refused before the log becomes a node's.
+        make_network(cluster_id=lambda: NO_CLUSTER, term=int, on_message=lambda node, message: None)
         times = options or ReplicationOptions()
         is_new = not _is_log(path)
         join = partial(self._join, make_network, urls, times.join_timeout_ms / 1000)
