@@ -302,7 +302,7 @@ def test_a_log_that_begins_anew_is_committed_up_to_there(replicated: Group, meta
     replicated.point_at(10)
     replicated.thaw()
     assert read_commit_mark(meta_fd, other) == lib.walcore_committed_lsn(replicated.raw) == 9
-    assert Commit(replicated, 0, 1).wait() == 1
+    assert Commit(replicated, 0, 1).wait(10) == 1
     with pytest.raises(EntryTruncatedError):
         Commit(replicated, 0, 2).wait(10)
 
