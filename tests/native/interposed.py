@@ -294,6 +294,8 @@ def the_flusher_cannot_be_started(path: Path) -> None:
         watermark_at=0,
         watermark_seed=0,
         first_lsn=lambda: 1,
+        committed_lsn=None,
+        mark_at=0,
     )
     script(PTHREAD_CREATE, errno.EAGAIN)
     with pytest.raises(OSError, match="cannot start the flusher thread") as caught:

@@ -20,6 +20,7 @@ from walstore.wal.segment import (
     file_bytes,
     index_pairs_max,
     limit_for,
+    new_salt,
     parse_name,
     segment_name,
 )
@@ -321,3 +322,7 @@ def test_a_file_is_as_small_as_it_can_be() -> None:
     for limit_at in range(RECORDS_AT, RECORDS_AT + 2 * BLOCK):
         needed = limit_at + 8 * (limit_at // 16384 + 2) + BLOCK
         assert file_bytes(limit_at) == -(-needed // BLOCK) * BLOCK
+
+
+def test_a_salt_is_eight_bytes_of_the_entropy() -> None:
+    assert new_salt(lambda count: bytes(range(1, count + 1))) == 0x0807060504030201

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import gc
 import os
+import re
 import struct
 import threading
 from collections.abc import Callable, Coroutine, Iterator
@@ -27,6 +28,13 @@ from walstore._native import ffi, lib
 from walstore.errors import OptionError
 from walstore.wal import commit as commit_module
 from walstore.wal.commit import Commit, GroupCommit, _LoopWaker
+from walstore.wal.meta import (
+    COMMIT_MARK_AT,
+    WATERMARK_AT,
+    read_commit_mark,
+    read_watermark,
+    watermark_seed,
+)
 from walstore.wal.segment import RECORDS_AT
 
 LIMIT_AT = RECORDS_AT + (1 << 20)
@@ -34,20 +42,30 @@ HEADER = raw.header_of(limit_at=LIMIT_AT)
 TOTAL = 56  # of a record of one byte
 SLICE_NS = 200_000_000
 DURABLE = lib.WALCORE_LEVEL_DURABLE
+LOG_ID = b"0123456789abcdef"
 
 
 class Group(GroupCommit):
     """A group commit on a file of its own."""
 
-    def __init__(self, path: Path, *, durable: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        durable: bool = True,
+        watermark_fd: int = -1,
+        committed_lsn: int | None = None,
+    ) -> None:
         super().__init__(
             str(path),
             durable=durable,
             interval_ns=0,
-            watermark_fd=-1,
-            watermark_at=0,
-            watermark_seed=0,
+            watermark_fd=watermark_fd,
+            watermark_at=WATERMARK_AT,
+            watermark_seed=watermark_seed(LOG_ID),
             first_lsn=lambda: 1,
+            committed_lsn=committed_lsn,
+            mark_at=COMMIT_MARK_AT,
         )
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT)
         self.point_at(1)
@@ -60,6 +78,13 @@ class Group(GroupCommit):
     def append(self, count: int = 1) -> None:
         for _ in range(count):
             assert lib.walcore_append(self.raw, b"x", 1, 5, 1) > 0
+
+    def append_uncommitted(self, count: int) -> None:
+        """Durable at return, as `append`, which would wait for the commit."""
+        for _ in range(count):
+            lsn = lib.walcore_submit(self.raw, lib.walcore_generation(self.raw), b"x", 1, 5, 1)
+            assert lsn > 0
+        self.wait(self.refresh_generation(), lsn, DURABLE, None)
 
     def truncate(self, next_lsn: int) -> None:
         self.freeze()
@@ -79,6 +104,23 @@ def group(tmp_path: Path) -> Iterator[Group]:
 def lazy(tmp_path: Path) -> Iterator[Group]:
     """One that syncs nothing by itself."""
     group = Group(tmp_path / "lazy", durable=False)
+    yield group
+    group.stop()
+    os.close(group.fd)
+
+
+@pytest.fixture
+def meta_fd(tmp_path: Path) -> Iterator[int]:
+    """Where a log's watermark and its commit mark are published."""
+    fd = os.open(tmp_path / "meta", os.O_RDWR | os.O_CREAT)
+    yield fd
+    os.close(fd)
+
+
+@pytest.fixture
+def replicated(tmp_path: Path, meta_fd: int) -> Iterator[Group]:
+    """One of a log of which one entry is known to be committed."""
+    group = Group(tmp_path / "replicated", watermark_fd=meta_fd, committed_lsn=1)
     yield group
     group.stop()
     os.close(group.fd)
@@ -133,6 +175,8 @@ def test_a_watermark_that_cannot_be_published_is_counted(tmp_path: Path) -> None
         watermark_at=0,
         watermark_seed=0,
         first_lsn=lambda: 1,
+        committed_lsn=None,
+        mark_at=0,
     )
     group.attach(fd, HEADER, 1, 1, 1, 0, RECORDS_AT, True)
     assert group.status().watermark_failures == 1
@@ -178,6 +222,8 @@ def test_a_writer_without_memory_is_no_writer(monkeypatch: pytest.MonkeyPatch) -
             watermark_at=0,
             watermark_seed=0,
             first_lsn=lambda: 1,
+            committed_lsn=None,
+            mark_at=0,
         )
 
 
@@ -209,6 +255,11 @@ def test_the_index_is_loaded_copied_and_looked_up(
     assert group.locate(3) == (1, RECORDS_AT, 32768)
     assert group.locate(8) == (6, 32768, RECORDS_AT)
     assert group.locate(11) is None
+    group.freeze()
+    group.point_at(1)
+    group.thaw()
+    group.append()
+    assert group.index() == struct.pack("<2I", 0, RECORDS_AT // 8)
     full = Proxy(walcore_writer_index_load=lambda *_: lib.WALCORE_NO_MEMORY)
     monkeypatch.setattr(commit_module, "lib", full)
     with pytest.raises(MemoryError, match=r"^no memory for the segment's index$"):
@@ -241,6 +292,29 @@ def test_a_log_cannot_begin_anew_without_memory_to_say_so(
     with pytest.raises(MemoryError, match=r"^no memory to end the log's generation$"):
         group.restart(5, 99)
     assert asked == [(5, 99)]
+
+
+def test_a_log_that_begins_anew_is_committed_up_to_there(replicated: Group, meta_fd: int) -> None:
+    other = b"fedcba9876543210"
+    replicated.append_uncommitted(3)
+    replicated.freeze()
+    replicated.restart(10, watermark_seed(other))
+    replicated.point_at(10)
+    replicated.thaw()
+    assert read_commit_mark(meta_fd, other) == lib.walcore_committed_lsn(replicated.raw) == 9
+    assert Commit(replicated, 0, 1).wait(10) == 1
+    with pytest.raises(EntryTruncatedError):
+        Commit(replicated, 0, 2).wait(10)
+
+
+def test_a_child_made_by_fork_is_told_whose_the_log_is(group: Group) -> None:
+    held = group.raw  # as the parent holds it
+    group.check_owner()
+    group.abandon()
+    told = rf"^{re.escape(group.path)} was opened by the parent process; open it anew in this one$"
+    with pytest.raises(ClosedLogError, match=told):
+        group.check_owner()
+    group.raw = held
 
 
 def test_the_generation_is_asked_for(group: Group) -> None:
@@ -282,7 +356,10 @@ def test_a_wait_is_cut_into_slices(
     assert waits == [(group.raw, 3, 4, DURABLE, slice_ns) for slice_ns in slices]
 
 
-def test_a_wait_without_a_timeout_has_no_end(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("timeout_s", [None, float("inf"), 1e300, 1e9 + 1])
+def test_a_wait_longer_than_anyone_waits_has_no_end(
+    group: Group, monkeypatch: pytest.MonkeyPatch, timeout_s: float | None
+) -> None:
     results = [lib.WALCORE_TIMEOUT] * 20 + [lib.WALCORE_OK]
     slices = []
 
@@ -291,8 +368,27 @@ def test_a_wait_without_a_timeout_has_no_end(group: Group, monkeypatch: pytest.M
         return results.pop(0)
 
     monkeypatch.setattr(commit_module, "lib", Proxy(walcore_wait=wait))
-    group.wait(0, 1, DURABLE, None)
+    group.wait(0, 1, DURABLE, timeout_s)
     assert slices == [SLICE_NS] * 21
+
+
+def test_the_longest_wait_has_an_end(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+    slices = []
+
+    def wait(*arguments: Any) -> int:
+        slices.append(arguments[-1])
+        return lib.WALCORE_TIMEOUT if len(slices) == 1 else lib.WALCORE_OK
+
+    monkeypatch.setattr(commit_module, "WAIT_SLICE_NS", 10**18)
+    monkeypatch.setattr(commit_module, "lib", Proxy(walcore_wait=wait))
+    with pytest.raises(CommitTimeoutError):
+        group.wait(0, 1, DURABLE, 1e9)
+    assert slices == [10**18]
+
+
+def test_a_timeout_that_is_no_number_is_refused(group: Group) -> None:
+    with pytest.raises(OptionError, match=r"^timeout_s is a number of seconds, not nan$"):
+        group.wait(0, 1, DURABLE, float("nan"))
 
 
 def test_a_wait_for_what_is_gone_says_which(group: Group) -> None:
@@ -321,6 +417,34 @@ def test_a_commit_says_how_far_it_is(group: Group, lazy: Group) -> None:
     assert lazy.status().durable_lsn == 0
 
 
+def test_a_commit_of_a_replicated_log_is_done_when_it_is_committed(
+    replicated: Group, meta_fd: int
+) -> None:
+    replicated.append_uncommitted(3)
+    commits = [Commit(replicated, 0, lsn) for lsn in (1, 2, 3)]
+    assert [commit.done() for commit in commits] == [True, False, False]
+    assert read_commit_mark(meta_fd, LOG_ID) == 1
+    with pytest.raises(CommitTimeoutError):
+        commits[1].wait(0)
+    lib.walcore_set_committed(replicated.raw, 2)
+    assert [commit.done() for commit in commits] == [True, True, False]
+    assert commits[1].wait(10) == 2
+    assert read_commit_mark(meta_fd, LOG_ID) == 2
+    mark = read_watermark(meta_fd, LOG_ID)
+    assert mark is not None
+    assert (mark.level, mark.durable_lsn) == (DURABLE, 3)
+
+
+def test_an_await_asks_only_when_the_entry_seems_done(replicated: Group, lazy: Group) -> None:
+    """Durable and committed, both: a call gives the interpreter away."""
+    lib.walcore_set_committed(replicated.raw, 3)
+    commits = [Commit(replicated, 0, lsn) for lsn in range(1, 6)]
+    assert [commit._seems_done() for commit in commits] == [False] * 5
+    replicated.append_uncommitted(4)
+    assert [commit._seems_done() for commit in commits] == [True] * 3 + [False] * 2
+    assert Commit(lazy, 0, 9)._seems_done(), "the policy asks for no sync"
+
+
 def test_a_commit_s_wait_has_its_generation_and_level(
     lazy: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -340,6 +464,18 @@ def test_await_of_what_is_durable_asks_no_loop(group: Group) -> None:
         group.append()
         assert await Commit(group, 0, 1) == 1
         assert not group._wakers
+
+    run(main())
+
+
+def test_await_of_what_another_has_the_lsn_of(group: Group) -> None:
+    async def main() -> None:
+        group.append(3)
+        group.truncate(2)
+        group.append(2)
+        with pytest.raises(EntryTruncatedError):
+            await Commit(group, 0, 3)
+        assert await Commit(group, 1, 3) == 3
 
     run(main())
 
@@ -424,9 +560,39 @@ def test_what_was_before_a_truncation_is_waited_for_after_it(group: Group) -> No
         group.append(5)
         group.truncate(3)
         there, gone = (group.waker().future(0, lsn) for lsn in (2, 3))
-        with pytest.raises(EntryTruncatedError):
+        with pytest.raises(EntryTruncatedError) as caught:
             await gone
+        assert str(caught.value) == str(EntryTruncatedError(3, 1, 2))
         await there
+
+    run(main())
+
+
+def test_a_loop_that_has_seen_a_generation_end_is_not_misled_by_its_lsns(group: Group) -> None:
+    async def main() -> None:
+        waker = group.waker()
+        group.append(3)
+        group.truncate(2)
+        group.append(2)
+        await waker.future(1, 3)
+        assert waker._generation == 1
+        with pytest.raises(EntryTruncatedError) as caught:
+            await waker.future(0, 2)
+        assert str(caught.value) == str(EntryTruncatedError(2, 1, 3))
+        await waker.future(0, 1)
+
+    run(main())
+
+
+def test_waiters_that_gave_up_do_not_pile_up(group: Group) -> None:
+    async def main() -> None:
+        waker = group.waker()
+        for _ in range(5):
+            waker.future(0, 1).cancel()
+        waiting = waker.future(0, 1)
+        assert len(waker._pending) == 1
+        group.append()
+        await waiting
 
     run(main())
 
@@ -590,14 +756,20 @@ def test_a_loop_that_is_woken_by_the_stop_fails_what_is_pending(group: Group) ->
 @pytest.mark.parametrize("with_loop", [False, True])
 def test_stop_elsewhere_lets_the_loop_let_go(group: Group, with_loop: bool) -> None:
     ready = threading.Event()
-    failed = []
+    found = []
+    wakers = []
+    stopped = asyncio.Event()
 
     async def follow() -> None:
-        future = group.waker().future(0, 1)
+        waker = group.waker()
+        wakers.append(waker)
+        future = waker.future(0, 1)
         ready.set()
         with pytest.raises(ClosedLogError):
             await future
-        failed.append(closed_error(future, group))
+        found.append(closed_error(future, group))
+        await stopped.wait()
+        found.append(waker._slot.released)
 
     async def stop() -> None:
         group.stop()
@@ -609,8 +781,9 @@ def test_stop_elsewhere_lets_the_loop_let_go(group: Group, with_loop: bool) -> N
         run(stop())
     else:
         group.stop()
+    wakers[0].loop.call_soon_threadsafe(stopped.set)  # behind what the stop has asked for
     thread.join(15)
-    assert failed == [True]
+    assert found == [True, True]
 
 
 @pytest.mark.parametrize("just_now", [False, True])

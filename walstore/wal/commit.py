@@ -83,13 +83,12 @@ class GroupCommit:
         watermark_at: int,
         watermark_seed: int,
         first_lsn: Callable[[], int],
-        committed_lsn: int | None = None,
-        mark_at: int = 0,
+        committed_lsn: int | None,
+        mark_at: int,
     ) -> None:
         self.path = path
         self._first_lsn = first_lsn
         self.level: int = lib.WALCORE_LEVEL_DURABLE if durable else lib.WALCORE_LEVEL_WRITTEN
-        self.replicated = committed_lsn is not None
         raw = lib.walcore_writer_new(
             self.level, interval_ns, watermark_fd, watermark_at, watermark_seed
         )
@@ -151,7 +150,7 @@ class GroupCommit:
         count = lib.walcore_index_copy(self.raw, ffi.NULL, 0)
         pairs = ffi.new("uint32_t[]", 2 * count)
         lib.walcore_index_copy(self.raw, pairs, count)
-        return bytes(ffi.buffer(pairs, count * lib.WALCORE_INDEX_ENTRY_BYTES))
+        return bytes(ffi.buffer(pairs))
 
     def locate(self, lsn: int) -> tuple[int, int, int] | None:
         """Where to read for an lsn of the current segment: (lsn of the record there, from, to);
