@@ -9,7 +9,6 @@ __all__ = ["BUGS", "Bug", "Edit"]
 FILES_C = "walstore/_native/files.c"
 RECORD_C = "walstore/_native/record.c"
 WRITER_C = "walstore/_native/writer.c"
-COMMIT_PY = "walstore/wal/commit.py"
 DIVERGED_PY = "walstore/wal/diverged.py"
 FOLLOWING_PY = "walstore/wal/following.py"
 LAYOUT_PY = "walstore/wal/layout.py"
