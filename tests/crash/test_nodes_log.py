@@ -56,7 +56,7 @@ def test_a_nodes_log_stays_its_own_after_power_cuts(crash_lab: CrashLab, plain_f
     report = crash_lab.power_cuts(
         partial(workload, plain_first=plain_first),
         partial(check, plain_first=plain_first),
-        states_min=100,
+        states_min=250,
     )
     assert report.in_recovery > 0
 
