@@ -86,10 +86,14 @@ def test_a_node_whose_timer_meets_it_says_so(
     asyncio.run(run())
 
 
-def claim_more(path: Path) -> None:
-    """Damage took entries from the log, which it has not got back."""
-    for name in (CLAIM_NAME, CLAIM_COPY_NAME):
-        write_note(str(path / "log"), name, {"term": B1, "lsn": LAST_LSN + 5})
+@asynccontextmanager
+async def lacking(path: Path) -> AsyncIterator[Lone]:
+    """The same, and damage took entries from the log, which it has not got back."""
+    async with reopened(path):
+        for name in (CLAIM_NAME, CLAIM_COPY_NAME):
+            write_note(str(path / "log"), name, {"term": B1, "lsn": LAST_LSN + 5})
+    async with reopened(path) as node:
+        yield node
 
 
 def test_a_node_that_cannot_see_when_to_look_again_says_so(
@@ -98,9 +102,7 @@ def test_a_node_that_cannot_see_when_to_look_again_says_so(
     """It answers what it has decided on, and then does not know what it waits for."""
 
     async def run() -> None:
-        async with reopened(tmp_path):
-            claim_more(tmp_path)
-        async with reopened(tmp_path) as node:
+        async with lacking(tmp_path) as node:
             refuse(monkeypatch, tmp_path)
             node.hear("b", B1, Confirm(1))
             assert node.driver.error is not None
@@ -115,9 +117,7 @@ def test_a_node_that_cannot_see_what_it_lacks_says_so(
     """Nothing happens but that it looks after itself."""
 
     async def run() -> None:
-        async with reopened(tmp_path):
-            claim_more(tmp_path)
-        async with reopened(tmp_path) as node:
+        async with lacking(tmp_path) as node:
             refuse(monkeypatch, tmp_path)
             await ended(node)
 

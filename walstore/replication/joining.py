@@ -13,9 +13,20 @@ from walstore.replication.errors import UnreachableError
 from walstore.replication.message import NO_CLUSTER
 from walstore.replication.network import NetworkManager
 
-__all__ = ["ask_cluster_id", "meet"]
+__all__ = ["ask_cluster_id", "meet", "without_log"]
 
 _PAUSE_S = 0.05
+
+
+def without_log(make_network: Callable[..., NetworkManager]) -> NetworkManager:
+    """The network of a node that has no log yet: it asks and answers, and takes no message.
+
+    Raises:
+        OptionError: an option makes no sense, or the node would be open to strangers.
+    """
+    return make_network(
+        cluster_id=lambda: NO_CLUSTER, term=lambda: 0, on_message=lambda node, message: None
+    )
 
 
 def ask_cluster_id(
@@ -72,9 +83,7 @@ async def _meet(
     founds: bool,
     timeout_s: float,
 ) -> bytes:
-    network = make_network(
-        cluster_id=lambda: NO_CLUSTER, term=lambda: 0, on_message=lambda node, message: None
-    )
+    network = without_log(make_network)
     missing = sorted(others)
     try:
         async with asyncio.timeout(timeout_s):
@@ -99,9 +108,7 @@ async def _meet(
 async def _ask(
     make_network: Callable[..., NetworkManager], urls: Mapping[str, str], timeout_s: float
 ) -> bytes:
-    network = make_network(
-        cluster_id=lambda: NO_CLUSTER, term=lambda: 0, on_message=lambda node, message: None
-    )
+    network = without_log(make_network)
     reasons = dict.fromkeys(urls, "it has not answered yet") or {"nobody": "no peer has a url"}
     try:
         async with asyncio.timeout(timeout_s):

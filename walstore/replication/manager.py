@@ -32,7 +32,7 @@ from walstore.replication.errors import (
     TooFewNodesError,
 )
 from walstore.replication.events import ReplicationEvent
-from walstore.replication.joining import ask_cluster_id, meet
+from walstore.replication.joining import ask_cluster_id, meet, without_log
 from walstore.replication.log import CONFIGURATIONS_NAME, NodeLog
 from walstore.replication.message import NO_CLUSTER, is_node_id
 from walstore.replication.metrics import NetworkMetrics
@@ -252,8 +252,7 @@ class ReplicationWALManager(FileWALManager):
             security=Security(secret, tls, insecure), options=network or NetworkOptions(),
             members=None if self._elects else members, clock=clock, entropy=entropy,
         )  # fmt: skip
-        # Options that make no sense are refused before the log becomes a node's.
-        make_network(cluster_id=lambda: NO_CLUSTER, term=int, on_message=lambda node, message: None)
+        without_log(make_network)  # refuses what makes no sense before the log becomes a node's
         times = options or ReplicationOptions()
         is_new = not _is_log(path)
         join = partial(self._join, make_network, urls, times.join_timeout_ms / 1000)
