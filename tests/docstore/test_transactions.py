@@ -363,6 +363,45 @@ def refused(things: Collection, document: dict[str, Any]) -> None:
         things.insert_one(document)
 
 
+NOTING: dict[str, Callable[[Collection], Any]] = {
+    "find_one by _id": lambda things: things.find_one({"_id": 1}),
+    "find_one": lambda things: things.find_one({"a": 1}),
+    "find": lambda things: things.find({"a": {"$gt": 1}}, sort="a").to_list(),
+    "count_documents": lambda things: things.count_documents({"_id": 1}),
+    "distinct": lambda things: things.distinct("a"),
+    "explain": lambda things: things.explain({"a": 1}),
+    "insert_one": lambda things: things.insert_one({"_id": 9, "u": 9}),
+    "insert_one, its key taken": lambda things: refused(things, {"_id": 9, "u": -3}),
+    "update_one": lambda things: things.update_one({"_id": 1}, {"$inc": {"a": 1}}),
+    "update_many": lambda things: things.update_many({"a": 1}, {"$inc": {"a": 1}}),
+    "upsert": lambda things: things.update_one({"u": 8}, {"$set": {"a": 1}}, upsert=True),
+    "find_one_and_update": lambda things: things.find_one_and_update({"u": -1}, {"$inc": {"a": 1}}),
+    "replace_one": lambda things: things.replace_one({"_id": 1}, {"u": 7}),
+    "delete_many": lambda things: things.delete_many({"a": 1}),
+}
+
+
+@pytest.mark.parametrize("name", NOTING)
+def test_what_is_looked_at_is_noted_under_the_lock(file_site: Site, name: str) -> None:
+    """Whoever applies a change goes through it, in another thread."""
+    store = file_site.open(checkpoint_bytes=None)
+    things = filled(store)
+    locked: list[bool] = []
+
+    def look(frame: FrameType, event: str, _argument: object) -> None:
+        if event == "call" and frame.f_code.co_qualname in ("Reads.note", "Reads.note_id"):
+            locked.append(store._journal.lock.locked())
+
+    with store.transaction():
+        sys.setprofile(look)
+        try:
+            NOTING[name](things)
+        finally:
+            sys.setprofile(None)
+    assert locked
+    assert all(locked), locked
+
+
 Disturbance = Callable[[Collection], Any]
 
 CONFLICTS: dict[str, tuple[Disturbance, Disturbance]] = {

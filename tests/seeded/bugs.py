@@ -1234,6 +1234,20 @@ BUGS = (
         ),
     ),
     Bug(
+        "store-notes-reads-unlocked",
+        "a transaction that reads disturbs nobody",
+        (
+            Edit(
+                f"{DOCSTORE}/collection.py",
+                "        with transaction.guard:  # others look at the reads when they apply\n"
+                "            transaction.reads.note(self.name, query)\n",
+                "        transaction.reads.note(self.name, query)\n"
+                "        with transaction.guard:\n",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_transactions.py::test_what_is_looked_at_is_noted_under_the_lock",),
+    ),
+    Bug(
         "store-writes-to-a-transaction-that-ended",
         "what outlives a block is not written to its transaction",
         (

@@ -257,9 +257,9 @@ class Collection(ReadOnlyCollection):
             collection = journal.state.collection(self.name)
             return find(collection, journal.lock, query, sort, skip, limit, hint)
         journal.check_open()
-        transaction.reads.note(self.name, query)
         draft: Draft = transaction.draft
-        with transaction.guard:
+        with transaction.guard:  # others look at the reads when they apply
+            transaction.reads.note(self.name, query)
             collection_now = draft.collection(self.name)
         return find(collection_now, transaction.guard, query, sort, skip, limit, hint)
 

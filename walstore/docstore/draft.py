@@ -135,7 +135,8 @@ class DraftCollection:
 
 
 class Reads:
-    """What a transaction has looked at: documents by _id, and filters."""
+    """What a transaction has looked at: documents by _id, and filters. Noted under the lock of the
+    state: whoever applies a change goes through it."""
 
     def __init__(self) -> None:
         self._ids: set[tuple[str, Key]] = set()
