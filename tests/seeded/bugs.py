@@ -1308,6 +1308,19 @@ BUGS = (
         (f"{DOCSTORE_TESTS}/test_record.py",),
     ),
     Bug(
+        "store-cut-parts-come-back",
+        "a transaction that was cut between its parts stays away",
+        (
+            Edit(
+                f"{DOCSTORE}/replay.py",
+                "            self._first_lsn, self._parts, self._part_bytes = 0, [], 0\n"
+                "        self._first_lsn = ",
+                "            pass\n        self._first_lsn = ",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_failures.py::test_a_transaction_that_was_cut_stays_away",),
+    ),
+    Bug(
         "store-applies-first",
         "memory holds what is in the log alone",
         (
