@@ -493,6 +493,18 @@ def test_conflict(file_site: Site, name: str) -> None:
     assert store["marks"].count_documents({}) == 0
 
 
+def test_inserting_nothing_looks_at_nothing(file_site: Site) -> None:
+    store = file_site.open()
+    things = filled(store)
+    with store.transaction():
+        things.insert_many([])
+        elsewhere(things.drop)
+        elsewhere(lambda: things.insert_one({"_id": "new"}))
+        assert things.find().to_list() == [{"_id": "new"}]
+        store["marks"].insert_one({"_id": things.count_documents({})})
+    assert store["marks"].find().to_list() == [{"_id": 1}]
+
+
 HARMLESS: dict[str, tuple[Disturbance, Disturbance]] = {
     "another document": (
         lambda things: things.find_one({"_id": 1}),

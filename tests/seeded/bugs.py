@@ -1248,6 +1248,18 @@ BUGS = (
         (f"{DOCSTORE_TESTS}/test_transactions.py::test_what_is_looked_at_is_noted_under_the_lock",),
     ),
     Bug(
+        "store-looks-without-a-note",
+        "a transaction sees one state, the current one",
+        (
+            Edit(
+                f"{DOCSTORE}/draft.py",
+                "        if not documents:\n            return  # a",
+                "        if False:\n            return  # a",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_transactions.py::test_inserting_nothing_looks_at_nothing",),
+    ),
+    Bug(
         "store-writes-to-a-transaction-that-ended",
         "what outlives a block is not written to its transaction",
         (

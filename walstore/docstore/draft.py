@@ -6,7 +6,7 @@ of their own, and None for those that it removed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from walstore.docstore.errors import DuplicateKeyError
@@ -197,12 +197,14 @@ class Draft:
             found = self._collections[name] = DraftCollection(self._state.collection(name))
         return found
 
-    def insert(self, name: str, documents: Iterable[New]) -> None:
+    def insert(self, name: str, documents: Sequence[New]) -> None:
         """Puts documents with new _ids.
 
         Raises:
             DuplicateKeyError, InvalidDocumentError: those before are put, for the caller to undo.
         """
+        if not documents:
+            return  # a collection is not looked at without a note
         collection = self.collection(name)
         takes_anything = collection.takes_anything
         for id_key, document, operation in documents:
