@@ -1447,6 +1447,34 @@ BUGS = (
         (f"{DOCSTORE_TESTS}/test_index.py::test_a_unique_index_lets_a_key_in_once",),
     ),
     Bug(
+        "store-no-checkpoints-after-no-memory",
+        "a checkpoint that fails is tried again",
+        (
+            Edit(
+                f"{DOCSTORE}/store.py",
+                "(OSError, WALStoreError, MemoryError) as",
+                "(OSError, WALStoreError) as",
+            ),
+        ),
+        (
+            f"{DOCSTORE_TESTS}/test_checkpoint.py::test_a_checkpoint_without_memory_is_tried_again_soon",
+        ),
+    ),
+    Bug(
+        "snapshot-batches-of-any-size",
+        "a snapshot of any documents can be written, and needs no memory for many",
+        (
+            Edit(
+                f"{DOCSTORE}/snapshot.py",
+                "min(max(1, count * BATCH_BYTES // len(batch)), BATCH_DOCUMENTS_MAX)",
+                "BATCH_DOCUMENTS_MAX",
+            ),
+        ),
+        (
+            f"{DOCSTORE_TESTS}/test_checkpoint.py::test_a_snapshots_batches_are_bounded_by_their_bytes",
+        ),
+    ),
+    Bug(
         "snapshot-unchecked",
         "a damaged snapshot is not used",
         (

@@ -325,8 +325,8 @@ class DocumentStore:
                 self.checkpoint()
             except ClosedStoreError:
                 return
-            except (OSError, WALStoreError) as error:
-                _logger.warning("no checkpoint of %s: %s", self.log.path, error)
+            except (OSError, WALStoreError, MemoryError) as error:
+                _logger.warning("no checkpoint of %s: %s", self.log.path, str(error) or "no memory")
 
     # ---- life ----
 
