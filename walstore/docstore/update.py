@@ -39,7 +39,7 @@ class Update:
         self._actions = actions
         self._on_insert = on_insert
 
-    def applied(self, document: Document, *, inserting: bool = False) -> Document:
+    def applied(self, document: Document, inserting: bool = False) -> Document:
         """The document as it is after the update; the given one stays as it is.
 
         Raises:
