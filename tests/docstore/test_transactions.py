@@ -399,9 +399,14 @@ def collect_anywhere(path: Path) -> None:
     site.close()
 
 
+def watching(store: DocumentStore) -> Iterator[None]:
+    with store.watch():
+        yield from suspended(store)
+
+
 def leave_in_a_cycle(store: DocumentStore) -> None:
-    """A generator that waits in a block, and nobody has."""
-    generator = suspended(store)
+    """A generator that waits in a block, and in that of a stream, and nobody has."""
+    generator = watching(store)
     next(generator)
     cycle: list[Any] = [generator]
     cycle.append(cycle)

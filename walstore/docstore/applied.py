@@ -27,6 +27,11 @@ HISTORY_BYTES_MAX = 16 << 20
 class Watcher(Protocol):
     """Who is told what was applied."""
 
+    @property
+    def closed(self) -> bool:
+        """Whether it needs nothing any more. Not told by a call: the garbage collector may close it
+        in a thread that holds the lock."""
+
     def stop(self) -> None:
         """There is nothing more to come: the store is closed, or lost. Must not block."""
 
@@ -60,7 +65,7 @@ class AppliedLog:
         self._transactions: set[Transaction] = set()  # one may go at any time, see `end`
         self._news = threading.Condition(self.lock)  # something was applied
         self._waiting = 0
-        self._watchers: WeakSet[Watcher] = WeakSet()  # replaced when one comes or goes
+        self._watchers: WeakSet[Watcher] = WeakSet()  # replaced when one comes
         self._history: History | None = None  # while there are watchers
 
     def check_open(self) -> None:
@@ -156,15 +161,11 @@ class AppliedLog:
         """
         with self.lock:
             self.check_open()
-            self._watchers = WeakSet([*self._watchers, watcher])
+            others = [other for other in self._watchers if not other.closed]
+            self._watchers = WeakSet([*others, watcher])
             if self._history is None:
                 self._history = History(self.applied_lsn, HISTORY_BYTES_MAX)
             return self.applied_lsn
-
-    def unwatch(self, watcher: Watcher) -> None:
-        """It needs nothing any more."""
-        with self.lock:
-            self._watchers = WeakSet(other for other in self._watchers if other is not watcher)
 
     def stop_watchers(self) -> None:
         """Nothing is applied any more. With the lock, or without."""
@@ -193,7 +194,7 @@ class AppliedLog:
         """With the lock, and before `applied_lsn` says that it was applied."""
         if self._history is None:
             return
-        if not self._watchers:
+        if all(watcher.closed for watcher in self._watchers):
             self._history = None
             return
         for applied in group:
