@@ -1276,9 +1276,47 @@ BUGS = (
     Bug(
         "store-transaction-takes-what-comes-too-late",
         "a transaction that has ended takes nothing",
-        (Edit(f"{DOCSTORE}/transaction.py", "            self._ended = True", "            pass"),),
+        (Edit(f"{DOCSTORE}/transaction.py", "        self._ended = True", "        pass"),),
         (
             f"{DOCSTORE_TESTS}/test_transactions.py::test_a_transaction_that_has_ended_takes_nothing",
+        ),
+    ),
+    Bug(
+        "store-block-waits-for-its-own-thread",
+        "a block that the garbage collector ends waits for nobody",
+        (
+            Edit(
+                f"{DOCSTORE}/applied.py",
+                "        self._transactions.discard(transaction)\n",
+                "        with self.lock:\n            self._transactions.discard(transaction)\n",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_transactions.py::test_a_suspended_block_is_collected_anywhere",),
+    ),
+    Bug(
+        "store-transactions-go-while-it-looks-at-them",
+        "a block that the garbage collector ends disturbs nobody",
+        (
+            Edit(
+                f"{DOCSTORE}/applied.py",
+                "for transaction in list(self._transactions):\n                        ",
+                "for transaction in self._transactions:\n                        ",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_transactions.py::test_a_suspended_block_is_collected_anywhere",),
+    ),
+    Bug(
+        "store-writes-half-an-operation",
+        "a block that ends has all of an operation or nothing",
+        (
+            Edit(
+                f"{DOCSTORE}/store.py",
+                "with store._journal.lock:\n                    transaction.end()\n",
+                "transaction.end()\n",
+            ),
+        ),
+        (
+            f"{DOCSTORE_TESTS}/test_transactions.py::test_what_is_written_has_all_of_an_operation_or_nothing",
         ),
     ),
     Bug(
@@ -1668,7 +1706,7 @@ BUGS = (
         (
             Edit(
                 f"{DOCSTORE}/applied.py",
-                "            for transaction in self._transactions:\n"
+                "            for transaction in list(self._transactions):\n"
                 "                transaction.doom(",
                 "            for transaction in ():\n                transaction.doom(",
             ),
