@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import sys
+from contextlib import nullcontext
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -25,6 +28,7 @@ from walstore.docstore import (
     UpdateMany,
     UpdateOne,
 )
+from walstore.docstore.plan import MATCHED_LOCKED_MIN
 from walstore.docstore.prepare import BATCH_DOCUMENTS
 from walstore.limits import COLLECTION_NAME_BYTES_MAX, DOCUMENT_BYTES_MAX
 
@@ -484,3 +488,35 @@ def test_durable_means_the_disk_whatever_the_log_does_by_itself(file_site: Site)
     assert log.durable_lsn < log.last_lsn == 1
     things.insert_one({})
     assert log.durable_lsn == log.last_lsn == 2
+
+
+@pytest.mark.parametrize("sort", [None, "a", [("a", -1)]])
+@pytest.mark.parametrize("inside", [False, True], ids=["", "in a transaction"])
+def test_what_few_match_is_matched_outside_of_the_lock(
+    file_site: Site, sort: Any, inside: bool
+) -> None:
+    """Others do not wait while a query that wants a few goes through an index."""
+    store = file_site.open(checkpoint_bytes=None)
+    things = store["things"]
+    count = 3 * MATCHED_LOCKED_MIN
+    things.insert_many({"_id": at, "a": at, "b": {"c": at % 4}} for at in range(count))
+    things.create_index("a")
+    locked = {True: 0, False: 0}
+
+    def look(frame: FrameType, event: str, _argument: object) -> None:
+        if event == "call" and frame.f_code.co_name == "_walk" and frame.f_locals["at"] == 0:
+            locked[store._journal.lock.locked()] += 1
+
+    with store.transaction() if inside else nullcontext():
+        for skip in (0, MATCHED_LOCKED_MIN // 4 - 2, count // 4 - 3):
+            query = {"a": {"$gte": 0}, "b.c": 3}
+            found = things.find(query, sort=sort, skip=skip, limit=5, hint="a_1").to_list()
+            assert found == things.find(query, sort=sort or "a").to_list()[skip : skip + 5]
+        sys.setprofile(look)
+        try:
+            assert things.find_one({"a": {"$gte": 0}, "b.c": 9}, sort=sort) is None
+        finally:
+            sys.setprofile(None)
+    assert locked == {True: MATCHED_LOCKED_MIN, False: count - MATCHED_LOCKED_MIN}
+    assert things.explain({"a": {"$gte": 0}, "b.c": 9}, limit=1).examined == count
+    assert things.explain({"a": {"$gte": 0}, "b.c": 3}, limit=1).examined == 4

@@ -38,6 +38,10 @@ class DraftCollection:
         return self._base.name
 
     @property
+    def size(self) -> int:
+        return self._base.size + len(self._own)
+
+    @property
     def in_order(self) -> bool:
         """Not once there are two places to look in."""
         return not self._own
