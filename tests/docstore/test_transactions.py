@@ -529,6 +529,22 @@ CONFLICTS: dict[str, tuple[Disturbance, Disturbance]] = {
         lambda things: things.find_one({"a": 2}),
         lambda things: things.delete_one({"_id": 2}),
     ),
+    "found by a value, one more": (
+        lambda things: things.find({"a": 2}).to_list(),
+        lambda things: things.insert_one({"a": [7, 2]}),
+    ),
+    "found by one of two values, moved out": (
+        lambda things: things.find({"a": {"$in": [2, 9]}}).to_list(),
+        lambda things: things.update_one({"_id": 2}, {"$set": {"a": 100}}),
+    ),
+    "found by a value, dropped": (
+        lambda things: things.find({"a": 2}).to_list(),
+        lambda things: things.drop(),
+    ),
+    "found by none, an index made": (
+        lambda things: things.find({"a": {"$in": []}}).to_list(),
+        lambda things: things.create_index("b"),
+    ),
     "counted, one more": (
         lambda things: things.count_documents({"a": {"$gte": 3}}),
         lambda things: things.insert_one({"a": 7}),
@@ -624,6 +640,14 @@ HARMLESS: dict[str, tuple[Disturbance, Disturbance]] = {
     "outside of the filter": (
         lambda things: things.count_documents({"a": {"$gte": 3}}),
         lambda things: things.insert_one({"a": 1, "u": 9}),
+    ),
+    "another value": (
+        lambda things: things.find({"a": 2}).to_list(),
+        lambda things: things.insert_one({"a": 7, "b": 2}),
+    ),
+    "the same value of another collection": (
+        lambda things: things.find({"a": 2}).to_list(),
+        lambda things: things._store["others"].insert_one({"a": 2}),
     ),
     "another collection": (
         lambda things: things.count_documents({}),

@@ -1442,8 +1442,8 @@ BUGS = (
         (
             Edit(
                 f"{DOCSTORE}/draft.py",
-                "            (change.old is not None and match(change.old))\n            or ",
-                "            ",
+                "for one in (change.old, change.new) if one is not None]",
+                "for one in (change.new,) if one is not None]",
             ),
         ),
         (f"{DOCSTORE_TESTS}/test_transactions.py::test_conflict",),
