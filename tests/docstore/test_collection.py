@@ -417,6 +417,33 @@ def test_a_name_that_is_none(file_site: Site, name: Any) -> None:
         file_site.open()[name]
 
 
+@pytest.mark.parametrize("given", [5, None, object()], ids=["number", "none", "object"])
+def test_what_is_not_one_thing_after_the_other_is_refused(file_site: Site, given: Any) -> None:
+    things = file_site.things()
+    with pytest.raises(QueryError, match="insert_many: takes documents, not"):
+        things.insert_many(given)
+    with pytest.raises(QueryError, match="bulk_write: takes operations, not"):
+        things.bulk_write(given)
+    with pytest.raises(InvalidDocumentError):
+        things.insert_many([{"a": 1}, given])
+    assert things.count_documents({}) == 0
+
+
+def test_an_index_of_what_is_no_text_is_refused(file_site: Site) -> None:
+    """No document has such a field, and the log could not name it."""
+    things = file_site.things()
+    for keys in ("\ud800", [("a", 1), ("b.\udfff", -1)]):
+        with pytest.raises(QueryError, match=r"create_index: .*is not Unicode text"):
+            things.create_index(keys, name="given")
+        with pytest.raises(QueryError):
+            things.create_index(keys)
+    assert things.create_index("é\U0001f600") == "é\U0001f600_1"
+    assert [spec.name for spec in file_site.reopen()["things"].list_indexes()] == [
+        "_id_",
+        "é\U0001f600_1",
+    ]
+
+
 def test_unknown_operators_are_named(file_site: Site) -> None:
     things = file_site.things()
     with pytest.raises(QueryError, match=r"unknown operator '\$near'") as caught:
