@@ -44,6 +44,18 @@ CASES: dict[str, tuple[Any, list[Any], list[Any]]] = {
         [{"a": [0, 5]}, {"a": {"1": 5}}, {"a": [{"1": 5}]}, {"a": [0, [5]]}],
         [{"a": [5]}, {"a": [5, 0]}, {"a": 5}],
     ),
+    "by no position, a 0 in front": (
+        {"a.01": 5},
+        [{"a": {"01": 5}}, {"a": [{"01": 5}]}],
+        [{"a": [0, 5]}, {"a": {"1": 5}}],
+    ),
+    "by no position, other digits": (
+        {"a.\u0661": 5},
+        [{"a": {"\u0661": 5}}],
+        [{"a": [0, 5]}, {"a": {"1": 5}}],
+    ),
+    "by the first position": ({"a.0": 5}, [{"a": [5]}], [{"a": [0, 5]}]),
+    "by no position, missing": ({"a.00": {"$exists": True}}, [{"a": [{"00": 1}]}], [{"a": [5]}]),
     "by position, deeper": ({"a.0.b": 1}, [{"a": [{"b": 1}]}], [{"a": [{"b": 0}, {"b": 1}]}]),
     "dotted null": (
         {"a.b": None},

@@ -1325,8 +1325,8 @@ BUGS = (
         (
             Edit(
                 f"{DOCSTORE}/paths.py",
-                "return int(part) if len(part) <= POSITION_DIGITS_MAX else sys.maxsize",
-                "return int(part)",
+                "if len(part) > POSITION_DIGITS_MAX or not",
+                "if not",
             ),
         ),
         (
