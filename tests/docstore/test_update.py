@@ -111,6 +111,11 @@ CASES: dict[str, tuple[Any, Any, Any]] = {
         {"$pull": {"a": {"b": 1}}},
         {"a": [{"b": 2}]},
     ),
+    "$pull dicts, not lists": (
+        {"a": [[1], {"0": 1}, 1]},
+        {"$pull": {"a": {"0": 1}}},
+        {"a": [[1], 1]},
+    ),
     "$pull a list": ({"a": [[1], 1]}, {"$pull": {"a": [1]}}, {"a": [1]}),
     "$pull pattern": ({"a": ["x", "y"]}, {"$pull": {"a": re.compile("x")}}, {"a": ["y"]}),
     "$pull nothing": ({"b": 1}, {"$pull": {"a": 1}}, {"b": 1}),
