@@ -632,6 +632,20 @@ def test_inserting_nothing_looks_at_nothing(file_site: Site) -> None:
     assert store["marks"].find().to_list() == [{"_id": 1}]
 
 
+def test_names_and_indexes_are_outside_of_a_transaction(file_site: Site) -> None:
+    store = file_site.open()
+    things = filled(store)
+    with store.transaction():
+        store["own"].insert_one({"_id": 1})
+        assert store.list_collection_names() == ["things"]
+        assert [spec.name for spec in things.list_indexes()] == ["_id_", "u_1"]
+        elsewhere(lambda: things.create_index("a"))
+        elsewhere(lambda: store["others"].insert_one({}))
+        assert store.list_collection_names() == ["others", "things"]
+        assert [spec.name for spec in things.list_indexes()] == ["_id_", "u_1", "a_1"]
+    assert store.list_collection_names() == ["others", "own", "things"]
+
+
 HARMLESS: dict[str, tuple[Disturbance, Disturbance]] = {
     "another document": (
         lambda things: things.find_one({"_id": 1}),

@@ -216,7 +216,8 @@ class Collection(ReadOnlyCollection):
         self._define(partial(operations.drop_index, name=self.name, index=name), concern)
 
     def list_indexes(self) -> list[IndexSpec]:
-        """The indexes, that of _id first."""
+        """The indexes, that of _id first. In a transaction, too, they are those that the store has
+        now, and that is not noted."""
         self._store._journal.refresh()
         collection = self._store._journal.state.collection(self.name)
         with self._store._journal.lock:

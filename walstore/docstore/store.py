@@ -137,7 +137,8 @@ class DocumentStore:
         return Collection(self, name)
 
     def list_collection_names(self) -> list[str]:
-        """The collections that have a document or an index, sorted."""
+        """The collections that have a document or an index, sorted. In a
+        transaction, too, they are those that the store has now, and that is not noted."""
         self._journal.refresh()
         with self._journal.lock:
             return self._journal.state.names()
