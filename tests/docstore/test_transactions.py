@@ -32,6 +32,7 @@ from walstore.docstore import (
 )
 from walstore.docstore.draft import Draft
 from walstore.docstore.prepare import new_documents
+from walstore.docstore.state import Change
 from walstore.docstore.store import _blocks
 
 
@@ -306,6 +307,25 @@ def test_what_is_interrupted_anywhere_leaves_nothing_in_the_block(site: Site, na
         if not interrupted:
             break
     assert line > 10
+
+
+def test_an_interrupted_insert_has_noted_what_it_looked_at(file_site: Site) -> None:
+    """So that a drop by somebody else is seen."""
+    store = file_site.open(checkpoint_bytes=None)
+    things = store["things"]
+    looked = 0
+    for line in itertools.count(1):
+        with suppress(ZeroDivisionError), store.transaction():
+            interrupted = interrupt_at(line, lambda: things.insert_one({"_id": 1}))
+            transaction = store._current_transaction()
+            assert transaction is not None
+            if "things" in transaction.draft._collections:
+                assert transaction.reads.meet(Change("c", "things"))
+                looked += 1
+            1 / 0  # noqa: B018  # the next round begins anew
+        if not interrupted:
+            break
+    assert line > looked > 5
 
 
 def interrupt_at(count: int, call: Callable[[], object]) -> bool:

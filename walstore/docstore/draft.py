@@ -225,11 +225,12 @@ class Draft:
         """
         if not documents:
             return  # a collection is not looked at without a note
+        if self.reads is not None:
+            for id_key, _document, _operation in documents:
+                self.reads.note_id(name, id_key)
         collection = self.collection(name)
         takes_anything = collection.takes_anything
         for id_key, document, operation in documents:
-            if self.reads is not None:
-                self.reads.note_id(name, id_key)
             if id_key in collection:
                 raise DuplicateKeyError(name, ID_INDEX.name, {"_id": document["_id"]})
             if not takes_anything:
