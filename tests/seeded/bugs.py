@@ -10,6 +10,7 @@ FILES_C = "walstore/_native/files.c"
 RECORD_C = "walstore/_native/record.c"
 WRITER_C = "walstore/_native/writer.c"
 DIVERGED_PY = "walstore/wal/diverged.py"
+FILES_PY = "walstore/wal/files.py"
 FOLLOWING_PY = "walstore/wal/following.py"
 LAYOUT_PY = "walstore/wal/layout.py"
 MANAGER_PY = "walstore/wal/manager.py"
@@ -2991,6 +2992,18 @@ BUGS = (
             ),
         ),
         (INTERPOSED,),
+    ),
+    Bug(
+        "opened-leaks",
+        "a failing call leaves no descriptor open",
+        (
+            Edit(
+                FILES_PY,
+                "    try:\n        yield fd\n    finally:\n        close(fd)\n",
+                "    yield fd\n    close(fd)\n",
+            ),
+        ),
+        ("tests/wal/test_files.py",),
     ),
     Bug(
         "mark-written-after-a-stop",

@@ -220,11 +220,8 @@ def _write(path: str, data: bytes) -> None:
 
 
 def _body_of(path: str) -> bytes | None:
-    fd = files.open_file(path)
-    try:
+    with files.opened(path) as fd:
         data = files.read_at(fd, _FILE_BYTES_MAX, 0)
-    finally:
-        files.close(fd)
     checksum, _, body = data.partition(b"\n")
     return body if checksum == xxh3_64_hexdigest(body).encode() else None
 

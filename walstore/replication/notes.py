@@ -63,11 +63,8 @@ def read_note(directory: str, name: str) -> dict[str, Any] | None:
     path = os.path.join(directory, name)
     if not os.path.exists(path):
         return None
-    fd = files.open_file(path)
-    try:
+    with files.opened(path) as fd:
         data = files.read_at(fd, _BYTES_MAX, 0)
-    finally:
-        files.close(fd)
     checksum, _, body = data.partition(b"\n")
     if checksum != xxh3_64_hexdigest(body).encode():
         raise CorruptLogError(path, 0, 0, "its checksum does not match")
