@@ -2557,6 +2557,18 @@ BUGS = (
         (f"{RAFT_CLUSTER}::test_a_voter_that_has_lost_its_disk_takes_no_part",),
     ),
     Bug(
+        "seal-unchecked",
+        "a damaged file of a node's is not believed",
+        (
+            Edit(
+                "walstore/replication/sealed.py",
+                "    return body if checksum == xxh3_64_hexdigest(body).encode() else None\n",
+                "    return body if len(checksum) == 16 else None\n",
+            ),
+        ),
+        ("tests/replication/test_sealed.py",),
+    ),
+    Bug(
         "cluster-believes-an-older-address",
         "of two addresses of a node the newer one holds",
         (
