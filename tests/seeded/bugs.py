@@ -590,6 +590,18 @@ BUGS = (
         ("tests/wal/test_watch.py",),
     ),
     Bug(
+        "chunks-lack-the-last",
+        "a log is read to its end where it is copied",
+        (
+            Edit(
+                RECORDS_PY,
+                "        while from_lsn <= to_lsn:\n",
+                "        while from_lsn < to_lsn:\n",
+            ),
+        ),
+        (RECORDS,),
+    ),
+    Bug(
         "payload-of-copies-unchecked",
         "no damaged record of another node is appended",
         (
