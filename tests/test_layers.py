@@ -56,7 +56,8 @@ SANS_IO += [
     for name in (
         *("acks", "addresses", "campaign", "core", "effects", "entries"),
         *("follower", "handshake", "lag", "leader", "message", "metrics", "options"),
-        *("progress", "receiving", "requests", "runs", "shared", "status", "terms", "throttle"),
+        *("progress", "receiving", "requests", "runs", "sealed", "shared", "status", "terms"),
+        "throttle",
     )
 ]
 SANS_IO += [

@@ -10,6 +10,7 @@ FILES_C = "walstore/_native/files.c"
 RECORD_C = "walstore/_native/record.c"
 WRITER_C = "walstore/_native/writer.c"
 DIVERGED_PY = "walstore/wal/diverged.py"
+FILES_PY = "walstore/wal/files.py"
 FOLLOWING_PY = "walstore/wal/following.py"
 LAYOUT_PY = "walstore/wal/layout.py"
 MANAGER_PY = "walstore/wal/manager.py"
@@ -587,6 +588,18 @@ BUGS = (
             ),
         ),
         ("tests/wal/test_watch.py",),
+    ),
+    Bug(
+        "chunks-lack-the-last",
+        "a log is read to its end where it is copied",
+        (
+            Edit(
+                RECORDS_PY,
+                "        while from_lsn <= to_lsn:\n",
+                "        while from_lsn < to_lsn:\n",
+            ),
+        ),
+        (RECORDS,),
     ),
     Bug(
         "payload-of-copies-unchecked",
@@ -2661,6 +2674,18 @@ BUGS = (
         (f"{RAFT_CLUSTER}::test_a_voter_that_has_lost_its_disk_takes_no_part",),
     ),
     Bug(
+        "seal-unchecked",
+        "a damaged file of a node's is not believed",
+        (
+            Edit(
+                "walstore/replication/sealed.py",
+                "    return body if checksum == xxh3_64_hexdigest(body).encode() else None\n",
+                "    return body if len(checksum) == 16 else None\n",
+            ),
+        ),
+        ("tests/replication/test_sealed.py",),
+    ),
+    Bug(
         "cluster-believes-an-older-address",
         "of two addresses of a node the newer one holds",
         (
@@ -3096,6 +3121,18 @@ BUGS = (
             ),
         ),
         (INTERPOSED,),
+    ),
+    Bug(
+        "opened-leaks",
+        "a failing call leaves no descriptor open",
+        (
+            Edit(
+                FILES_PY,
+                "    try:\n        yield fd\n    finally:\n        close(fd)\n",
+                "    yield fd\n    close(fd)\n",
+            ),
+        ),
+        ("tests/wal/test_files.py",),
     ),
     Bug(
         "mark-written-after-a-stop",

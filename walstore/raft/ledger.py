@@ -1,10 +1,11 @@
 """The configurations of a log on a disk: which one is in force where, also when the entries that
 said so are gone (docs/consensus.md, "The file beside the log").
 
-The file `configurations`, and then its copy, is written anew, synced and renamed:
+The file `configurations`, and then its copy, is written anew, synced and renamed: sealed
+(replication/sealed.py) JSON,
 
-    xxh3 of the rest, 16 hex digits | newline | JSON: {"assumed": lsn, "marks": [{"lsn": lsn,
-    "term": its term, "configurations": [[lsn, payload as hex], ...]}, ...]}
+    {"assumed": lsn, "marks": [{"lsn": lsn, "term": its term,
+    "configurations": [[lsn, payload as hex], ...]}, ...]}
 
 A mark says which configurations there are up to an entry. It holds for a log that has this entry
 with this term: of two, the second is that of a snapshot that was about to be installed.
@@ -17,13 +18,12 @@ import os
 import threading
 from typing import NamedTuple, Protocol
 
-from xxhash import xxh3_64_hexdigest
-
 from walstore import durable
 from walstore.errors import CorruptLogError, LogFullError
 from walstore.raft.errors import ConfigurationError
 from walstore.raft.membership import Configuration, decode_configuration
 from walstore.replication.log import CONFIGURATIONS_NAME
+from walstore.replication.sealed import seal, unseal
 from walstore.wal import files
 
 __all__ = ["COPY_NAME", "Ledger", "LedgerLog", "Mark"]
@@ -181,7 +181,7 @@ class Ledger:
 
     def _encoded(self, marks: list[Mark]) -> bytes:
         body = json.dumps({"assumed": self.assumed, "marks": [_plain(each) for each in marks]})
-        return f"{xxh3_64_hexdigest(body.encode())}\n{body}".encode()
+        return seal(body.encode())
 
     def _read(self) -> list[Mark] | None:
         """None: there is no file, and no copy. The copy holds where the file is damaged or gone:
@@ -220,13 +220,8 @@ def _write(path: str, data: bytes) -> None:
 
 
 def _body_of(path: str) -> bytes | None:
-    fd = files.open_file(path)
-    try:
-        data = files.read_at(fd, _FILE_BYTES_MAX, 0)
-    finally:
-        files.close(fd)
-    checksum, _, body = data.partition(b"\n")
-    return body if checksum == xxh3_64_hexdigest(body).encode() else None
+    with files.opened(path) as fd:
+        return unseal(files.read_at(fd, _FILE_BYTES_MAX, 0))
 
 
 def _plain(mark: Mark) -> dict[str, object]:

@@ -173,14 +173,12 @@ class NodeLog:
 
     def configurations_from(self, lsn: int) -> list[tuple[int, bytes]]:
         """Lsn and payload of each entry from this one on that says who the nodes are."""
-        reader, last_lsn, found = self.reader(), self.written_lsn, list[tuple[int, bytes]]()
-        while lsn <= last_lsn:
-            read = reader.read(lsn, _SCAN_BYTES, last_lsn)
-            prev_lsn, prev_term = lsn - 1, read.prev_term
+        found: list[tuple[int, bytes]] = []
+        for read in self.reader().chunks(lsn, _SCAN_BYTES, self.written_lsn):
+            prev_lsn, prev_term = read.first_lsn - 1, read.prev_term
             found += configurations_in(
                 parse_records(read.data, seed=read.seed, prev_lsn=prev_lsn, prev_term=prev_term)
             )
-            lsn = read.last_lsn + 1
         return found
 
     def append_term_entry(self, payload: bytes) -> int:
