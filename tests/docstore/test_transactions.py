@@ -881,15 +881,20 @@ def test_readers_see_all_of_an_operation_or_nothing(file_site: Site) -> None:
     things.insert_many({"_id": at, "v": 0} for at in range(300))
     things.create_index("v")
     looks = 0
-    with ThreadPoolExecutor(1) as pool:
-        writing = pool.submit(
-            lambda: [things.update_many({}, {"$inc": {"v": 1}}) for _ in range(30)]
-        )
-        while not writing.done():
-            assert len({one["v"] for one in things.find()}) == 1
-            assert len(things.find({"v": {"$gte": 0}}).to_list()) == 300
-            looks += 1
-        writing.result()
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # so that it happens in the middle of applying
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            writing = pool.submit(
+                lambda: [things.update_many({}, {"$inc": {"v": 1}}) for _ in range(30)]
+            )
+            while not writing.done():
+                assert len({one["v"] for one in things.find()}) == 1
+                assert len(things.find({"v": {"$gte": 0}}).to_list()) == 300
+                looks += 1
+            writing.result()
+    finally:
+        sys.setswitchinterval(interval_s)
     print(f"looks={looks}")
     assert looks >= 3
 
