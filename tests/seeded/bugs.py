@@ -1806,7 +1806,7 @@ BUGS = (
         "what is committed is on the leader's disk",
         (
             Edit(
-                f"{RAFT}/quorum.py",
+                "walstore/replication/quorum.py",
                 "return min(self.agreed(lsns, 0), lsns.get(leader_id, 0))",
                 "return self.agreed(lsns, 0)",
             ),
@@ -2052,7 +2052,7 @@ BUGS = (
         "a joint configuration commits by both majorities",
         (
             Edit(
-                f"{RAFT}/quorum.py",
+                "walstore/replication/quorum.py",
                 "if self.outgoing else agreed",
                 "if self.outgoing == 0 else agreed",
             ),
@@ -2064,12 +2064,12 @@ BUGS = (
         "a joint configuration elects by both majorities",
         (
             Edit(
-                f"{RAFT}/quorum.py",
+                "walstore/replication/quorum.py",
                 "not self.outgoing or _has_majority(self.outgoing, granted)",
                 "True",
             ),
         ),
-        ("tests/raft/test_quorum.py",),
+        ("tests/replication/test_quorum.py",),
     ),
     Bug(
         "raft-no-joint-step",
