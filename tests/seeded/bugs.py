@@ -2319,7 +2319,7 @@ BUGS = (
         (
             Edit(
                 f"{RAFT}/driver.py",
-                "        self._input(lambda: self.core.read(read_id, _now_ms()))\n",
+                "        self._input(lambda: self.core.read(read_id, monotonic_ms()))\n",
                 "        self._answer_read(read_id, self.core.committed_lsn)\n",
             ),
         ),
@@ -2510,9 +2510,9 @@ BUGS = (
         "a jump of the wall clock elects nobody",
         (
             Edit(
-                f"{RAFT}/driver.py",
-                "    return time.monotonic() * 1000\n",
-                "    return time.time() * 1000\n",
+                DRIVER_PY,
+                "    monotonic_ms,\n)\n",
+                ")\nmonotonic_ms = lambda: time.time() * 1000\n",
             ),
         ),
         (f"{RAFT_FAULTS}::test_a_jump_of_the_clock_and_a_stalled_disk_elect_nobody",),
@@ -2891,7 +2891,7 @@ BUGS = (
         (
             Edit(
                 DRIVER_PY,
-                "not failed.done() and _now_ms() < deadline_ms",
+                "not failed.done() and monotonic_ms() < deadline_ms",
                 "not failed.done() and deadline_ms",
             ),
         ),
