@@ -757,7 +757,7 @@ class WALReplicationManager:
         """What is looked at now and then: whether to ask for votes, and what may be truncated."""
         while True:
             await asyncio.sleep(_MAINTAIN_S)
-            self._disk.stalled_s(self._log.durable_lsn, self._log.last_lsn, monotonic_ms())
+            self._disk.stalled_ms(self._log.durable_lsn, self._log.last_lsn, monotonic_ms())
             self._addressing.reach(self.members)
             if self._addressing.changed:
                 await asyncio.to_thread(self._addressing.keep)
@@ -893,7 +893,7 @@ class WALReplicationManager:
             acks=str(self._acks),
             since_s=(now_ms - self._role_since_ms) / 1000,
             error=str(self.error or self._lacks_space or self.application_error or ""),
-            stalled_s=self._disk.stalled_s(log.durable_lsn, log.last_lsn, now_ms),
+            stalled_s=self._disk.stalled_ms(log.durable_lsn, log.last_lsn, now_ms) / 1000,
             quarantined=isinstance(self.error, QuarantinedError),
             lost_to_lsn=log.claim.lsn if log.claim is not None else 0,
             peers=tuple(self._peer_status(node, metrics.get(node), now_ms) for node in others),
