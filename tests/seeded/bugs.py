@@ -1857,7 +1857,7 @@ BUGS = (
         "what is committed is on the leader's disk",
         (
             Edit(
-                f"{RAFT}/quorum.py",
+                "walstore/replication/quorum.py",
                 "return min(self.agreed(lsns, 0), lsns.get(leader_id, 0))",
                 "return self.agreed(lsns, 0)",
             ),
@@ -2103,7 +2103,7 @@ BUGS = (
         "a joint configuration commits by both majorities",
         (
             Edit(
-                f"{RAFT}/quorum.py",
+                "walstore/replication/quorum.py",
                 "if self.outgoing else agreed",
                 "if self.outgoing == 0 else agreed",
             ),
@@ -2115,12 +2115,12 @@ BUGS = (
         "a joint configuration elects by both majorities",
         (
             Edit(
-                f"{RAFT}/quorum.py",
+                "walstore/replication/quorum.py",
                 "not self.outgoing or _has_majority(self.outgoing, granted)",
                 "True",
             ),
         ),
-        ("tests/raft/test_quorum.py",),
+        ("tests/replication/test_quorum.py",),
     ),
     Bug(
         "raft-no-joint-step",
@@ -2370,7 +2370,7 @@ BUGS = (
         (
             Edit(
                 f"{RAFT}/driver.py",
-                "        self._input(lambda: self.core.read(read_id, _now_ms()))\n",
+                "        self._input(lambda: self.core.read(read_id, monotonic_ms()))\n",
                 "        self._answer_read(read_id, self.core.committed_lsn)\n",
             ),
         ),
@@ -2561,9 +2561,9 @@ BUGS = (
         "a jump of the wall clock elects nobody",
         (
             Edit(
-                f"{RAFT}/driver.py",
-                "    return time.monotonic() * 1000\n",
-                "    return time.time() * 1000\n",
+                DRIVER_PY,
+                "    monotonic_ms,\n)\n",
+                ")\nmonotonic_ms = lambda: time.time() * 1000\n",
             ),
         ),
         (f"{RAFT_FAULTS}::test_a_jump_of_the_clock_and_a_stalled_disk_elect_nobody",),
@@ -2954,7 +2954,7 @@ BUGS = (
         (
             Edit(
                 DRIVER_PY,
-                "not failed.done() and _now_ms() < deadline_ms",
+                "not failed.done() and monotonic_ms() < deadline_ms",
                 "not failed.done() and deadline_ms",
             ),
         ),

@@ -10,9 +10,9 @@ from walstore.replication.connection import Connection
 from walstore.replication.errors import CloseCode, RefusedError, UnreachableError
 from walstore.replication.handshake import Session
 from walstore.replication.options import NetworkOptions
-from walstore.replication.security import Contexts
+from walstore.replication.security import Contexts, Security
 
-__all__ = ["agree", "host_and_port", "open_socket"]
+__all__ = ["agree", "check_url", "host_and_port", "open_socket"]
 
 
 def host_and_port(address: str, what: str) -> tuple[str, int]:
@@ -29,6 +29,18 @@ def host_and_port(address: str, what: str) -> tuple[str, int]:
     if not host or port is None or parts.path:
         raise OptionError(f"{what} must be host:port, not {address!r}")
     return host, port
+
+
+def check_url(security: Security, url: str, what: str) -> None:
+    """Refuses a url that no node with this security is dialed at.
+
+    Raises:
+        OptionError: another scheme, no address, or one off this machine without protection.
+    """
+    scheme, _, address = url.partition("://")
+    if scheme != security.scheme:
+        raise OptionError(f"{url!r} must begin with {security.scheme}://")
+    security.check_host(host_and_port(address, what)[0])
 
 
 async def open_socket(

@@ -31,11 +31,11 @@ class DiskWatch:
         self._durable_lsn = -1
         self._since_ms = 0.0
 
-    def stalled_s(self, durable_lsn: int, last_lsn: int, now_ms: float) -> float:
-        """Seconds; 0 when nothing waits, or it took something since it was last asked."""
+    def stalled_ms(self, durable_lsn: int, last_lsn: int, now_ms: float) -> float:
+        """Milliseconds; 0 when nothing waits, or it took something since it was last asked."""
         if durable_lsn >= last_lsn or durable_lsn != self._durable_lsn:
             self._durable_lsn, self._since_ms = durable_lsn, now_ms
-        return (now_ms - self._since_ms) / 1000
+        return now_ms - self._since_ms
 
 
 class Samples:

@@ -16,7 +16,7 @@ from functools import partial
 from walstore.errors import OptionError
 from walstore.replication.clients import ClientHandler, Clients
 from walstore.replication.connection import Connection
-from walstore.replication.dialing import agree, host_and_port, open_socket
+from walstore.replication.dialing import agree, check_url, host_and_port, open_socket
 from walstore.replication.errors import CloseCode, RefusedError, UnreachableError
 from walstore.replication.handshake import Dialer, Listener
 from walstore.replication.message import NONCE_BYTES, Body, ReplicationMessage, is_node_id
@@ -300,12 +300,11 @@ class NetworkManager:
 
     def is_usable(self, url: str) -> bool:
         """Whether a node could be reached there, as far as one can see."""
-        scheme, _, address = url.partition("://")
         try:
-            self._security.check_host(host_and_port(address, "url")[0])
+            check_url(self._security, url, "url")
         except OptionError:
             return False
-        return scheme == self._security.scheme
+        return True
 
     async def disconnect(self, node_id: str) -> None:
         """Disconnects from a node, which is no longer a peer; it may still connect to this one."""
@@ -367,11 +366,7 @@ class NetworkManager:
     def _check_peer(self, node_id: str, url: str) -> None:
         if not is_node_id(node_id) or is_client_id(node_id) or node_id == self.node_id:
             raise OptionError(f"{node_id!r} cannot be a peer of {self.node_id}")
-        scheme, _, address = url.partition("://")
-        if scheme != self._security.scheme:
-            raise OptionError(f"{url!r} must begin with {self._security.scheme}://")
-        host, _ = host_and_port(address, f"url of {node_id}")
-        self._security.check_host(host)
+        check_url(self._security, url, f"url of {node_id}")
 
     # ---- connections that go out ----
 
