@@ -13,7 +13,13 @@ import pytest
 from tests.helpers import contents, open_descriptors
 from tests.replication.nodes import WAIT_S, Cluster, data, until
 from walstore import LSNOutOfRangeError
-from walstore.replication import CloseCode, NodeDisconnected, ReplicationOptions, TermOf
+from walstore.replication import (
+    CloseCode,
+    NodeDisconnected,
+    ReplicationOptions,
+    ReplicationWALManager,
+    TermOf,
+)
 
 Make = Callable[..., Cluster]
 SMALL = 16 << 10
@@ -256,6 +262,49 @@ def test_a_follower_that_is_there_pins_what_it_needs_and_no_more(cluster: Make) 
     assert leader.first_lsn > 50
     abc.start("c")
     abc.assert_equal()
+
+
+@pytest.mark.parametrize("heard", [False, True], ids=["away", "heard"])
+@pytest.mark.parametrize("led_before", [False, True], ids=["new", "again"])
+def test_a_new_leader_keeps_what_a_follower_that_is_away_lacks(
+    cluster: Make, heard: bool, led_before: bool
+) -> None:
+    """However much it wrote before it led: that is nobody's lag."""
+    cap = ReplicationOptions(probe_ms=100, heartbeat_ms=50, retention_bytes=200_000)
+    abc = cluster(segment_bytes=SMALL, options=cap)
+    leader = abc.lead()
+    if led_before:
+        abc["b"].promote()
+        abc["b"].append(b"it led", acks="all")
+        leader.promote()
+    for _ in range(10):
+        end = leader.append_many([b"x" * 1000] * 50, acks="all")[-1]
+    for name in "abc":
+        abc[name].wait_committed(end)
+        abc[name].truncate_before(end - 20)
+    first_lsn = end - 20
+    until(lambda: leader.first_lsn == first_lsn, "dropped")
+    if not heard:
+        abc.stop("c")
+    abc["b"].promote()
+    leader = abc["b"]
+    if heard:
+        until(lambda: _lacks(leader, "c") == 0, "it has the first entry of the leadership")
+        end = leader.last_lsn
+        abc.stop("c")
+    lsn = leader.append_many([b"y" * 1000] * 50)[-1]
+    leader.truncate_before(lsn)
+    assert leader.first_lsn <= end + 1
+    follower = abc.start("c")
+    follower.wait_committed(lsn)
+    assert follower.first_lsn == first_lsn
+    abc.assert_equal()
+
+
+def _lacks(leader: ReplicationWALManager, node: str) -> int | None:
+    """So many entries a node's disk lacks; None: it was not heard yet."""
+    peer = next(peer for peer in leader.status().peers if peer.node_id == node)
+    return peer.lag["durable"].entries if peer.lag else None
 
 
 def test_the_caps_hold_for_what_was_written_before_a_restart(cluster: Make) -> None:

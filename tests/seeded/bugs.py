@@ -28,10 +28,12 @@ CORE_PY = "walstore/replication/core.py"
 FOLLOWER_PY = "walstore/replication/follower.py"
 DRIVER_PY = "walstore/raft/driver.py"
 HANDSHAKE_PY = "walstore/replication/handshake.py"
+LAG_PY = "walstore/replication/lag.py"
 LEADER_PY = "walstore/replication/leader.py"
 MESSAGE_PY = "walstore/replication/message.py"
 NETWORK_PY = "walstore/replication/network.py"
 PROGRESS_PY = "walstore/replication/progress.py"
+RETENTION_PY = "walstore/replication/retention.py"
 RUNS_PY = "walstore/replication/runs.py"
 SECURITY_PY = "walstore/replication/security.py"
 SENDING_PY = "walstore/replication/sending.py"
@@ -72,6 +74,7 @@ CANNOT_READ = (
     "tests/replication/test_failing_disks.py::test_a_leader_that_cannot_read_takes_nothing_more"
 )
 RESUMING = "tests/replication/test_resuming.py"
+RETENTION = "tests/replication/test_retention.py"
 STARTING = "tests/replication/test_starting.py"
 HANDSHAKE = "tests/replication/test_handshake.py"
 HOSTILE = "tests/replication/test_hostile.py"
@@ -3045,6 +3048,36 @@ BUGS = (
             ),
         ),
         (WRITER_LIMITS,),
+    ),
+    Bug(
+        "samples-outlive-a-leadership",
+        "a new leader keeps what a follower that is away lacks",
+        (
+            Edit(
+                STREAMING_PY,
+                "self._samples.restart(self._log.last_lsn, self._log.bytes_written, _now_ms())",
+                "pass",
+            ),
+        ),
+        (CATCHING_UP,),
+    ),
+    Bug(
+        "lag-since-the-opening",
+        "what was written before a leadership is nobody's lag",
+        (
+            Edit(
+                LAG_PY,
+                "self._bytes[max(0, first_missing - 1)]",
+                "self._bytes[first_missing - 1] if first_missing else 0",
+            ),
+        ),
+        (RETENTION,),
+    ),
+    Bug(
+        "nothing-kept-for-who-was-not-heard",
+        "a new leader keeps the end of its log for followers that it has not heard yet",
+        (Edit(RETENTION_PY, "if not progress.matched_lsn:", "if False:"),),
+        (RETENTION,),
     ),
     Bug(
         "sends-what-is-not-wanted",

@@ -597,6 +597,7 @@ class WALReplicationManager:
 
     def _begin_to_lead(self) -> None:
         """The term entry is durable, and everything before it."""
+        self._samples.restart(self._log.last_lsn, self._log.bytes_written, _now_ms())
         self.core.began(self._term_entry_lsn)
         self._let_appends_in()
         self.leading = True
