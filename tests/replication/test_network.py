@@ -677,3 +677,21 @@ def test_it_is_quiet_unless_the_application_listens(caplog: pytest.LogCaptureFix
     assert SECRET.decode() not in caplog.text
     assert SECRET.hex() not in caplog.text
     assert "websockets" not in {record.name.partition(".")[0] for record in caplog.records}
+
+
+@in_loop
+async def test_a_mistake_that_ends_dialing_or_accepting_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def mistaken(*_: object) -> bool:
+        raise ZeroDivisionError("a mistake")
+
+    for name in ("NetworkManager._try", "_readable"):
+        monkeypatch.setattr(f"walstore.replication.network.{name}", mistaken)
+        told: list[Exception] = []
+        net = Net("A", {"B": "ws://127.0.0.1:1"})
+        net.manager.fail = told.append
+        async with net:
+            await until(lambda told=told: told, "it is told")  # type: ignore[misc]
+        monkeypatch.undo()
+        assert [str(error) for error in told] == ["a mistake"]

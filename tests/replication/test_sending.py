@@ -14,7 +14,6 @@ import pytest
 from tests.replication.cores import NODES
 from tests.replication.networks import in_loop, until
 from tests.wal.replicas import replicated
-from walstore.errors import WALStoreError
 from walstore.replication import TermOf
 from walstore.replication.acks import Acks
 from walstore.replication.core import Core
@@ -142,7 +141,7 @@ class Leading:
     def _give(self, call: Callable[[], list[Effect]]) -> None:
         self.given += call()
 
-    def _fail(self, error: WALStoreError) -> None:
+    def _fail(self, error: Exception) -> None:
         raise error
 
     def asked(self, lsn: int) -> Any:

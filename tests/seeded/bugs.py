@@ -74,6 +74,7 @@ CANNOT_READ = (
     "tests/replication/test_failing_disks.py::test_a_leader_that_cannot_read_takes_nothing_more"
 )
 RESUMING = "tests/replication/test_resuming.py"
+BEGINNING_ANEW = "tests/raft/test_beginning_anew.py"
 RETENTION = "tests/replication/test_retention.py"
 STARTING = "tests/replication/test_starting.py"
 HANDSHAKE = "tests/replication/test_handshake.py"
@@ -3078,6 +3079,24 @@ BUGS = (
         "a new leader keeps the end of its log for followers that it has not heard yet",
         (Edit(RETENTION_PY, "if not progress.matched_lsn:", "if False:"),),
         (RETENTION,),
+    ),
+    Bug(
+        "core-asked-while-the-log-begins-anew",
+        "what damage took is not called back before it is",
+        (
+            Edit(
+                STREAMING_PY,
+                "return self._work is None and self._ask(",
+                "return self._ask(",
+            ),
+        ),
+        (BEGINNING_ANEW,),
+    ),
+    Bug(
+        "task-dies-unseen",
+        "a mistake of ours ends the node's part, and is said",
+        (Edit("walstore/replication/tasks.py", "            fail(error)\n", ""),),
+        (BEGINNING_ANEW,),
     ),
     Bug(
         "sends-what-is-not-wanted",

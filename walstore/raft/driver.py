@@ -38,6 +38,7 @@ from walstore.replication.network import NetworkEvent, NodeDisconnected
 from walstore.replication.options import ReplicationOptions
 from walstore.replication.status import NodeStatus
 from walstore.replication.streaming import WALReplicationManager, Wish, core_options
+from walstore.replication.tasks import begin_task
 from walstore.replication.terms import next_term
 
 __all__ = ["RaftReplicationManager"]
@@ -354,7 +355,7 @@ class RaftReplicationManager(WALReplicationManager):
         return settled and (now.voters, now.learners) == (voters, learners)
 
     async def _maintain(self) -> None:
-        own = self.loop.create_task(self._keep_members())
+        own = begin_task(self._keep_members(), self._fail)
         try:
             await super()._maintain()
         finally:

@@ -218,8 +218,8 @@ class NodeLog:
 
     def reset(self, first_lsn: int, prev_term: int, term: int) -> None:
         """Begins the log anew."""
+        self._terms.restart(first_lsn)  # first: until it has, the terms are read from what there is
         self._wal._reset(first_lsn, prev_term, term)
-        self._terms.restart(first_lsn)
 
     def drop_claim(self) -> None:
         """All that damage took of the log is back; durable at return."""

@@ -19,6 +19,7 @@ from walstore.replication.message import MESSAGE_BYTES, MESSAGE_BYTES_MAX, Snaps
 from walstore.replication.network import NetworkManager
 from walstore.replication.progress import State
 from walstore.replication.snapshots import Outgoing, Snapshots
+from walstore.replication.tasks import begin_task
 from walstore.replication.throttle import Throttle
 from walstore.wal.records import RecordReader, Records
 
@@ -60,7 +61,7 @@ class Sender:
         network: where to.
         core: what to tell.
         give: takes what the core wants done next.
-        fail: called with an error of the log's.
+        fail: called with an error of the log's, or a mistake of its own.
         snapshots: the application's; None: there are none.
         throttle: for followers that catch up.
         now_ms: the monotonic clock.
@@ -73,7 +74,7 @@ class Sender:
         network: NetworkManager,
         core: Core,
         give: Callable[[Callable[[], list[Effect]]], None],
-        fail: Callable[[WALStoreError], None],
+        fail: Callable[[Exception], None],
         snapshots: Snapshots | None,
         throttle: Throttle,
         now_ms: Callable[[], float],
@@ -152,7 +153,7 @@ class Sender:
 
     def _later(self, node: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         before = self._tasks[node] if self._is_busy(node) else None
-        self._tasks[node] = asyncio.get_running_loop().create_task(_in_turn(before, work))
+        self._tasks[node] = begin_task(_in_turn(before, work), self._fail)
 
     def _read(self, effect: SendEntries) -> Records:
         """Followers that are level are sent the same bytes."""

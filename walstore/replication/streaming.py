@@ -67,6 +67,7 @@ from walstore.replication.retention import needed_from
 from walstore.replication.sending import Sender
 from walstore.replication.snapshots import Incoming, Snapshots
 from walstore.replication.status import NodeStatus, PeerStatus
+from walstore.replication.tasks import begin_task
 from walstore.replication.throttle import Throttle
 from walstore.replication.waiting import Waiters
 from walstore.wal import files
@@ -292,6 +293,7 @@ class WALReplicationManager:
         self._written = self._watch(lib.WALCORE_LEVEL_WRITTEN, self._on_written)
         self._durable = self._watch(lib.WALCORE_LEVEL_DURABLE, self._on_durable)
         self.network.subscribe(self._on_network)
+        self.network.fail = self._fail
         if self._log.quarantine is not None:
             self.error = QuarantinedError(self._node_id, **self._log.quarantine)
             logger.error("%s; %s", self.error, self.error.hint)
@@ -301,7 +303,7 @@ class WALReplicationManager:
         self._arm_durable(self._log.durable_lsn + 1)
         if self._makes_cluster:
             await self.promote(force=True, timeout_s=_MAKE_TIMEOUT_S)
-        self._maintenance = self.loop.create_task(self._maintain())
+        self._maintenance = begin_task(self._maintain(), self._fail)
         self._arm_timer()
 
     async def stop(self) -> None:
@@ -368,7 +370,7 @@ class WALReplicationManager:
                 if slow is not None:
                     if isinstance(effect, effects.PersistTerm):
                         self._end_term()
-                    self._work = self.loop.create_task(self._on_disk(slow, effect))
+                    self._work = begin_task(self._on_disk(slow, effect), self._fail)
                     return
                 self._handlers[type(effect)](effect)
         finally:
@@ -561,7 +563,7 @@ class WALReplicationManager:
         self._waiters.fail(error)
         self._end_demotions(error)
         self._end_campaign(error)
-        self._stopping = self.loop.create_task(self.network.stop())
+        self._stopping = begin_task(self.network.stop(), self._fail)
 
     def _note_damage(self, error: CorruptLogError) -> None:
         """Has the next opening cut the log before the damage."""
@@ -754,7 +756,7 @@ class WALReplicationManager:
             self._addressing.reach(self.members)
             if self._addressing.changed:
                 await asyncio.to_thread(self._addressing.keep)
-            if self._log.claim is not None and self._ask(lambda: self.core.lacks) is False:
+            if self._log.claim is not None and self._has_all_again():
                 await self._drop_claim()
             if self.leading and len(self.members) > 1:
                 self._auditor.begin(_now_ms())
@@ -764,6 +766,11 @@ class WALReplicationManager:
                 lsn = self.retain(self._truncate_to)
                 if lsn > self._log.first_lsn:
                     await asyncio.to_thread(self._truncate, lsn)
+
+    def _has_all_again(self) -> bool:
+        """Whether the core says so now. It is not asked while a thread changes the log, which may
+        show neither what it was nor what it will be."""
+        return self._work is None and self._ask(lambda: self.core.lacks) is False
 
     async def _drop_claim(self) -> None:
         """What damage took of the log is back."""
