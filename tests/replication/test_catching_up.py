@@ -135,6 +135,8 @@ class Application:
         self._newest = (lsn, str(path))
 
     def newest(self, term_of: TermOf) -> tuple[int, str] | None:
+        if self.mistake is not None:
+            raise self.mistake
         return self._newest
 
     def install(self, lsn: int, path: str) -> None:
@@ -212,6 +214,34 @@ def test_a_snapshot_that_is_not_installed_takes_no_log_s_place(
     follower.wait_committed(leader.last_lsn, timeout_s=WAIT_S)
     assert there.installed == [(lsn, b"all of it")]
     assert follower.first_lsn == lsn + 1
+    abc.assert_equal()
+
+
+def test_a_mistake_of_the_application_that_snapshots_is_said_and_it_is_asked_again(
+    cluster: Make, tmp_path: Path
+) -> None:
+    here, there = Application(tmp_path), Application(tmp_path)
+    fast = ReplicationOptions(probe_ms=20, heartbeat_ms=50, retention_s=0.05)
+    abc = cluster("abc", segment_bytes=SMALL, options=fast)
+    leader = abc.start("a", role="leader", snapshots=here)
+    abc.start("b")
+    abc.joined("a", "b")
+    lsn = leader.append_many([os.urandom(1000)] * 40)[-1]
+    here.save(lsn, b"all of it")
+
+    def drop() -> bool:
+        leader.truncate_before(lsn + 1)
+        return leader.first_lsn == lsn + 1
+
+    until(drop, "the front is gone")
+    here.mistake = KeyError("of its own")
+    follower = abc.start("c", snapshots=there)
+    until(lambda: "of its own" in leader.status().error, "it is said")
+    assert leader.error is None
+    here.mistake = None
+    follower.wait_committed(leader.append(b"goes on"), timeout_s=WAIT_S)
+    assert there.installed == [(lsn, b"all of it")]
+    assert leader.status().error == ""
     abc.assert_equal()
 
 

@@ -3099,6 +3099,18 @@ BUGS = (
         (BEGINNING_ANEW,),
     ),
     Bug(
+        "mistake-of-the-application-is-fatal",
+        "an application that does not say which snapshot is its newest is asked again",
+        (
+            Edit(
+                SENDING_PY,
+                "        except Exception as error:\n            # The application's",
+                "        except OSError as error:\n            # The application's",
+            ),
+        ),
+        (SENDING,),
+    ),
+    Bug(
         "sends-what-is-not-wanted",
         "what a follower asked for before it asked for something else is not sent",
         (

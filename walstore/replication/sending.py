@@ -32,6 +32,10 @@ _RECENT_MAX = 8
 _READERS_MAX = 8
 
 
+class _UnansweredError(Exception):
+    """The application raised something where it was to say which snapshot is its newest."""
+
+
 class SentLog(Protocol):
     """What sending needs of a log."""
 
@@ -66,6 +70,10 @@ class Sender:
         throttle: for followers that catch up.
         now_ms: the monotonic clock.
         configuration_at: the members as of an lsn, for snapshots.
+
+    Attributes:
+        application_error: why the application did not say which snapshot is its newest, when it
+            was last asked; None: it did.
     """
 
     def __init__(
@@ -96,6 +104,7 @@ class Sender:
         # Whose snapshot could not be read: what they are sent next may be another file of the same
         # lsn and size, and must not go on where the first one ended.
         self._failed: set[str] = set()
+        self.application_error: Exception | None = None
 
     def entries(self, effect: SendEntries) -> None:
         """Reads and sends; tells the core when that is in the peer's queue."""
@@ -190,7 +199,7 @@ class Sender:
             data = b""  # of one that a disconnect cut short: how much is there already?
             if effect.lsn or outgoing is not before or effect.node in self._failed:
                 data = await asyncio.to_thread(outgoing.read, effect.at, effect.bytes_max)
-        except (OSError, WALStoreError) as error:
+        except (OSError, WALStoreError, _UnansweredError) as error:
             logger.warning("%s: no snapshot for it: %s", effect.node, error)
             self._close_snapshot(effect.node)
             self._failed.add(effect.node)
@@ -236,13 +245,25 @@ class Sender:
 
     def _open_snapshot(self) -> Outgoing | None:
         """In a thread: it asks the application."""
-        lsn, path = self._log.first_lsn - 1, None
-        if self._snapshots is not None:
-            newest = self._snapshots.newest(self._term_of)
-            if newest is None or newest[0] < lsn:
-                return None
-            lsn, path = newest
-        return Outgoing(lsn, self._log.term_of(lsn), path)
+        lsn = self._log.first_lsn - 1
+        if self._snapshots is None:
+            return Outgoing(lsn, self._log.term_of(lsn), None)
+        newest = self._newest(self._snapshots)
+        if newest is None or newest[0] < lsn:
+            return None
+        return Outgoing(newest[0], self._log.term_of(newest[0]), newest[1])
+
+    def _newest(self, snapshots: Snapshots) -> tuple[int, str] | None:
+        try:
+            newest = snapshots.newest(self._term_of)
+        except Exception as error:
+            # The application's code, which may raise anything. Its mistake is no reason to end this
+            # task or the node: it is said, and the application is asked again later.
+            logger.exception("the application does not say which snapshot is its newest")
+            self.application_error = error
+            raise _UnansweredError(str(error)) from error
+        self.application_error = None
+        return newest
 
     def _term_of(self, lsn: int) -> int:
         """Of snapshots.TermOf."""
@@ -272,6 +293,7 @@ class Sender:
             self.forget(node)
             self._close_snapshot(node)
         self._failed.clear()
+        self.application_error = None
         self._recent.clear()
         self._readers.clear()
 

@@ -892,12 +892,16 @@ class WALReplicationManager:
             applied_lsn=core.applied_lsn,
             acks=str(self._acks),
             since_s=(now_ms - self._role_since_ms) / 1000,
-            error=str(self.error or self._lacks_space or self.application_error or ""),
+            error=self._what_ails_it(),
             stalled_s=self._disk.stalled_s(log.durable_lsn, log.last_lsn, now_ms),
             quarantined=isinstance(self.error, QuarantinedError),
             lost_to_lsn=log.claim.lsn if log.claim is not None else 0,
             peers=tuple(self._peer_status(node, metrics.get(node), now_ms) for node in others),
         )
+
+    def _what_ails_it(self) -> str:
+        of_application = self.application_error or self._sender.application_error
+        return str(self.error or self._lacks_space or of_application or "")
 
     def _peer_status(self, node: str, metrics: PeerMetrics | None, now_ms: float) -> PeerStatus:
         known = PeerStatus(
