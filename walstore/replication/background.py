@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import CancelledError
-from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures import CancelledError, wait
 from typing import Any, Protocol, TypeVar
 
 from walstore.errors import ClosedLogError, OptionError
@@ -146,17 +145,15 @@ class LoopCalls:
         except RuntimeError:
             work.close()
             raise self._closed() from None
-        while True:
-            try:
-                return future.result(_LOOK_S)
-            except CancelledError:
-                raise self._closed() from None
-            except FutureTimeoutError:
-                if future.done():
-                    raise  # the coroutine's own
-                if self.loop.is_closed():  # before it had its turn
-                    work.close()
-                    raise self._closed() from None
+        # Not result(_LOOK_S): its TimeoutError could not be told from the coroutine's own.
+        while not wait([future], _LOOK_S).done:
+            if self.loop.is_closed() and not future.done():  # before it had its turn
+                work.close()
+                raise self._closed()
+        try:
+            return future.result()
+        except CancelledError:
+            raise self._closed() from None
 
     def _is_here(self) -> bool:
         try:
