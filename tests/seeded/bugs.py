@@ -75,6 +75,7 @@ CANNOT_READ = (
 )
 RESUMING = "tests/replication/test_resuming.py"
 BEGINNING_ANEW = "tests/raft/test_beginning_anew.py"
+RECEIVING = "tests/replication/test_receiving.py"
 RETENTION = "tests/replication/test_retention.py"
 STARTING = "tests/replication/test_starting.py"
 HANDSHAKE = "tests/replication/test_handshake.py"
@@ -3109,6 +3110,18 @@ BUGS = (
             ),
         ),
         (SENDING,),
+    ),
+    Bug(
+        "parts-outlive-a-leadership",
+        "a leadership that ends amid a batch costs no connection",
+        (
+            Edit(
+                "walstore/replication/receiving.py",
+                "        if self._terms.get(node) != term:\n",
+                "        if node not in self._terms:\n",
+            ),
+        ),
+        (RECEIVING,),
     ),
     Bug(
         "sends-what-is-not-wanted",

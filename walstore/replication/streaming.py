@@ -436,7 +436,7 @@ class WALReplicationManager:
         if isinstance(body, WalEntry):
             self._leader_heard_ms = _now_ms()
             try:
-                batch = self._joiner.batch(peer, body)
+                batch = self._joiner.batch(peer, message.term, body)
             except (MessageError, RefusedRecordsError) as error:
                 self.network.refuse(peer, str(error))
                 return None
