@@ -14,10 +14,11 @@ import pytest
 
 from tests.raft.lone import MEMBERS, WAIT_S, Lone, led, record
 from walstore.raft.driver import RaftReplicationManager
+from walstore.raft.ledger import Ledger, Mark
 from walstore.raft.membership import Configuration
 from walstore.replication import streaming
 from walstore.replication.addressing import Addressing
-from walstore.replication.message import SnapshotPart
+from walstore.replication.message import SnapshotAck, SnapshotPart
 from walstore.replication.notes import CLAIM_COPY_NAME, CLAIM_NAME, write_note
 from walstore.replication.terms import next_term
 
@@ -27,6 +28,7 @@ ABC = Configuration(MEMBERS)
 ABD = Configuration(frozenset("abd"))
 BEGIN = [record(1, B1, ABC), *led(2, B1, "b")]
 SNAPSHOT_LSN = 40
+STATE = b"state"
 LOOKS = 3
 
 
@@ -79,7 +81,7 @@ async def begin(path: Path) -> None:
 
 
 def send_snapshot(node: Lone) -> None:
-    node.hear("c", C1, SnapshotPart(SNAPSHOT_LSN, C1, 0, 4, b"state"[:4], ABD.encode()))
+    node.hear("c", C1, SnapshotPart(SNAPSHOT_LSN, C1, 0, len(STATE), STATE, ABD.encode()))
 
 
 def test_the_core_is_asked_nothing_until_the_log_has_begun_anew(
@@ -103,6 +105,46 @@ def test_the_core_is_asked_nothing_until_the_log_has_begun_anew(
             assert node.log.claim is not None
             held_up.goes_on.set()
             await node.until(lambda: node.log.claim is None, "it has all again")
+
+    asyncio.run(run())
+
+
+def test_a_mark_made_before_the_members_are_known_is_the_snapshots(tmp_path: Path) -> None:
+    """Another thread truncates, and keeps what is in force there: a crash right after it, too,
+    brings back the members that came with the snapshot."""
+
+    async def run() -> None:
+        await begin(tmp_path)
+        async with Lone(tmp_path, lambda _: None, Application()) as node:
+            held_up = HeldUp(node)
+            send_snapshot(node)
+            async with asyncio.timeout(WAIT_S):
+                await held_up.begun.wait()
+            await asyncio.to_thread(node.driver.keep_configuration, SNAPSHOT_LSN + 1)
+            ledger = Ledger(node.log, MEMBERS)
+            assert ledger.marked_lsn == SNAPSHOT_LSN
+            assert ledger.at(SNAPSHOT_LSN) == ABD.encode()
+            held_up.goes_on.set()
+            await node.said(SnapshotAck, lambda ack: ack.at == len(STATE), "c")
+            assert node.driver.core.configuration == ABD
+
+    asyncio.run(run())
+
+
+def test_entries_that_have_caught_up_with_a_snapshot_say_more_than_it(tmp_path: Path) -> None:
+    """One that was about to be installed, when another leader sent the entries after all."""
+
+    async def run() -> None:
+        await begin(tmp_path)
+        async with Lone(tmp_path, lambda _: None) as node:
+            ledger, last = node.driver._ledger, BEGIN[-1]
+            there = Mark(last.lsn + 2, C1, ((last.lsn + 2, ABC.encode()),))
+            ledger.write(ledger.mark(), there)
+            more = led(last.lsn + 1, C1, "c", 1)
+            await node.take("c", more, B1)
+            await node.commit("c", more[-1])
+            ledger.write(ledger.mark())
+            assert Ledger(node.log, MEMBERS).configurations() == [(1, ABC)]
 
     asyncio.run(run())
 

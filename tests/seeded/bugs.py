@@ -3124,6 +3124,18 @@ BUGS = (
         (RECEIVING,),
     ),
     Bug(
+        "mark-of-the-members-before-a-snapshot",
+        "behind a snapshot the members are those that came with it",
+        (
+            Edit(
+                "walstore/raft/ledger.py",
+                "return [self._next if self._log.first_lsn == mark.lsn + 1 else mark]",
+                "return [mark]",
+            ),
+        ),
+        (BEGINNING_ANEW,),
+    ),
+    Bug(
         "sends-what-is-not-wanted",
         "what a follower asked for before it asked for something else is not sent",
         (
