@@ -42,6 +42,7 @@ from walstore.replication.streaming import (
     core_options,
     monotonic_ms,
 )
+from walstore.replication.tasks import begin_task
 from walstore.replication.terms import next_term
 
 __all__ = ["RaftReplicationManager"]
@@ -354,7 +355,7 @@ class RaftReplicationManager(WALReplicationManager):
         return settled and (now.voters, now.learners) == (voters, learners)
 
     async def _maintain(self) -> None:
-        own = self.loop.create_task(self._keep_members())
+        own = begin_task(self._keep_members(), self._fail)
         try:
             await super()._maintain()
         finally:

@@ -58,7 +58,9 @@ async def open_socket(
             await asyncio.get_running_loop().create_connection(
                 lambda: connection, host, port, ssl=tls.client() if tls is not None else None
             )
-    except OSError as error:  # TimeoutError and ssl.SSLError are some
+    # TimeoutError and ssl.SSLError are OSErrors. ValueError: no host can have this name, as only
+    # who looks it up says (UnicodeError, of a part that is empty or too long).
+    except (OSError, ValueError) as error:
         raise UnreachableError(node_id, url, timeout_s, str(error) or "timed out") from error
 
 

@@ -674,6 +674,8 @@ class ReplicationWALManager(FileWALManager):
     def _give_up(self, error: BaseException, role: Role) -> None:
         """Closes what could not be opened; has the next opening look for damage, where this one met
         some in a full segment."""
+        if hasattr(self, "_background"):  # who waited for it to begin was interrupted, perhaps
+            self._background.stop()
         super().close()
         damage = damage_of(error) if isinstance(error, Exception) else error
         if isinstance(damage, CorruptLogError) and self._mends(role):

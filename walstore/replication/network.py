@@ -24,6 +24,7 @@ from walstore.replication.metrics import NetworkMetrics, PeerCounters, peer_metr
 from walstore.replication.options import NetworkOptions
 from walstore.replication.requests import ClientRequest, is_client_id
 from walstore.replication.security import Contexts, Security
+from walstore.replication.tasks import begin_task
 
 __all__ = [
     "NetworkError",
@@ -83,6 +84,7 @@ class NetworkManager:
 
     Attributes:
         clients: those that are connected.
+        fail: called with a mistake that ended what keeps it connected; nothing, by default.
 
     Args:
         node_id: this node's.
@@ -155,6 +157,7 @@ class NetworkManager:
         self._callbacks: list[Callable[[NetworkEvent], None]] = []
         self._holding = False
         self._held: list[Connection] = []
+        self.fail: Callable[[Exception], None] = lambda error: None
 
     # ---- life ----
 
@@ -167,7 +170,7 @@ class NetworkManager:
         if self._listen is not None:
             self._listener = await self._bind(*self._listen)
             self._port = self._listener.getsockname()[1]
-            self._accepting = asyncio.create_task(self._accept(self._listener))
+            self._accepting = begin_task(self._accept(self._listener), self._failed)
         for peer in self._peers:
             self._keep(peer)
 
@@ -372,7 +375,7 @@ class NetworkManager:
 
     def _keep(self, node_id: str) -> None:
         if node_id not in self._dialers:
-            self._dialers[node_id] = asyncio.create_task(self._keep_connected(node_id))
+            self._dialers[node_id] = begin_task(self._keep_connected(node_id), self._failed)
 
     async def _keep_connected(self, node_id: str) -> None:
         failures = 0
@@ -552,6 +555,9 @@ class NetworkManager:
 
     def _counters_of(self, node_id: str) -> PeerCounters:
         return self._counters.setdefault(node_id, PeerCounters())
+
+    def _failed(self, error: Exception) -> None:
+        self.fail(error)
 
     def _emit(self, event: NetworkEvent) -> None:
         for callback in tuple(self._callbacks):

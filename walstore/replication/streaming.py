@@ -68,6 +68,7 @@ from walstore.replication.retention import needed_from
 from walstore.replication.sending import Sender
 from walstore.replication.snapshots import Incoming, Snapshots
 from walstore.replication.status import NodeStatus, PeerStatus
+from walstore.replication.tasks import begin_task
 from walstore.replication.throttle import Throttle
 from walstore.replication.waiting import Waiters
 from walstore.wal import files
@@ -293,6 +294,7 @@ class WALReplicationManager:
         self._written = self._watch(lib.WALCORE_LEVEL_WRITTEN, self._on_written)
         self._durable = self._watch(lib.WALCORE_LEVEL_DURABLE, self._on_durable)
         self.network.subscribe(self._on_network)
+        self.network.fail = self._fail
         if self._log.quarantine is not None:
             self.error = QuarantinedError(self._node_id, **self._log.quarantine)
             logger.error("%s; %s", self.error, self.error.hint)
@@ -302,7 +304,7 @@ class WALReplicationManager:
         self._arm_durable(self._log.durable_lsn + 1)
         if self._makes_cluster:
             await self.promote(force=True, timeout_s=_MAKE_TIMEOUT_S)
-        self._maintenance = self.loop.create_task(self._maintain())
+        self._maintenance = begin_task(self._maintain(), self._fail)
         self._arm_timer()
 
     async def stop(self) -> None:
@@ -369,7 +371,7 @@ class WALReplicationManager:
                 if slow is not None:
                     if isinstance(effect, effects.PersistTerm):
                         self._end_term()
-                    self._work = self.loop.create_task(self._on_disk(slow, effect))
+                    self._work = begin_task(self._on_disk(slow, effect), self._fail)
                     return
                 self._handlers[type(effect)](effect)
         finally:
@@ -435,7 +437,7 @@ class WALReplicationManager:
         if isinstance(body, WalEntry):
             self._leader_heard_ms = monotonic_ms()
             try:
-                batch = self._joiner.batch(peer, body)
+                batch = self._joiner.batch(peer, message.term, body)
             except (MessageError, RefusedRecordsError) as error:
                 self.network.refuse(peer, str(error))
                 return None
@@ -562,7 +564,7 @@ class WALReplicationManager:
         self._waiters.fail(error)
         self._end_demotions(error)
         self._end_campaign(error)
-        self._stopping = self.loop.create_task(self.network.stop())
+        self._stopping = begin_task(self.network.stop(), self._fail)
 
     def _note_damage(self, error: CorruptLogError) -> None:
         """Has the next opening cut the log before the damage."""
@@ -598,6 +600,7 @@ class WALReplicationManager:
 
     def _begin_to_lead(self) -> None:
         """The term entry is durable, and everything before it."""
+        self._samples.restart(self._log.last_lsn, self._log.bytes_written, monotonic_ms())
         self.core.began(self._term_entry_lsn)
         self._let_appends_in()
         self.leading = True
@@ -761,7 +764,7 @@ class WALReplicationManager:
             self._addressing.reach(self.members)
             if self._addressing.changed:
                 await asyncio.to_thread(self._addressing.keep)
-            if self._log.claim is not None and self._ask(lambda: self.core.lacks) is False:
+            if self._log.claim is not None and self._has_all_again():
                 await self._drop_claim()
             if self.leading and len(self.members) > 1:
                 self._auditor.begin(monotonic_ms())
@@ -771,6 +774,11 @@ class WALReplicationManager:
                 lsn = self.retain(self._truncate_to)
                 if lsn > self._log.first_lsn:
                     await asyncio.to_thread(self._truncate, lsn)
+
+    def _has_all_again(self) -> bool:
+        """Whether the core says so now. It is not asked while a thread changes the log, which may
+        show neither what it was nor what it will be."""
+        return self._work is None and self._ask(lambda: self.core.lacks) is False
 
     async def _drop_claim(self) -> None:
         """What damage took of the log is back."""
@@ -892,12 +900,16 @@ class WALReplicationManager:
             applied_lsn=core.applied_lsn,
             acks=str(self._acks),
             since_s=(now_ms - self._role_since_ms) / 1000,
-            error=str(self.error or self._lacks_space or self.application_error or ""),
+            error=self._what_ails_it(),
             stalled_s=self._disk.stalled_ms(log.durable_lsn, log.last_lsn, now_ms) / 1000,
             quarantined=isinstance(self.error, QuarantinedError),
             lost_to_lsn=log.claim.lsn if log.claim is not None else 0,
             peers=tuple(self._peer_status(node, metrics.get(node), now_ms) for node in others),
         )
+
+    def _what_ails_it(self) -> str:
+        of_application = self.application_error or self._sender.application_error
+        return str(self.error or self._lacks_space or of_application or "")
 
     def _peer_status(self, node: str, metrics: PeerMetrics | None, now_ms: float) -> PeerStatus:
         known = PeerStatus(
