@@ -3132,7 +3132,7 @@ BUGS = (
         (
             Edit(
                 STREAMING_PY,
-                "self._samples.restart(self._log.last_lsn, self._log.bytes_written, _now_ms())",
+                "self._samples.restart(self._log.last_lsn, self._log.bytes_written, monotonic_ms())",
                 "pass",
             ),
         ),
