@@ -2636,6 +2636,30 @@ BUGS = (
         ("tests/replication/test_addresses.py::test_the_newest_address_holds_in_any_order",),
     ),
     Bug(
+        "cluster-forgets-addresses-when-it-closes",
+        "a node that closes keeps the addresses that it was told",
+        (
+            Edit(
+                "walstore/replication/streaming.py",
+                "        if self._addressing.changed:  # who moves next",
+                "        if self._addressing is None:  # who moves next",
+            ),
+        ),
+        ("tests/replication/test_addresses.py::test_what_a_node_was_told_it_keeps_when_it_closes",),
+    ),
+    Bug(
+        "addresses-kept-by-two-at-once",
+        "an address book is whole, however many threads keep it",
+        (
+            Edit(
+                "walstore/replication/addressing.py",
+                "        with self._keeping:\n",
+                "        if self._keeping:\n",
+            ),
+        ),
+        ("tests/replication/test_addresses.py::test_a_book_that_is_kept_twice_at_once_is_whole",),
+    ),
+    Bug(
         "cluster-recovers-as-the-old-one",
         "a cluster that is made of a survivor is another one",
         (
