@@ -3156,7 +3156,8 @@ BUGS = (
         (
             Edit(
                 STREAMING_PY,
-                "self._samples.restart(self._log.last_lsn, self._log.bytes_written, monotonic_ms())",
+                "self._samples.restart("
+                "self._log.last_lsn, self._log.bytes_written, monotonic_ms())",
                 "pass",
             ),
         ),
