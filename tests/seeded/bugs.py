@@ -29,10 +29,12 @@ CORE_PY = "walstore/replication/core.py"
 FOLLOWER_PY = "walstore/replication/follower.py"
 DRIVER_PY = "walstore/raft/driver.py"
 HANDSHAKE_PY = "walstore/replication/handshake.py"
+LAG_PY = "walstore/replication/lag.py"
 LEADER_PY = "walstore/replication/leader.py"
 MESSAGE_PY = "walstore/replication/message.py"
 NETWORK_PY = "walstore/replication/network.py"
 PROGRESS_PY = "walstore/replication/progress.py"
+RETENTION_PY = "walstore/replication/retention.py"
 RUNS_PY = "walstore/replication/runs.py"
 SECURITY_PY = "walstore/replication/security.py"
 SENDING_PY = "walstore/replication/sending.py"
@@ -73,6 +75,9 @@ CANNOT_READ = (
     "tests/replication/test_failing_disks.py::test_a_leader_that_cannot_read_takes_nothing_more"
 )
 RESUMING = "tests/replication/test_resuming.py"
+BEGINNING_ANEW = "tests/raft/test_beginning_anew.py"
+RECEIVING = "tests/replication/test_receiving.py"
+RETENTION = "tests/replication/test_retention.py"
 STARTING = "tests/replication/test_starting.py"
 HANDSHAKE = "tests/replication/test_handshake.py"
 HOSTILE = "tests/replication/test_hostile.py"
@@ -1924,7 +1929,7 @@ BUGS = (
         "what is committed is on the leader's disk",
         (
             Edit(
-                f"{RAFT}/quorum.py",
+                "walstore/replication/quorum.py",
                 "return min(self.agreed(lsns, 0), lsns.get(leader_id, 0))",
                 "return self.agreed(lsns, 0)",
             ),
@@ -2170,7 +2175,7 @@ BUGS = (
         "a joint configuration commits by both majorities",
         (
             Edit(
-                f"{RAFT}/quorum.py",
+                "walstore/replication/quorum.py",
                 "if self.outgoing else agreed",
                 "if self.outgoing == 0 else agreed",
             ),
@@ -2182,12 +2187,12 @@ BUGS = (
         "a joint configuration elects by both majorities",
         (
             Edit(
-                f"{RAFT}/quorum.py",
+                "walstore/replication/quorum.py",
                 "not self.outgoing or _has_majority(self.outgoing, granted)",
                 "True",
             ),
         ),
-        ("tests/raft/test_quorum.py",),
+        ("tests/replication/test_quorum.py",),
     ),
     Bug(
         "raft-no-joint-step",
@@ -2437,7 +2442,7 @@ BUGS = (
         (
             Edit(
                 f"{RAFT}/driver.py",
-                "        self._input(lambda: self.core.read(read_id, _now_ms()))\n",
+                "        self._input(lambda: self.core.read(read_id, monotonic_ms()))\n",
                 "        self._answer_read(read_id, self.core.committed_lsn)\n",
             ),
         ),
@@ -2628,9 +2633,9 @@ BUGS = (
         "a jump of the wall clock elects nobody",
         (
             Edit(
-                f"{RAFT}/driver.py",
-                "    return time.monotonic() * 1000\n",
-                "    return time.time() * 1000\n",
+                DRIVER_PY,
+                "    monotonic_ms,\n)\n",
+                ")\nmonotonic_ms = lambda: time.time() * 1000\n",
             ),
         ),
         (f"{RAFT_FAULTS}::test_a_jump_of_the_clock_and_a_stalled_disk_elect_nobody",),
@@ -2696,6 +2701,30 @@ BUGS = (
             ),
         ),
         ("tests/replication/test_addresses.py::test_the_newest_address_holds_in_any_order",),
+    ),
+    Bug(
+        "cluster-forgets-addresses-when-it-closes",
+        "a node that closes keeps the addresses that it was told",
+        (
+            Edit(
+                "walstore/replication/streaming.py",
+                "        if self._addressing.changed:  # who moves next",
+                "        if self._addressing is None:  # who moves next",
+            ),
+        ),
+        ("tests/replication/test_addresses.py::test_what_a_node_was_told_it_keeps_when_it_closes",),
+    ),
+    Bug(
+        "addresses-kept-by-two-at-once",
+        "an address book is whole, however many threads keep it",
+        (
+            Edit(
+                "walstore/replication/addressing.py",
+                "        with self._keeping:\n",
+                "        if self._keeping:\n",
+            ),
+        ),
+        ("tests/replication/test_addresses.py::test_a_book_that_is_kept_twice_at_once_is_whole",),
     ),
     Bug(
         "cluster-recovers-as-the-old-one",
@@ -3021,7 +3050,7 @@ BUGS = (
         (
             Edit(
                 DRIVER_PY,
-                "not failed.done() and _now_ms() < deadline_ms",
+                "not failed.done() and monotonic_ms() < deadline_ms",
                 "not failed.done() and deadline_ms",
             ),
         ),
@@ -3047,16 +3076,16 @@ BUGS = (
         (f"{STARTING}::test_what_keeps_a_service_from_beginning_is_told_whatever_its_end_brings",),
     ),
     Bug(
-        "start-waits-for-a-loop-that-never-was",
-        "a node that gets no descriptors for its event loop says so",
+        "interrupted-start-goes-on",
+        "nothing is left of a node whose opening is interrupted",
         (
             Edit(
-                "walstore/replication/background.py",
-                "            self._error = error\n            self._started.set()\n",
-                "            self._error = error\n",
+                "walstore/replication/manager.py",
+                '        if hasattr(self, "_background"):',
+                "        if False:",
             ),
         ),
-        (f"{STARTING}::test_a_node_says_that_it_has_too_few_descriptors",),
+        (STARTING,),
     ),
     Bug(
         "start-forgets-the-watch-it-made",
@@ -3187,6 +3216,91 @@ BUGS = (
             ),
         ),
         (WRITER_LIMITS,),
+    ),
+    Bug(
+        "samples-outlive-a-leadership",
+        "a new leader keeps what a follower that is away lacks",
+        (
+            Edit(
+                STREAMING_PY,
+                "self._samples.restart("
+                "self._log.last_lsn, self._log.bytes_written, monotonic_ms())",
+                "pass",
+            ),
+        ),
+        (CATCHING_UP,),
+    ),
+    Bug(
+        "lag-since-the-opening",
+        "what was written before a leadership is nobody's lag",
+        (
+            Edit(
+                LAG_PY,
+                "self._bytes[max(0, first_missing - 1)]",
+                "self._bytes[first_missing - 1] if first_missing else 0",
+            ),
+        ),
+        (RETENTION,),
+    ),
+    Bug(
+        "nothing-kept-for-who-was-not-heard",
+        "a new leader keeps the end of its log for followers that it has not heard yet",
+        (Edit(RETENTION_PY, "if not progress.matched_lsn:", "if False:"),),
+        (RETENTION,),
+    ),
+    Bug(
+        "core-asked-while-the-log-begins-anew",
+        "what damage took is not called back before it is",
+        (
+            Edit(
+                STREAMING_PY,
+                "return self._work is None and self._ask(",
+                "return self._ask(",
+            ),
+        ),
+        (BEGINNING_ANEW,),
+    ),
+    Bug(
+        "task-dies-unseen",
+        "a mistake of ours ends the node's part, and is said",
+        (Edit("walstore/replication/tasks.py", "            fail(error)\n", ""),),
+        (BEGINNING_ANEW,),
+    ),
+    Bug(
+        "mistake-of-the-application-is-fatal",
+        "an application that does not say which snapshot is its newest is asked again",
+        (
+            Edit(
+                SENDING_PY,
+                "        except Exception as error:\n            # The application's",
+                "        except OSError as error:\n            # The application's",
+            ),
+        ),
+        (SENDING,),
+    ),
+    Bug(
+        "parts-outlive-a-leadership",
+        "a leadership that ends amid a batch costs no connection",
+        (
+            Edit(
+                "walstore/replication/receiving.py",
+                "        if self._terms.get(node) != term:\n",
+                "        if node not in self._terms:\n",
+            ),
+        ),
+        (RECEIVING,),
+    ),
+    Bug(
+        "mark-of-the-members-before-a-snapshot",
+        "behind a snapshot the members are those that came with it",
+        (
+            Edit(
+                "walstore/raft/ledger.py",
+                "return [self._next if self._log.first_lsn == mark.lsn + 1 else mark]",
+                "return [mark]",
+            ),
+        ),
+        (BEGINNING_ANEW,),
     ),
     Bug(
         "sends-what-is-not-wanted",

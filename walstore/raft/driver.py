@@ -26,7 +26,6 @@ from walstore.replication.errors import (
     CloseCode,
     LostDiskError,
     MembershipError,
-    NotLeaderError,
     PromotionError,
     ReplicationTimeoutError,
     TooFewNodesError,
@@ -37,7 +36,13 @@ from walstore.replication.message import SyncRequest, TimeoutNow
 from walstore.replication.network import NetworkEvent, NodeDisconnected
 from walstore.replication.options import ReplicationOptions
 from walstore.replication.status import NodeStatus
-from walstore.replication.streaming import WALReplicationManager, Wish, core_options
+from walstore.replication.streaming import (
+    WALReplicationManager,
+    Wish,
+    core_options,
+    monotonic_ms,
+)
+from walstore.replication.tasks import begin_task
 from walstore.replication.terms import next_term
 
 __all__ = ["RaftReplicationManager"]
@@ -155,7 +160,7 @@ class RaftReplicationManager(WALReplicationManager):
             log.committed_lsn,
             self._ledger.configurations(),
             random.SystemRandom().uniform,
-            _now_ms(),
+            monotonic_ms(),
             core_options(options),
             RaftOptions(options.election_ms, options.stall_ms, options.uncommitted_bytes_max),
         )
@@ -218,7 +223,7 @@ class RaftReplicationManager(WALReplicationManager):
         if not isinstance(event, NodeDisconnected):
             return
         if event.code != CloseCode.REPLACED:
-            self._input(lambda: self.core.gone(event.node_id, _now_ms()))
+            self._input(lambda: self.core.gone(event.node_id, monotonic_ms()))
         if event.code == CloseCode.LOST_DISK and not self._log.last_lsn:
             self._fail(LostDiskError(self._node_id))
 
@@ -284,13 +289,13 @@ class RaftReplicationManager(WALReplicationManager):
         super()._leave_disk(effect, done)
         if isinstance(effect, effects.AppendConfiguration):
             lsn = self._configuration_lsn
-            self._effects.extend(self.core.configured(lsn, _now_ms()))
+            self._effects.extend(self.core.configured(lsn, monotonic_ms()))
             self._admit()
             change, self._change = self._change, None
             if change is not None and not change.done():
                 change.set_result(lsn)
         elif isinstance(effect, effects.AppendTermEntry) and not done:
-            self._effects.extend(self.core.resign(_now_ms()))
+            self._effects.extend(self.core.resign(monotonic_ms()))
 
     def _gives_up(self, effect: Effect) -> bool:
         return isinstance(effect, effects.AppendTermEntry)
@@ -302,10 +307,7 @@ class RaftReplicationManager(WALReplicationManager):
 
     async def change_members(self, wish: Wish, timeout_s: float) -> int:
         """See ReplicationWALManager.add_learner."""
-        if self.error is not None:
-            raise self.error
-        if not self.leading:
-            raise self._not_leader()
+        self._check_leading()
         if self._changing:
             raise MembershipError("an earlier change is under way")
         self._changing = True
@@ -323,7 +325,7 @@ class RaftReplicationManager(WALReplicationManager):
                 self._change = None
                 change.set_exception(error)
                 return []
-            return self.core.change(*wanted, _now_ms())
+            return self.core.change(*wanted, monotonic_ms())
 
         try:
             async with asyncio.timeout(timeout_s):
@@ -332,8 +334,7 @@ class RaftReplicationManager(WALReplicationManager):
                 if not lsn:
                     raise MembershipError("the disk has no space for it")
                 while not self._has_become(*wanted):
-                    if self.error is not None:
-                        raise self.error
+                    self.check()
                     if not self.leading:
                         raise MembershipError("the leader changed meanwhile; it may still be made")
                     await asyncio.sleep(_LOOK_S)
@@ -354,7 +355,7 @@ class RaftReplicationManager(WALReplicationManager):
         return settled and (now.voters, now.learners) == (voters, learners)
 
     async def _maintain(self) -> None:
-        own = self.loop.create_task(self._keep_members())
+        own = begin_task(self._keep_members(), self._fail)
         try:
             await super()._maintain()
         finally:
@@ -386,11 +387,11 @@ class RaftReplicationManager(WALReplicationManager):
 
     def _is_gone(self, node: str) -> bool:
         seen_ms = max(self._seen_ms.get(node, 0.0), self._role_since_ms)
-        gone_s = (_now_ms() - seen_ms) / 1000
+        gone_s = (monotonic_ms() - seen_ms) / 1000
         return node not in self.network.connected and gone_s >= self._options.learner_gone_s
 
     def _write_down(self) -> list[Effect]:
-        return self.core.change(self.core.configuration.voters, set(), _now_ms())
+        return self.core.change(self.core.configuration.voters, set(), monotonic_ms())
 
     # ---- appends ----
 
@@ -458,15 +459,12 @@ class RaftReplicationManager(WALReplicationManager):
 
     async def _ask_to_read(self) -> int:
         """The lsn; 0: not now."""
-        if self.error is not None:
-            raise self.error
-        if not self.leading:
-            raise self._not_leader()
+        self._check_leading()
         self._next_read += 1
         read_id = self._next_read
         future: asyncio.Future[int] = self.loop.create_future()
         self._reads[read_id] = future
-        self._input(lambda: self.core.read(read_id, _now_ms()))
+        self._input(lambda: self.core.read(read_id, monotonic_ms()))
         try:
             return await future
         finally:
@@ -485,9 +483,10 @@ class RaftReplicationManager(WALReplicationManager):
 
     # ---- who leads ----
 
-    def _not_leader(self) -> NotLeaderError:
-        leader_id = self.leader_id if self.leader_id != self._node_id else None
-        return NotLeaderError(self._node_id, leader_id, self.url_of(leader_id))
+    def _check_leading(self) -> None:
+        self.check()
+        if not self.leading:
+            raise self.not_leader()
 
     async def promote(self, force: bool, timeout_s: float) -> int:
         """Asks the leader to hand over; where there is none, waits until one is elected.
@@ -499,8 +498,7 @@ class RaftReplicationManager(WALReplicationManager):
             raise OptionError("a node that is elected cannot be forced to lead: leave force out")
         deadline_s = time.monotonic() + timeout_s
         while not self.leading:
-            if self.error is not None:
-                raise self.error
+            self.check()
             core, leader_id = self.core, self.core.leader_id
             if self._node_id not in core.configuration.voters:
                 raise PromotionError(self._node_id, {self._node_id: "it is no voter"})
@@ -520,8 +518,7 @@ class RaftReplicationManager(WALReplicationManager):
         Raises:
             PromotionError: an earlier hand-over is under way.
         """
-        if self.error is not None:
-            raise self.error
+        self.check()
         target = self._best_voter()
         if self.leading and target is not None:
             await self._hand_over(target)
@@ -533,10 +530,7 @@ class RaftReplicationManager(WALReplicationManager):
 
     async def transfer(self, node: str | None) -> int:
         """See ReplicationWALManager.transfer."""
-        if self.error is not None:
-            raise self.error
-        if not self.leading:
-            raise self._not_leader()
+        self._check_leading()
         target = self._best_voter() if node is None else node
         if target is None:
             raise PromotionError(self._node_id, {"nobody": "no other voter is connected"})
@@ -556,14 +550,14 @@ class RaftReplicationManager(WALReplicationManager):
             raise PromotionError(target, {self._target: "it is about to lead"})
         failed = self._transfer = self.loop.create_future()
         self._target = target
-        deadline_ms = _now_ms() + _HAND_OVER_ELECTIONS * self._options.election_ms
+        deadline_ms = monotonic_ms() + _HAND_OVER_ELECTIONS * self._options.election_ms
 
         def begin() -> list[Effect]:
-            return self.core.transfer(target, _now_ms()) if self._transfer is failed else []
+            return self.core.transfer(target, monotonic_ms()) if self._transfer is failed else []
 
         try:
             self._input(begin)
-            while self.leading and not failed.done() and _now_ms() < deadline_ms:
+            while self.leading and not failed.done() and monotonic_ms() < deadline_ms:
                 await asyncio.wait([failed], timeout=_LOOK_S)
         finally:
             self._transfer = None
@@ -597,7 +591,3 @@ class RaftReplicationManager(WALReplicationManager):
                 now.voters, now.learners, now.outgoing, now.newcomers, changing=not settled
             )
         )
-
-
-def _now_ms() -> float:
-    return time.monotonic() * 1000

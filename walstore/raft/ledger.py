@@ -158,10 +158,7 @@ class Ledger:
                 self._next = then
             elif mark.lsn < self.marked_lsn:
                 return
-            marks = [mark]
-            if self._next is not None and self._next.lsn > mark.lsn:
-                marks.append(self._next)
-            data = self._encoded(marks)
+            data = self._encoded(self._marks(mark))
             try:
                 _write(self._path, data)
             except OSError as error:
@@ -169,6 +166,15 @@ class Ledger:
                     raise
                 raise LogFullError(error.errno, self._path) from error
             self.marked_lsn = mark.lsn
+
+    def _marks(self, mark: Mark) -> list[Mark]:
+        if self._next is None or self._next.lsn < mark.lsn:
+            return [mark]
+        if self._next.lsn > mark.lsn:
+            return [mark, self._next]
+        # The mark may have been made when the log had begun anew, and `begin_anew` had not said so
+        # yet. Where it has not begun anew, its entries have caught up, and say more.
+        return [self._next if self._log.first_lsn == mark.lsn + 1 else mark]
 
     def write_beside(self, directory: str) -> None:
         """Keeps what is known of what is committed beside another log, which has the same entries;

@@ -119,6 +119,19 @@ class NodeLog:
             if segment.seal is not None and segment.first_lsn > lsn
         )
 
+    def first_within(self, bytes_max: int) -> int:
+        """The first entry of the full segments at the log's end that hold at most so many bytes; of
+        the last segment where they are none."""
+        segments = self._writer.segments()
+        lsn = segments[-1].first_lsn
+        for segment in reversed(segments):
+            if segment.seal is not None:
+                bytes_max -= segment.seal.end_at
+            if bytes_max < 0:
+                break
+            lsn = segment.first_lsn
+        return lsn
+
     def term_of(self, lsn: int) -> int:
         """The term of an entry, or of the one before the first."""
         return self._terms.of(lsn)
@@ -203,8 +216,8 @@ class NodeLog:
 
     def reset(self, first_lsn: int, prev_term: int, term: int) -> None:
         """Begins the log anew."""
+        self._terms.restart(first_lsn)  # first: until it has, the terms are read from what there is
         self._wal._reset(first_lsn, prev_term, term)
-        self._terms.restart(first_lsn)
 
     def drop_claim(self) -> None:
         """All that damage took of the log is back; durable at return."""
