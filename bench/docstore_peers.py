@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from walstore import FileWALManager
 from walstore.docstore import DocumentStore
+from walstore.docstore.prepare import new_documents
 
 Document = dict[str, Any]
 
@@ -177,11 +178,19 @@ def singles(folder: Path, count: int, make: Callable[[int], Document]) -> None:
 
 
 def threads(folder: Path, count: int, make: Callable[[int], Document]) -> None:
-    """insert_one from many threads, each durable when it returns."""
+    """insert_one from many threads, each durable when it returns; and what they come to without a
+    store, that each prepares its document for one and appends it to a bare log."""
     rates = {}
     with opened(folder, DURABLE) as peers:
         for name, peer in peers.items():
             rates[name] = count / _together(peer.insert_one, count, make)
+    with FileWALManager(folder / "bare") as log:
+
+        def append(document: Document) -> None:
+            ((_id_key, _copy, operation),) = new_documents("things", [document], str)
+            log.append(operation)
+
+        rates["prepared and appended"] = count / _together(append, count, make)
     report(f"insert_one from {THREADS} threads", rates)
 
 
