@@ -115,6 +115,47 @@ def test_nobody_is_removed_who_is_needed(elected: Callable[..., Elected]) -> Non
     assert caught.value.health.leader_id is None
 
 
+def test_a_replacement_that_never_comes_is_taken_back(elected: Callable[..., Elected]) -> None:
+    """With a voter dead, too: who was to be replaced is needed, and keeps its vote."""
+    abc = elected()
+    leader = abc.begin()
+    operator = manager(abc)
+    gone, other = (node.node_id for node in abc.others(leader))
+    abc.stop(gone)
+    until(lambda: operator.health().can_lose == 0, "it is missed")
+    for take_back in (operator.remove, lambda node: operator.add(node, voter=False)):
+        with pytest.raises(ReplicationTimeoutError):
+            leader.replace_node(other, "e", timeout_s=0.2)
+        status = leader.status()
+        assert (status.newcomers, status.leaving) == (("e",), (other,))
+        take_back("e")
+        assert leader.status().voters == ("a", "b", "c")
+        assert not operator.health().changing
+        leader.append(b"one")
+    assert leader.status().learners == ("e",)
+
+
+def test_who_is_left_is_counted_as_of_when_newcomers_vote(
+    elected: Callable[..., Elected],
+) -> None:
+    """Two removals that wait for a newcomer: each by itself would leave enough."""
+    four = elected("abcd")
+    leader = four.begin()
+    operator = manager(four)
+    gone, one, other = (node.node_id for node in four.others(leader))
+    four.stop(gone)
+    until(lambda: operator.health().can_lose == 0, "it is missed")
+    with pytest.raises(ReplicationTimeoutError):
+        leader.replace_node(one, "e", timeout_s=0.2)
+    with pytest.raises(ReplicationTimeoutError):
+        leader.remove_node(other, timeout_s=0.2)
+    who = ", ".join(sorted({gone, "e"}))
+    with pytest.raises(ChangeRefusedError, match=f"of {who}, who would be left to vote, 1 are"):
+        operator.remove(leader.node_id)
+    operator.remove("e")
+    assert leader.status().voters == ("a", "b", "c", "d")
+
+
 def test_who_leads_is_handed_over(elected: Callable[..., Elected]) -> None:
     abc = elected()
     abc.begin()
@@ -227,3 +268,21 @@ def test_learners_that_are_gone_are_removed(
     assert "gone for 1 s, removed: d" in caplog.text
     assert leader.status().learners == ("e",)
     assert leader.status().voters == ("a", "b", "c")
+
+
+def test_a_newcomer_that_is_gone_is_taken_back_and_no_vote_with_it(
+    elected: Callable[..., Elected],
+) -> None:
+    """Nor that of a voter which is to learn only when the newcomer votes, and is gone, too."""
+    abc = elected(options=replace(OPTIONS, learner_gone_s=1.0))
+    leader = abc.begin()
+    gone, other = (node.node_id for node in abc.others(leader))
+    with pytest.raises(ReplicationTimeoutError):
+        leader.replace_node(other, "e", timeout_s=0.1)
+    with pytest.raises(ReplicationTimeoutError):
+        leader.add_learner(gone, timeout_s=0.1)
+    abc.stop(gone)
+    until(lambda: not leader.status().changing, "it is taken back")
+    assert leader.status().voters == ("a", "b", "c")
+    assert leader.status().learners == ()
+    leader.append(b"one")

@@ -3070,4 +3070,28 @@ BUGS = (
         ),
         (SERVING,),
     ),
+    Bug(
+        "raft-newcomer-takes-a-vote",
+        "taking a newcomer back takes no voter's vote",
+        (
+            Edit(
+                f"{RAFT}/membership.py",
+                "            voters = self.voters | self.target\n",
+                "            voters = self.target\n",
+            ),
+        ),
+        ("tests/raft/test_membership.py", "tests/cluster/test_manager.py", RAFT_SIM),
+    ),
+    Bug(
+        "cluster-forgets-who-leaves",
+        "who is left is judged as of when those that are on their way vote",
+        (
+            Edit(
+                "walstore/cluster/manager.py",
+                "({*status.voters} - {*status.leaving} | newcomers) - {node_id}",
+                "{*status.voters} - {node_id}",
+            ),
+        ),
+        ("tests/cluster/test_manager.py",),
+    ),
 )

@@ -100,7 +100,9 @@ class ClusterManager:
         self._on_leader(change)
 
     def remove(self, node_id: str) -> None:
-        """Removes a node, whose process is for its user to end: also how a node leaves.
+        """Removes a node, whose process is for its user to end: also how a node leaves. One that is
+        to vote and has not the log yet is taken back, with what waits for it: a voter that it was
+        to replace stays one.
 
         Raises:
             ChangeRefusedError: those that are left could commit nothing.
@@ -115,10 +117,17 @@ class ClusterManager:
         self._on_leader(change)
 
     def _check_left(self, node_id: str, status: NodeStatus) -> None:
-        health, left = self.health(), {*status.voters} - {node_id}
+        """Taking back who has no vote yet takes nobody's; and who is to have one by then has the
+        log."""
         if node_id not in status.voters:
             return
-        good = {n.node_id for n in health.nodes if n.state in (State.LEADING, State.FOLLOWING)}
+        newcomers = {*status.newcomers}
+        good = {
+            node.node_id
+            for node in self.health().nodes
+            if node.state in (State.LEADING, State.FOLLOWING) or node.node_id in newcomers
+        }
+        left = ({*status.voters} - {*status.leaving} | newcomers) - {node_id}
         if not left or len(left & good) <= len(left) // 2:
             raise ChangeRefusedError(
                 f"taking the vote of {node_id}",

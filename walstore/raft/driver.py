@@ -315,10 +315,8 @@ class RaftReplicationManager(WALReplicationManager):
         def begin() -> list[Effect]:
             nonlocal wanted
             self._change = change  # answered before the core gets its next input
-            current = self.core.configuration
-            voters = current.target or current.voters  # an addition that is not done yet stands
             try:
-                wanted = wish(voters, current.learners - voters)
+                wanted = self.core.configuration.wished(wish)
             except MembershipError as error:
                 self._change = None
                 change.set_exception(error)
@@ -371,7 +369,8 @@ class RaftReplicationManager(WALReplicationManager):
             await asyncio.sleep(self._options.election_ms / 1000)
 
     async def _remove_gone(self) -> None:
-        gone = [node for node in sorted(self.core.configuration.learners) if self._is_gone(node)]
+        now = self.core.configuration
+        gone = [node for node in sorted(now.learners - now.voters) if self._is_gone(node)]
         if not gone:
             return
         limit_s = self._options.learner_gone_s
@@ -594,7 +593,12 @@ class RaftReplicationManager(WALReplicationManager):
             super()
             .status()
             .with_members(
-                now.voters, now.learners, now.outgoing, now.newcomers, changing=not settled
+                now.voters,
+                now.learners,
+                now.outgoing,
+                now.newcomers,
+                now.leaving,
+                changing=not settled,
             )
         )
 

@@ -456,7 +456,9 @@ class ReplicationWALManager(FileWALManager):
 
     def remove_node(self, node_id: str, *, timeout_s: float | None = None) -> int:
         """Removes a voter or a learner: this node, too, which then leads no longer. The process of
-        a removed node is for its user to end. Otherwise as `add_learner`."""
+        a removed node is for its user to end. One that is to vote and has not the log yet is taken
+        back, and changes that wait for it are abandoned: voters that were to leave then stay.
+        Otherwise as `add_learner`."""
         return self._change(
             lambda old, learners: (old - {node_id}, learners - {node_id}), timeout_s
         )
@@ -478,7 +480,10 @@ class ReplicationWALManager(FileWALManager):
                 return voters, learners - {old} | {new}
             if new in voters | learners:  # it is on its way there, or is there
                 return voters, learners
-            raise MembershipError(f"{old} is no member: {', '.join(sorted(voters | learners))} are")
+            raise MembershipError(
+                f"{old} is no member, or another node is on its way to its place: there shall be "
+                f"{', '.join(sorted(voters | learners))}; who is on its way can be replaced itself"
+            )
 
         return self._change(wish, timeout_s)
 
