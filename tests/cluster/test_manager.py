@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -268,6 +269,17 @@ def test_learners_that_are_gone_are_removed(
     assert "gone for 1 s, removed: d" in caplog.text
     assert leader.status().learners == ("e",)
     assert leader.status().voters == ("a", "b", "c")
+
+
+def test_a_learner_is_not_gone_before_it_could_come(elected: Callable[..., Elected]) -> None:
+    """Its leader has led for longer than learners may be gone."""
+    abc = elected(options=replace(OPTIONS, learner_gone_s=1.0))
+    leader = abc.begin()
+    until(lambda: leader.status().since_s > 1.5, "it has led for long")
+    began = time.monotonic()
+    leader.add_learner("d")
+    until(lambda: "d" not in leader.status().learners, "it is removed")
+    assert time.monotonic() - began >= 1.0
 
 
 def test_a_newcomer_that_is_gone_is_taken_back_and_no_vote_with_it(

@@ -3094,4 +3094,16 @@ BUGS = (
         ),
         ("tests/cluster/test_manager.py",),
     ),
+    Bug(
+        "raft-learner-gone-at-once",
+        "a learner that has not come yet is given its time from when it was added",
+        (
+            Edit(
+                DRIVER_PY,
+                "max(self._role_since_ms, self._learning_since_ms[node])",
+                "self._role_since_ms",
+            ),
+        ),
+        ("tests/cluster/test_manager.py",),
+    ),
 )

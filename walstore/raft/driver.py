@@ -137,6 +137,7 @@ class RaftReplicationManager(WALReplicationManager):
         self._admitted = threading.Event()
         self._reads: dict[int, asyncio.Future[int]] = {}
         self._next_read = 0
+        self._learning_since_ms: dict[str, float] = {}
         self._changing = False
         self._change: asyncio.Future[int] | None = None
         self._transfer: asyncio.Future[str] | None = None
@@ -364,15 +365,20 @@ class RaftReplicationManager(WALReplicationManager):
         while True:
             if self.leading and self.core.configuration_lsn == self._ledger.assumed:
                 self._input(self._write_down)
-            if self.leading and not self._changing:
-                await self._remove_gone()
+            gone = self._gone() if self.leading else []
+            if gone and not self._changing:
+                await self._remove_gone(gone)
             await asyncio.sleep(self._options.election_ms / 1000)
 
-    async def _remove_gone(self) -> None:
-        now = self.core.configuration
-        gone = [node for node in sorted(now.learners - now.voters) if self._is_gone(node)]
-        if not gone:
-            return
+    def _gone(self) -> list[str]:
+        """Learners without a vote that were not heard for too long, nor became learners since."""
+        now, now_ms = self.core.configuration, _now_ms()
+        self._learning_since_ms = {
+            node: self._learning_since_ms.get(node, now_ms) for node in now.learners - now.voters
+        }
+        return [node for node in sorted(self._learning_since_ms) if self._is_gone(node)]
+
+    async def _remove_gone(self, gone: Sequence[str]) -> None:
         limit_s = self._options.learner_gone_s
         logger.warning("%s: gone for %g s, removed: %s", self._node_id, limit_s, ", ".join(gone))
         try:
@@ -384,7 +390,8 @@ class RaftReplicationManager(WALReplicationManager):
             logger.info("%s: %s", self._node_id, error)
 
     def _is_gone(self, node: str) -> bool:
-        seen_ms = max(self._seen_ms.get(node, 0.0), self._role_since_ms)
+        since_ms = max(self._role_since_ms, self._learning_since_ms[node])
+        seen_ms = max(self._seen_ms.get(node, 0.0), since_ms)
         gone_s = (_now_ms() - seen_ms) / 1000
         return node not in self.network.connected and gone_s >= self._options.learner_gone_s
 
