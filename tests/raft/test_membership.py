@@ -48,6 +48,7 @@ def test_every_change_gets_where_it_should_and_no_step_splits_the_cluster() -> N
         course = [before, *steps(before.change(to_vote, to_learn))]
         assert course[-1] == Configuration(to_vote, to_learn)
         assert len(course) <= 4
+        assert all(step.outcome == (to_vote, to_learn) for step in course[1:])
         for one, other in pairwise(course):
             one.check()
             nodes = one.members | other.members

@@ -3106,4 +3106,28 @@ BUGS = (
         ),
         ("tests/cluster/test_manager.py",),
     ),
+    Bug(
+        "raft-waiting-change-locks",
+        "a change that waits for a newcomer keeps no other one out",
+        (
+            Edit(
+                DRIVER_PY,
+                "        self._changes += 1\n",
+                "        if self._changes:\n"
+                '            raise MembershipError("an earlier change is under way")\n'
+                "        self._changes += 1\n",
+            ),
+        ),
+        (RAFT_CLUSTER,),
+    ),
+    Bug(
+        "raft-superseded-waits",
+        "whoever waits for a change is told that a later one has taken its place",
+        (
+            Edit(
+                DRIVER_PY, "if self.core.configuration.outcome != (voters, learners):", "if False:"
+            ),
+        ),
+        (RAFT_CLUSTER,),
+    ),
 )

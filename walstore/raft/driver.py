@@ -138,7 +138,7 @@ class RaftReplicationManager(WALReplicationManager):
         self._reads: dict[int, asyncio.Future[int]] = {}
         self._next_read = 0
         self._learning_since_ms: dict[str, float] = {}
-        self._changing = False
+        self._changes = 0  # that are waited for
         self._change: asyncio.Future[int] | None = None
         self._transfer: asyncio.Future[str] | None = None
         self._target = ""
@@ -302,19 +302,20 @@ class RaftReplicationManager(WALReplicationManager):
             change.set_exception(MembershipError(effect.reason))
 
     async def change_members(self, wish: Wish, timeout_s: float) -> int:
-        """See ReplicationWALManager.add_learner."""
+        """See ReplicationWALManager.add_learner. What comes amid the steps of an earlier change the
+        core refuses; one that waits for a newcomer to get the log gives way."""
         if self.error is not None:
             raise self.error
         if not self.leading:
             raise self._not_leader()
-        if self._changing:
-            raise MembershipError("an earlier change is under way")
-        self._changing = True
         change: asyncio.Future[int] = self.loop.create_future()
         wanted: tuple[Set[str], Set[str]] = (frozenset(), frozenset())
+        lsn = 0
 
         def begin() -> list[Effect]:
             nonlocal wanted
+            if change.done():  # nobody waits for it any more
+                return []
             self._change = change  # answered before the core gets its next input
             try:
                 wanted = self.core.configuration.wished(wish)
@@ -324,6 +325,7 @@ class RaftReplicationManager(WALReplicationManager):
                 return []
             return self.core.change(*wanted, _now_ms())
 
+        self._changes += 1
         try:
             async with asyncio.timeout(timeout_s):
                 self._input(begin)
@@ -331,19 +333,38 @@ class RaftReplicationManager(WALReplicationManager):
                 if not lsn:
                     raise MembershipError("the disk has no space for it")
                 while not self._has_become(*wanted):
-                    if self.error is not None:
-                        raise self.error
-                    if not self.leading:
-                        raise MembershipError("the leader changed meanwhile; it may still be made")
+                    self._check_still_becomes(*wanted)
                     await asyncio.sleep(_LOOK_S)
         except TimeoutError:
-            lsn = self.core.configuration_lsn
+            receipt, reason = self.core.receipt(self.core.configuration_lsn), self._not_yet(lsn)
             raise ReplicationTimeoutError(
-                self.core.receipt(lsn), "quorum", "committed", timeout_s
+                receipt, "quorum", "committed", timeout_s, reason=reason
             ) from None
         finally:
-            self._changing = False
+            self._changes -= 1
         return self.core.configuration_lsn
+
+    def _check_still_becomes(self, voters: Set[str], learners: Set[str]) -> None:
+        """Raises where there is nothing to wait for any more."""
+        if self.error is not None:
+            raise self.error
+        if not self.leading:
+            raise MembershipError("the leader changed meanwhile; it may still be made")
+        if self.core.configuration.outcome != (voters, learners):
+            coming = ", ".join(sorted(self.core.configuration.newcomers))
+            still = f", after which these are yet to vote: {coming}" if coming else ""
+            raise MembershipError(f"a later change has taken the place of this one{still}")
+
+    def _not_yet(self, lsn: int) -> str:
+        """Why a change is not made, whose entry has this lsn; 0: it is not written."""
+        core = self.core
+        if not lsn:
+            return "it is not written to the leader's log"
+        if core.configuration_lsn > core.committed_lsn:
+            receipt = core.receipt(core.configuration_lsn)
+            return f"its entry, lsn {core.configuration_lsn}, is not committed; known: {receipt}"
+        coming = ", ".join(sorted(core.configuration.newcomers))
+        return f"{coming} has not the log yet" if coming else "its last step is not begun"
 
     def _has_become(self, voters: Set[str], learners: Set[str]) -> bool:
         """Whether these are the members, for good."""
@@ -366,7 +387,7 @@ class RaftReplicationManager(WALReplicationManager):
             if self.leading and self.core.configuration_lsn == self._ledger.assumed:
                 self._input(self._write_down)
             gone = self._gone() if self.leading else []
-            if gone and not self._changing:
+            if gone and not self._changes:
                 await self._remove_gone(gone)
             await asyncio.sleep(self._options.election_ms / 1000)
 

@@ -73,6 +73,12 @@ class Configuration:
         """Voters that are none any more when the newcomers become some."""
         return self.voters - self.target if self.target else _NONE
 
+    @property
+    def outcome(self) -> tuple[frozenset[str], frozenset[str]]:
+        """The voters and learners there are when all steps are made."""
+        voters = self.target or self.voters
+        return voters, self.learners - voters
+
     def change(self, voters: Set[str], learners: Set[str] = _NONE) -> Configuration:
         """The first step to these voters and learners; nodes that are in neither are removed.
 
@@ -105,8 +111,8 @@ class Configuration:
         Args:
             wish: gives the voters and learners there shall be, of those there are.
         """
-        voters = self.target or self.voters
-        to_vote, to_learn = wish(voters, self.learners - voters)
+        voters, learners = self.outcome
+        to_vote, to_learn = wish(voters, learners)
         if to_vote <= voters and not self.newcomers <= to_vote:
             voters = self.voters | self.target
             to_vote, to_learn = wish(voters, self.learners - voters)

@@ -438,8 +438,10 @@ class ReplicationWALManager(FileWALManager):
 
         Raises:
             NotLeaderError: this node does not lead.
-            MembershipError: an earlier change is under way, or the members cannot be these.
-            ReplicationTimeoutError: not done in time; it still may be.
+            MembershipError: an earlier change is not committed yet, or the members cannot be
+                these; or a later change has taken the place of this one while it waited for a
+                newcomer to get the log.
+            ReplicationTimeoutError: not done in time, and why; it still may be.
             OptionError: nodes do not elect here.
             ClosedLogError
         """
