@@ -3130,4 +3130,17 @@ BUGS = (
         ),
         (RAFT_CLUSTER,),
     ),
+    Bug(
+        "command-refused-by-the-disk-waits",
+        "a command that the disk refuses after the log has taken it is expected no more",
+        (
+            Edit(
+                "walstore/cluster/serving.py",
+                "            except LogFullError as error:\n"
+                "                listener = self._host.forget(command)\n",
+                "            except LogFullError as error:\n                listener = None\n",
+            ),
+        ),
+        (SERVING,),
+    ),
 )

@@ -133,6 +133,14 @@ class ReplicatedCommit(Commit):
                 acked.cancel()
         self._check_fate()
 
+    def check(self) -> None:
+        """Raises what keeps the entry out of the log for good, where that is known by now.
+
+        Raises:
+            LogFullError, EntryTruncatedError: as `wait`.
+        """
+        self._check_fate()
+
     def _check_fate(self) -> None:
         """Raises when the entry is known to be gone: what was acknowledged of its lsn is another's
         then."""
