@@ -172,9 +172,14 @@ def test_who_leads_is_handed_over(elected: Callable[..., Elected]) -> None:
         with pytest.raises(PromotionError, match="no other voter"):
             operator.transfer("nobody")
         clients.go_on(10)
+    leader = abc.leader()
+    knows_one = ClusterManager(lambda: [leader], timeout_s=WAIT_S)
+    third = knows_one.transfer()
+    assert third != leader.node_id
+    assert third == abc.leader().node_id
     assert not any(client.unknown for client in clients.all)
     with pytest.raises(NotLeaderError):
-        next(node for name, node in abc.nodes.items() if name != first).transfer()
+        next(node for name, node in abc.nodes.items() if name != third).transfer()
     clients.assert_kept(abc.assert_equal())
 
 

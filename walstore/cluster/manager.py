@@ -160,15 +160,29 @@ class ClusterManager:
             NotWellError: nobody led in time.
             PromotionError: as ReplicationWALManager.transfer.
         """
-        before = self._on_leader(lambda _, status: status.node_id)
+        before, term = self._on_leader(lambda _, status: (status.node_id, status.term))
         if node_id == before:
             return before
         self._on_leader(
             lambda leader, status: leader.transfer(node_id) if status.node_id == before else None
         )
-        after = self._wait(lambda health: health.leader_id not in (None, before)).leader_id
-        assert after is not None
-        return after
+        return self._next_leader(before, term)
+
+    def _next_leader(self, before: str, term: int) -> str:
+        """Waits until a node leads in a later term, which may be told by those that follow it."""
+        deadline_s = time.monotonic() + self._timeout_s
+        while True:
+            found = [status for _, status in self._ask()]
+            later = [
+                (status.term, status.leader_id)
+                for status in found
+                if status.term > term and status.leader_id not in (None, before)
+            ]
+            if later:
+                return str(max(later)[1])
+            if time.monotonic() >= deadline_s:
+                raise NotWellError(judge(found, self._limits), self._timeout_s)
+            time.sleep(_LOOK_S)
 
     # ---- all of its nodes ----
 
