@@ -136,6 +136,38 @@ def test_a_replacement_that_never_comes_is_taken_back(elected: Callable[..., Ele
     assert leader.status().learners == ("e",)
 
 
+def test_who_is_on_its_way_takes_a_place(elected: Callable[..., Elected]) -> None:
+    """Also that of another voter, or gives it to another node; nobody's vote waits for nothing."""
+    abc = elected()
+    leader = abc.begin()
+    one, other = (node.node_id for node in abc.others(leader))
+
+    def replace_node(old: str, new: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        with pytest.raises(ReplicationTimeoutError, match="not with all of the log yet: "):
+            leader.replace_node(old, new, timeout_s=0.2)
+        status = leader.status()
+        assert status.voters == ("a", "b", "c")
+        return status.leaving, status.newcomers
+
+    with pytest.raises(ReplicationTimeoutError):
+        leader.add_voter("e", timeout_s=0.2)
+    assert replace_node(one, "e") == ((one,), ("e",))
+    assert replace_node("e", "f") == ((one,), ("f",))
+    with pytest.raises(MembershipError, match=f"{one} votes only until"):
+        leader.replace_node(one, "g")
+    with pytest.raises(MembershipError, match=f"{one} votes already"):
+        leader.replace_node(other, one)  # its vote would stay
+    with pytest.raises(MembershipError, match="nobody is no member"):
+        leader.replace_node("nobody", "g")
+    with pytest.raises(ReplicationTimeoutError):
+        leader.add_learner("l", timeout_s=0.2)  # it learns, and there is still a change
+    assert leader.status().learners == ("f", "l")
+    with pytest.raises(MembershipError, match="f votes already"):
+        leader.replace_node("l", "f")
+    manager(abc).remove("f")
+    assert leader.status().voters == ("a", "b", "c")
+
+
 def test_who_is_left_is_counted_as_of_when_newcomers_vote(
     elected: Callable[..., Elected],
 ) -> None:

@@ -409,7 +409,7 @@ def test_a_change_that_waits_for_a_newcomer_makes_room(elected: Callable[..., El
         second = pool.submit(leader.replace_node, "c", "e", timeout_s=WAIT_S)
         with pytest.raises(MembershipError, match=r"a later change has .* yet to vote: d, e"):
             first.result(WAIT_S / 2)
-        with pytest.raises(MembershipError, match="c is no member, or another node is on its way"):
+        with pytest.raises(MembershipError, match=r"c votes only until those .* be a, b, d, e"):
             leader.replace_node("c", "f")
         awaits(leader, "d", "e")
         third = pool.submit(leader.remove_node, "d", timeout_s=WAIT_S)
@@ -458,7 +458,9 @@ def test_a_change_of_the_members_waits_for_the_one_before(
 ) -> None:
     abc = elected()
     leader = abc.begin()
-    with pytest.raises(ReplicationTimeoutError, match=r"after 0\.3 s: nobody has not the log yet"):
+    with pytest.raises(
+        ReplicationTimeoutError, match=r"0\.3 s: not with all of the log yet: nobody$"
+    ):
         leader.add_voter("nobody", timeout_s=0.3)  # a learner for now: it never has the log
     assert leader.status().learners == ("nobody",)
     assert leader.status().changing

@@ -230,7 +230,7 @@ class RaftReplicationManager(WALReplicationManager):
         """Every node of the cluster. From any thread."""
         return self.core.configuration.members | {self._node_id}
 
-    def _voters(self) -> frozenset[str]:
+    def voters(self) -> frozenset[str]:
         return self.core.configuration.voters
 
     def _configuration_at(self, lsn: int) -> bytes:
@@ -364,7 +364,7 @@ class RaftReplicationManager(WALReplicationManager):
             receipt = core.receipt(core.configuration_lsn)
             return f"its entry, lsn {core.configuration_lsn}, is not committed; known: {receipt}"
         coming = ", ".join(sorted(core.configuration.newcomers))
-        return f"{coming} has not the log yet" if coming else "its last step is not begun"
+        return f"not with all of the log yet: {coming}" if coming else "its last step is not begun"
 
     def _has_become(self, voters: Set[str], learners: Set[str]) -> bool:
         """Whether these are the members, for good."""

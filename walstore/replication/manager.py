@@ -479,7 +479,8 @@ class ReplicationWALManager(FileWALManager):
         already: that would be removing the old one. Otherwise as `add_learner`."""
 
         def wish(voters: Set[str], learners: Set[str]) -> tuple[Set[str], Set[str]]:
-            if new in voters and old in voters | learners:
+            voting = self._streaming.voters()
+            if old in voters | learners and new in (voting if old in voters else voting | voters):
                 raise MembershipError(
                     f"{new} votes already, and cannot take the place of {old}: start a new node "
                     f"for that, or remove {old}"
@@ -490,10 +491,13 @@ class ReplicationWALManager(FileWALManager):
                 return voters, learners - {old} | {new}
             if new in voters | learners:  # it is on its way there, or is there
                 return voters, learners
-            raise MembershipError(
-                f"{old} is no member, or another node is on its way to its place: there shall be "
-                f"{', '.join(sorted(voters | learners))}; who is on its way can be replaced itself"
-            )
+            shall = ", ".join(sorted(voters | learners))
+            if old in voting:
+                raise MembershipError(
+                    f"{old} votes only until those that are on their way do; there shall be "
+                    f"{shall}: one of these can be replaced, or removed"
+                )
+            raise MembershipError(f"{old} is no member: {shall} are")
 
         return self._change(wish, timeout_s)
 
