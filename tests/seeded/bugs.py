@@ -2670,8 +2670,8 @@ BUGS = (
         (
             Edit(
                 "walstore/replication/manager.py",
-                "if new in voters and old in",
-                "if new == old and old in",
+                "if old in voters | learners and new in (",
+                "if new == old and new in (",
             ),
         ),
         ("tests/cluster/test_manager.py::test_nobody_is_removed_who_is_needed",),
