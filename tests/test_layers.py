@@ -56,14 +56,15 @@ SANS_IO += [
     for name in (
         *("acks", "addresses", "campaign", "core", "effects", "entries"),
         *("follower", "handshake", "lag", "leader", "message", "metrics", "options"),
-        *("progress", "receiving", "requests", "runs", "shared", "status", "terms", "throttle"),
+        *("progress", "quorum", "receiving", "requests", "runs", "sealed", "shared", "status"),
+        *("terms", "throttle"),
     )
 ]
 SANS_IO += [
     f"raft.{name}"
     for name in (
-        *("clock", "errors", "history", "leadership", "membership", "node", "options", "quorum"),
-        "reads",
+        *("clock", "errors", "history", "leadership"),
+        *("membership", "node", "options", "reads"),
     )
 ]
 SANS_IO += [

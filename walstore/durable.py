@@ -44,12 +44,9 @@ def write_whole(path: str, pieces: Iterable[bytes], *, new: str) -> None:
     try:
         with contextlib.suppress(FileNotFoundError):
             files.remove(new)
-        fd = files.open_file(new, write=True, create=True)
-        try:
+        with files.opened(new, write=True, create=True) as fd:
             _write_all(fd, pieces, new)
             files.sync_data(fd, new)
-        finally:
-            files.close(fd)
         files.rename(new, path)
     except OSError:
         with contextlib.suppress(OSError):

@@ -177,9 +177,9 @@ def test_a_status_is_the_same_after_json() -> None:
 
 def test_a_disk_that_takes_nothing() -> None:
     disk = DiskWatch()
-    assert disk.stalled_s(5, 9, 0.0) == 0
-    assert disk.stalled_s(5, 9, 2_000.0) == 2
-    assert disk.stalled_s(6, 9, 3_000.0) == 0
-    assert disk.stalled_s(6, 12, 4_000.0) == 1
-    assert disk.stalled_s(12, 12, 9_000.0) == 0
-    assert disk.stalled_s(12, 13, 9_500.0) == 0.5
+    assert disk.stalled_ms(5, 9, 0.0) == 0
+    assert disk.stalled_ms(5, 9, 2_000.0) == 2_000
+    assert disk.stalled_ms(6, 9, 3_000.0) == 0
+    assert disk.stalled_ms(6, 12, 4_000.0) == 1_000
+    assert disk.stalled_ms(12, 12, 9_000.0) == 0
+    assert disk.stalled_ms(12, 13, 9_500.0) == 500

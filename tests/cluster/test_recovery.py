@@ -24,10 +24,10 @@ from walstore.cluster import (
     inspect_survivor,
     make_cluster,
 )
-from walstore.cluster.machine_moving import carry_machine
+from walstore.cluster.machine_carrying import carry_machine
 from walstore.docstore import DocumentStore
+from walstore.docstore.carrying import carry_documents
 from walstore.docstore.checkpoint import files_of
-from walstore.docstore.moving import carry_documents
 from walstore.docstore.snapshot import Position, write
 from walstore.raft.errors import ConfigurationError
 from walstore.raft.ledger import COPY_NAME

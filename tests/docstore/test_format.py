@@ -6,6 +6,8 @@ import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from walstore.docstore import snapshot
 from walstore.docstore.checkpoint import files_of
 from walstore.docstore.index import checked_spec
@@ -55,6 +57,7 @@ SNAPSHOT = bytes.fromhex(
 def test_an_entry() -> None:
     operations = [encoded_operation(*operation) for operation in OPERATIONS]
     assert encode_records(7, operations) == [ENTRY]
+    assert msgspec.msgpack.decode(ENTRY) == [1, 7, False, OPERATIONS], "docs/docstore.md"
     assert decode_record("log", 8, ENTRY) == Record(
         7,
         False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import itertools
 import sys
 import threading
@@ -12,13 +13,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
 
 from tests.docstore.sites import Site, contents
-from tests.helpers import seeded
+from tests.helpers import run_child, seeded
 from tests.replication.nodes import until
 from walstore.docstore import (
     Collection,
@@ -28,6 +30,8 @@ from walstore.docstore import (
     QueryError,
     TransactionError,
 )
+from walstore.docstore.draft import Draft
+from walstore.docstore.prepare import new_documents
 from walstore.docstore.store import _blocks
 
 
@@ -306,26 +310,106 @@ def test_what_is_interrupted_anywhere_leaves_nothing_in_the_block(site: Site, na
 
 def interrupt_at(count: int, call: Callable[[], object]) -> bool:
     """Whether an interrupt came, before the line of draft.py that is run so many lines on."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before_line(("draft.py",), count, interrupt, call)
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def before_line(
+    files: tuple[str, ...], count: int, act: Callable[[], object], call: Callable[[], object]
+) -> bool:
+    """Calls, and acts before the line of these files that is run so many lines on. Returns whether
+    there was one."""
     left = count
 
     def trace(frame: FrameType, event: str, _argument: object) -> Any:
         nonlocal left
-        if not frame.f_code.co_filename.endswith("draft.py"):
+        if not frame.f_code.co_filename.endswith(files):
             return None
         left -= event == "line"
         if event == "line" and left == 0:
             sys.settrace(None)
-            raise KeyboardInterrupt
+            act()
         return trace
 
     sys.settrace(trace)
     try:
         call()
-    except KeyboardInterrupt:
-        return True
     finally:
         sys.settrace(None)
-    return False
+    return left <= 0
+
+
+COLLECT = """
+    import sys
+    from pathlib import Path
+    from tests.docstore import test_transactions
+
+    test_transactions.collect_anywhere(Path(sys.argv[1]))
+    print("good")
+"""
+
+
+def test_a_suspended_block_is_collected_anywhere(tmp_path: Path) -> None:
+    """Also where its thread has a lock. In a process of its own, which may hang."""
+    assert run_child(COLLECT, tmp_path / "log").strip() == "good"
+
+
+def collect_anywhere(path: Path) -> None:
+    """Before each line of an operation in turn, until none is left: of one in the block, and of one
+    outside of it."""
+    site = Site(path, "file")
+    store = site.open(checkpoint_bytes=None, log_options={"sync": "os"})
+    things = store["things"]
+    things.insert_one({"_id": 1, "n": 0})
+    files = ("applied.py", "draft.py", "journal.py", "store.py", "transaction.py")
+    gc.disable()  # it comes when it is called
+
+    def collect() -> None:
+        gc.collect(0)  # what is young, as the generator is
+
+    def add() -> None:
+        things.update_one({"_id": 1}, {"$inc": {"n": 1}})
+
+    def add_in_the_block() -> None:
+        with suppress(TransactionError):  # it ended when the operation was about to begin
+            add()
+
+    inside, outside = contextvars.Context(), contextvars.Context()
+    for context, call in ((inside, add_in_the_block), (outside, add)):
+        for line in itertools.count(1):
+            inside.run(leave_in_a_cycle, store)
+            collected = context.run(before_line, files, line, collect, call)
+            collect()
+            assert not store._journal._transactions
+            if not collected:
+                break
+        assert line > 50
+    assert things.find_one({"_id": "generator"}) is None
+    left = things.find_one({"_id": 1})
+    assert left is not None
+    assert left["n"] >= line, "each that was outside of the block is stored"
+    assert site.reopen()["things"].find().to_list() == [left]
+    site.close()
+
+
+def watching(store: DocumentStore) -> Iterator[None]:
+    with store.watch():
+        yield from suspended(store)
+
+
+def leave_in_a_cycle(store: DocumentStore) -> None:
+    """A generator that waits in a block, and in that of a stream, and nobody has."""
+    generator = watching(store)
+    next(generator)
+    cycle: list[Any] = [generator]
+    cycle.append(cycle)
 
 
 def test_an_ended_block_keeps_no_store(site: Site) -> None:
@@ -356,6 +440,33 @@ def test_a_transaction_that_has_ended_takes_nothing(site: Site) -> None:
     with pytest.raises(TransactionError, match="ended"), transaction.guard:
         pass
     store["things"].insert_one({})
+
+
+def test_what_is_written_has_all_of_an_operation_or_nothing(file_site: Site) -> None:
+    """Where another thread ends the block amid one."""
+    store = file_site.open()
+    generator = suspended(store)
+    begun, ended = threading.Event(), threading.Event()
+
+    def slow(draft: Draft) -> None:
+        for document_id in (1, 2):
+            draft.insert("things", new_documents("things", [{"_id": document_id}], str))
+            begun.set()
+            ended.wait(0.5)  # which is too soon
+
+    def end() -> None:
+        assert begun.wait(60)
+        assert list(generator) == []
+        ended.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        next(generator)
+        ending = pool.submit(end)
+        store._write(slow, "durable")
+        ending.result(60)
+    for _ in range(2):
+        assert store["things"].distinct("_id") == [1, 2, "generator"]
+        store = file_site.reopen()
 
 
 def refused(things: Collection, document: dict[str, Any]) -> None:

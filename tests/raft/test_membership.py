@@ -8,13 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.replication.test_quorum import subsets
 from walstore.raft.errors import ConfigurationError
 from walstore.raft.history import History
 from walstore.raft.membership import MEMBERS_MAX, Configuration, decode_configuration
 from walstore.replication.message import is_node_id
 from walstore.replication.terms import term_bits
-
-from .test_quorum import subsets
 
 ABC = frozenset("abc")
 

@@ -13,7 +13,13 @@ import pytest
 from tests.helpers import contents, open_descriptors
 from tests.replication.nodes import WAIT_S, Cluster, data, until
 from walstore import LSNOutOfRangeError
-from walstore.replication import CloseCode, NodeDisconnected, ReplicationOptions, TermOf
+from walstore.replication import (
+    CloseCode,
+    NodeDisconnected,
+    ReplicationOptions,
+    ReplicationWALManager,
+    TermOf,
+)
 
 Make = Callable[..., Cluster]
 SMALL = 16 << 10
@@ -129,6 +135,8 @@ class Application:
         self._newest = (lsn, str(path))
 
     def newest(self, term_of: TermOf) -> tuple[int, str] | None:
+        if self.mistake is not None:
+            raise self.mistake
         return self._newest
 
     def install(self, lsn: int, path: str) -> None:
@@ -209,6 +217,34 @@ def test_a_snapshot_that_is_not_installed_takes_no_log_s_place(
     abc.assert_equal()
 
 
+def test_a_mistake_of_the_application_that_snapshots_is_said_and_it_is_asked_again(
+    cluster: Make, tmp_path: Path
+) -> None:
+    here, there = Application(tmp_path), Application(tmp_path)
+    fast = ReplicationOptions(probe_ms=20, heartbeat_ms=50, retention_s=0.05)
+    abc = cluster("abc", segment_bytes=SMALL, options=fast)
+    leader = abc.start("a", role="leader", snapshots=here)
+    abc.start("b")
+    abc.joined("a", "b")
+    lsn = leader.append_many([os.urandom(1000)] * 40)[-1]
+    here.save(lsn, b"all of it")
+
+    def drop() -> bool:
+        leader.truncate_before(lsn + 1)
+        return leader.first_lsn == lsn + 1
+
+    until(drop, "the front is gone")
+    here.mistake = KeyError("of its own")
+    follower = abc.start("c", snapshots=there)
+    until(lambda: "of its own" in leader.status().error, "it is said")
+    assert leader.error is None
+    here.mistake = None
+    follower.wait_committed(leader.append(b"goes on"), timeout_s=WAIT_S)
+    assert there.installed == [(lsn, b"all of it")]
+    assert leader.status().error == ""
+    abc.assert_equal()
+
+
 def test_without_snapshots_a_log_begins_where_the_leaders_does(cluster: Make) -> None:
     abc = cluster("abc", segment_bytes=SMALL)
     leader = abc.lead()
@@ -256,6 +292,49 @@ def test_a_follower_that_is_there_pins_what_it_needs_and_no_more(cluster: Make) 
     assert leader.first_lsn > 50
     abc.start("c")
     abc.assert_equal()
+
+
+@pytest.mark.parametrize("heard", [False, True], ids=["away", "heard"])
+@pytest.mark.parametrize("led_before", [False, True], ids=["new", "again"])
+def test_a_new_leader_keeps_what_a_follower_that_is_away_lacks(
+    cluster: Make, heard: bool, led_before: bool
+) -> None:
+    """However much it wrote before it led: that is nobody's lag."""
+    cap = ReplicationOptions(probe_ms=100, heartbeat_ms=50, retention_bytes=200_000)
+    abc = cluster(segment_bytes=SMALL, options=cap)
+    leader = abc.lead()
+    if led_before:
+        abc["b"].promote()
+        abc["b"].append(b"it led", acks="all")
+        leader.promote()
+    for _ in range(10):
+        end = leader.append_many([b"x" * 1000] * 50, acks="all")[-1]
+    for name in "abc":
+        abc[name].wait_committed(end)
+        abc[name].truncate_before(end - 20)
+    first_lsn = end - 20
+    until(lambda: leader.first_lsn == first_lsn, "dropped")
+    if not heard:
+        abc.stop("c")
+    abc["b"].promote()
+    leader = abc["b"]
+    if heard:
+        until(lambda: _lacks(leader, "c") == 0, "it has the first entry of the leadership")
+        end = leader.last_lsn
+        abc.stop("c")
+    lsn = leader.append_many([b"y" * 1000] * 50)[-1]
+    leader.truncate_before(lsn)
+    assert leader.first_lsn <= end + 1
+    follower = abc.start("c")
+    follower.wait_committed(lsn)
+    assert follower.first_lsn == first_lsn
+    abc.assert_equal()
+
+
+def _lacks(leader: ReplicationWALManager, node: str) -> int | None:
+    """So many entries a node's disk lacks; None: it was not heard yet."""
+    peer = next(peer for peer in leader.status().peers if peer.node_id == node)
+    return peer.lag["durable"].entries if peer.lag else None
 
 
 def test_the_caps_hold_for_what_was_written_before_a_restart(cluster: Make) -> None:

@@ -677,3 +677,39 @@ def test_it_is_quiet_unless_the_application_listens(caplog: pytest.LogCaptureFix
     assert SECRET.decode() not in caplog.text
     assert SECRET.hex() not in caplog.text
     assert "websockets" not in {record.name.partition(".")[0] for record in caplog.records}
+
+
+@in_loop
+async def test_a_mistake_that_ends_dialing_or_accepting_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def mistaken(*_: object) -> bool:
+        raise ZeroDivisionError("a mistake")
+
+    for name in ("NetworkManager._try", "_readable"):
+        monkeypatch.setattr(f"walstore.replication.network.{name}", mistaken)
+        told: list[Exception] = []
+        net = Net("A", {"B": "ws://127.0.0.1:1"})
+        net.manager.fail = told.append
+        async with net:
+            await until(lambda told=told: told, "it is told")  # type: ignore[misc]
+        monkeypatch.undo()
+        assert [str(error) for error in told] == ["a mistake"]
+
+
+@pytest.mark.parametrize("host", ["node..example", "x" * 64, ".example"])
+def test_a_host_that_can_have_no_name_is_one_that_is_not_reached(host: str) -> None:
+    """The next address is tried: others tell each other where they are."""
+
+    @in_loop
+    async def main() -> None:
+        async with Net("A", security=SECURE) as a, Net("B", security=SECURE) as b:
+            url = f"ws://{host}:7001"
+            with pytest.raises(UnreachableError):
+                await a.manager.connect("B", url)
+            assert a.manager.is_usable(url)
+            a.manager.reach("B", [url, b.url])
+            await a.joined("B")
+            assert a.count(NetworkError) == 1
+
+    main()

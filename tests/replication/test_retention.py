@@ -10,7 +10,7 @@ import pytest
 
 from tests.wal.replicas import replicated
 from walstore.replication import ReplicationOptions
-from walstore.replication.lag import Samples
+from walstore.replication.lag import Lag, Samples
 from walstore.replication.log import NodeLog
 from walstore.replication.progress import Progress
 from walstore.replication.retention import needed_from
@@ -73,3 +73,29 @@ def test_who_is_too_far_behind_is_waited_for_no_more(kept: Kept) -> None:
     kept.samples.note(ENTRIES, 5000 + 2 * full_bytes, 0.0)
     assert kept.of(follower(3), retention_bytes=2 * full_bytes) == 4
     assert kept.of(follower(3), retention_bytes=2 * full_bytes - 1) == ENTRIES + 1
+
+
+def test_for_who_was_not_heard_yet_the_end_of_the_log_is_kept(kept: Kept) -> None:
+    """As much as a follower pins at most: it may lack a little only."""
+    full = [segment for segment in kept.log._writer.segments() if segment.seal is not None]
+    assert len(full) >= 3
+    all_bytes = kept.log.full_bytes_after(0)
+    assert kept.of(follower(0), retention_bytes=all_bytes) == 1
+    assert kept.of(follower(0), retention_bytes=all_bytes - 1) == full[1].first_lsn
+    last_bytes = kept.log.full_bytes_after(full[-2].first_lsn)
+    assert kept.of(follower(0), retention_bytes=last_bytes) == full[-1].first_lsn
+    assert kept.of(follower(0), retention_bytes=last_bytes - 1) > full[-1].first_lsn
+    gone = follower(0, connected=False)
+    assert kept.of(gone, gone_s=60.1, retention_s=60.0) == ENTRIES + 1
+
+
+def test_what_was_written_before_a_leadership_is_nobody_s_lag() -> None:
+    samples = Samples()
+    samples.restart(1000, 10 << 30, 0.0)
+    assert samples.lag(998, 1000, 5.0) == Lag(2, 0, 5.0)
+    samples.note(1003, (10 << 30) + 300, 10.0)
+    assert samples.lag(998, 1003, 15.0) == Lag(5, 300, 15.0)
+    assert samples.lag(1000, 1003, 15.0) == Lag(3, 300, 5.0)
+    samples.restart(2000, 20 << 30, 20.0)
+    samples.note(2001, (20 << 30) + 100, 25.0)
+    assert samples.lag(1003, 2001, 30.0) == Lag(998, 100, 10.0)

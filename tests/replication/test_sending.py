@@ -14,7 +14,6 @@ import pytest
 from tests.replication.cores import NODES
 from tests.replication.networks import in_loop, until
 from tests.wal.replicas import replicated
-from walstore.errors import WALStoreError
 from walstore.replication import TermOf
 from walstore.replication.acks import Acks
 from walstore.replication.core import Core
@@ -77,6 +76,7 @@ class Application:
         self._newest: tuple[int, str] | None = None
         self.terms: TermOf | None = None
         self.holds: list[tuple[threading.Event, threading.Event]] = []
+        self.mistakes: list[Exception] = []
 
     def save(self, lsn: int) -> bytes:
         state = b"as of %d" % lsn
@@ -96,6 +96,8 @@ class Application:
             came, go = self.holds.pop()
             came.set()
             assert go.wait(10)
+        if self.mistakes:
+            raise self.mistakes.pop()
         return answer
 
     def install(self, lsn: int, path: str) -> None:
@@ -142,7 +144,7 @@ class Leading:
     def _give(self, call: Callable[[], list[Effect]]) -> None:
         self.given += call()
 
-    def _fail(self, error: WALStoreError) -> None:
+    def _fail(self, error: Exception) -> None:
         raise error
 
     def asked(self, lsn: int) -> Any:
@@ -281,6 +283,31 @@ async def test_a_snapshot_that_there_is_not_yet_is_asked_for_again(tmp_path: Pat
         await node.settled()
         lsn, term, size = node.log.first_lsn - 1, node.core.term, len(state)
         assert node.wire.got == [SnapshotPart(lsn, term, 0, size, state, b"members")]
+
+
+@in_loop
+async def test_an_application_that_fails_to_say_is_asked_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever it raises, which is told meanwhile."""
+    async with Leading(tmp_path) as node:
+        node.drop(10)
+        state = node.application.save(15)
+        mistakes = [OSError("of its disk"), KeyError("of its own")]
+        node.application.mistakes = list(mistakes)
+        effect = node.asked(0)
+        for mistake in reversed(mistakes):
+            node.sender.snapshot(effect)
+            await node.settled()
+            assert node.sender.application_error is mistake
+            told = [record.exc_info[0] for record in caplog.records if record.exc_info]
+            assert told[-1] is type(mistake)
+            assert node.core.tick(NOW_MS + PROBE_MS - 1) == []
+            (effect,) = node.core.tick(NOW_MS + PROBE_MS)
+        node.sender.snapshot(effect)
+        await node.settled()
+        assert node.sender.application_error is None
+        assert [part.data for part in _parts(node)] == [state]
 
 
 @in_loop

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.helpers import run_child
+from tests.replication.nodes import WAIT_S, free_ports, own_threads, until
+from walstore.replication import ReplicationWALManager
 from walstore.replication.background import Background
 
 FEW_DESCRIPTORS = """
@@ -64,3 +72,86 @@ class NeverBegins:
 def test_what_keeps_a_service_from_beginning_is_told_whatever_its_end_brings() -> None:
     with pytest.raises(OSError, match="what kept it from beginning"):
         Background(NeverBegins(), "walstore-test").start()
+
+
+# ---- Ctrl-C ----
+
+
+def interrupt() -> None:
+    """As Ctrl-C does: the main thread, which runs the tests."""
+    main = threading.main_thread().ident
+    assert main is not None
+    signal.pthread_kill(main, signal.SIGINT)
+
+
+class BeginsLate:
+    """A service that has not begun when who waits for it is interrupted."""
+
+    def __init__(self, begins: Callable[[], None]) -> None:
+        self.did: list[str] = []
+        self._begins = begins
+
+    async def start(self) -> None:
+        self.did.append("begins")
+        self._begins()
+        await asyncio.sleep(WAIT_S)
+        self.did.append("has begun")
+
+    async def stop(self) -> None:
+        self.did.append("ends")
+
+
+def test_a_service_that_has_not_begun_is_stopped() -> None:
+    service = BeginsLate(interrupt)
+    background = Background(service, "walstore-test")
+    with pytest.raises(KeyboardInterrupt):
+        background.start()
+    background.stop()
+    assert service.did == ["begins", "ends"]
+    assert not own_threads()
+    background.stop()
+
+
+def test_a_service_is_stopped_before_its_thread_has_its_turn() -> None:
+    """And one that nobody has started."""
+    Background(BeginsLate(interrupt), "walstore-test").stop()
+    service = BeginsLate(lambda: None)
+    background = Background(service, "walstore-test")
+    background._loop = background._runner.get_loop()
+    background.stop()
+    background._thread.start()
+    background._thread.join(WAIT_S)
+    assert service.did == ["begins", "ends"]
+
+
+def test_nothing_is_left_of_a_node_that_was_interrupted_while_it_opened(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    armed = threading.Event()
+
+    def clock() -> int:
+        """Asked for the first entry of its leadership, in a thread of the node's own."""
+        if armed.is_set() and threading.current_thread() is not threading.main_thread():
+            armed.clear()
+            interrupt()
+        return time.time_ns()
+
+    def opened() -> ReplicationWALManager:
+        return ReplicationWALManager(
+            tmp_path / "log",
+            node_id="a",
+            listen=f"127.0.0.1:{port}",
+            role="leader",
+            clock=clock,
+        )
+
+    armed.set()
+    with pytest.raises(KeyboardInterrupt):
+        opened()
+    assert not armed.is_set()
+    assert not own_threads()
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+    with opened() as node:
+        until(lambda: node.role == "leader", "it leads")
+        node.append(b"again")

@@ -10,6 +10,7 @@ FILES_C = "walstore/_native/files.c"
 RECORD_C = "walstore/_native/record.c"
 WRITER_C = "walstore/_native/writer.c"
 DIVERGED_PY = "walstore/wal/diverged.py"
+FILES_PY = "walstore/wal/files.py"
 FOLLOWING_PY = "walstore/wal/following.py"
 LAYOUT_PY = "walstore/wal/layout.py"
 MANAGER_PY = "walstore/wal/manager.py"
@@ -28,10 +29,12 @@ CORE_PY = "walstore/replication/core.py"
 FOLLOWER_PY = "walstore/replication/follower.py"
 DRIVER_PY = "walstore/raft/driver.py"
 HANDSHAKE_PY = "walstore/replication/handshake.py"
+LAG_PY = "walstore/replication/lag.py"
 LEADER_PY = "walstore/replication/leader.py"
 MESSAGE_PY = "walstore/replication/message.py"
 NETWORK_PY = "walstore/replication/network.py"
 PROGRESS_PY = "walstore/replication/progress.py"
+RETENTION_PY = "walstore/replication/retention.py"
 RUNS_PY = "walstore/replication/runs.py"
 SECURITY_PY = "walstore/replication/security.py"
 SENDING_PY = "walstore/replication/sending.py"
@@ -72,6 +75,9 @@ CANNOT_READ = (
     "tests/replication/test_failing_disks.py::test_a_leader_that_cannot_read_takes_nothing_more"
 )
 RESUMING = "tests/replication/test_resuming.py"
+BEGINNING_ANEW = "tests/raft/test_beginning_anew.py"
+RECEIVING = "tests/replication/test_receiving.py"
+RETENTION = "tests/replication/test_retention.py"
 STARTING = "tests/replication/test_starting.py"
 HANDSHAKE = "tests/replication/test_handshake.py"
 HOSTILE = "tests/replication/test_hostile.py"
@@ -587,6 +593,18 @@ BUGS = (
             ),
         ),
         ("tests/wal/test_watch.py",),
+    ),
+    Bug(
+        "chunks-lack-the-last",
+        "a log is read to its end where it is copied",
+        (
+            Edit(
+                RECORDS_PY,
+                "        while from_lsn <= to_lsn:\n",
+                "        while from_lsn < to_lsn:\n",
+            ),
+        ),
+        (RECORDS,),
     ),
     Bug(
         "payload-of-copies-unchecked",
@@ -1250,9 +1268,47 @@ BUGS = (
     Bug(
         "store-transaction-takes-what-comes-too-late",
         "a transaction that has ended takes nothing",
-        (Edit(f"{DOCSTORE}/transaction.py", "            self._ended = True", "            pass"),),
+        (Edit(f"{DOCSTORE}/transaction.py", "        self._ended = True", "        pass"),),
         (
             f"{DOCSTORE_TESTS}/test_transactions.py::test_a_transaction_that_has_ended_takes_nothing",
+        ),
+    ),
+    Bug(
+        "store-block-waits-for-its-own-thread",
+        "a block that the garbage collector ends waits for nobody",
+        (
+            Edit(
+                f"{DOCSTORE}/applied.py",
+                "        self._transactions.discard(transaction)\n",
+                "        with self.lock:\n            self._transactions.discard(transaction)\n",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_transactions.py::test_a_suspended_block_is_collected_anywhere",),
+    ),
+    Bug(
+        "store-transactions-go-while-it-looks-at-them",
+        "a block that the garbage collector ends disturbs nobody",
+        (
+            Edit(
+                f"{DOCSTORE}/applied.py",
+                "for transaction in list(self._transactions):\n                        ",
+                "for transaction in self._transactions:\n                        ",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_transactions.py::test_a_suspended_block_is_collected_anywhere",),
+    ),
+    Bug(
+        "store-writes-half-an-operation",
+        "a block that ends has all of an operation or nothing",
+        (
+            Edit(
+                f"{DOCSTORE}/store.py",
+                "with store._journal.lock:\n                    transaction.end()\n",
+                "transaction.end()\n",
+            ),
+        ),
+        (
+            f"{DOCSTORE_TESTS}/test_transactions.py::test_what_is_written_has_all_of_an_operation_or_nothing",
         ),
     ),
     Bug(
@@ -1601,7 +1657,7 @@ BUGS = (
         (
             Edit(
                 f"{DOCSTORE}/applied.py",
-                "            for transaction in self._transactions:\n"
+                "            for transaction in list(self._transactions):\n"
                 "                transaction.doom(",
                 "            for transaction in ():\n                transaction.doom(",
             ),
@@ -1806,7 +1862,7 @@ BUGS = (
         "what is committed is on the leader's disk",
         (
             Edit(
-                f"{RAFT}/quorum.py",
+                "walstore/replication/quorum.py",
                 "return min(self.agreed(lsns, 0), lsns.get(leader_id, 0))",
                 "return self.agreed(lsns, 0)",
             ),
@@ -2052,7 +2108,7 @@ BUGS = (
         "a joint configuration commits by both majorities",
         (
             Edit(
-                f"{RAFT}/quorum.py",
+                "walstore/replication/quorum.py",
                 "if self.outgoing else agreed",
                 "if self.outgoing == 0 else agreed",
             ),
@@ -2064,12 +2120,12 @@ BUGS = (
         "a joint configuration elects by both majorities",
         (
             Edit(
-                f"{RAFT}/quorum.py",
+                "walstore/replication/quorum.py",
                 "not self.outgoing or _has_majority(self.outgoing, granted)",
                 "True",
             ),
         ),
-        ("tests/raft/test_quorum.py",),
+        ("tests/replication/test_quorum.py",),
     ),
     Bug(
         "raft-no-joint-step",
@@ -2319,7 +2375,7 @@ BUGS = (
         (
             Edit(
                 f"{RAFT}/driver.py",
-                "        self._input(lambda: self.core.read(read_id, _now_ms()))\n",
+                "        self._input(lambda: self.core.read(read_id, monotonic_ms()))\n",
                 "        self._answer_read(read_id, self.core.committed_lsn)\n",
             ),
         ),
@@ -2510,9 +2566,9 @@ BUGS = (
         "a jump of the wall clock elects nobody",
         (
             Edit(
-                f"{RAFT}/driver.py",
-                "    return time.monotonic() * 1000\n",
-                "    return time.time() * 1000\n",
+                DRIVER_PY,
+                "    monotonic_ms,\n)\n",
+                ")\nmonotonic_ms = lambda: time.time() * 1000\n",
             ),
         ),
         (f"{RAFT_FAULTS}::test_a_jump_of_the_clock_and_a_stalled_disk_elect_nobody",),
@@ -2554,6 +2610,18 @@ BUGS = (
             ),
         ),
         (f"{RAFT_CLUSTER}::test_a_voter_that_has_lost_its_disk_takes_no_part",),
+    ),
+    Bug(
+        "seal-unchecked",
+        "a damaged file of a node's is not believed",
+        (
+            Edit(
+                "walstore/replication/sealed.py",
+                "    return body if checksum == xxh3_64_hexdigest(body).encode() else None\n",
+                "    return body if len(checksum) == 16 else None\n",
+            ),
+        ),
+        ("tests/replication/test_sealed.py",),
     ),
     Bug(
         "cluster-believes-an-older-address",
@@ -2891,7 +2959,7 @@ BUGS = (
         (
             Edit(
                 DRIVER_PY,
-                "not failed.done() and _now_ms() < deadline_ms",
+                "not failed.done() and monotonic_ms() < deadline_ms",
                 "not failed.done() and deadline_ms",
             ),
         ),
@@ -2917,16 +2985,16 @@ BUGS = (
         (f"{STARTING}::test_what_keeps_a_service_from_beginning_is_told_whatever_its_end_brings",),
     ),
     Bug(
-        "start-waits-for-a-loop-that-never-was",
-        "a node that gets no descriptors for its event loop says so",
+        "interrupted-start-goes-on",
+        "nothing is left of a node whose opening is interrupted",
         (
             Edit(
-                "walstore/replication/background.py",
-                "            self._error = error\n            self._started.set()\n",
-                "            self._error = error\n",
+                "walstore/replication/manager.py",
+                '        if hasattr(self, "_background"):',
+                "        if False:",
             ),
         ),
-        (f"{STARTING}::test_a_node_says_that_it_has_too_few_descriptors",),
+        (STARTING,),
     ),
     Bug(
         "start-forgets-the-watch-it-made",
@@ -2993,6 +3061,18 @@ BUGS = (
         (INTERPOSED,),
     ),
     Bug(
+        "opened-leaks",
+        "a failing call leaves no descriptor open",
+        (
+            Edit(
+                FILES_PY,
+                "    try:\n        yield fd\n    finally:\n        close(fd)\n",
+                "    yield fd\n    close(fd)\n",
+            ),
+        ),
+        ("tests/wal/test_files.py",),
+    ),
+    Bug(
         "mark-written-after-a-stop",
         "nothing is written to a descriptor that may be another file's by now",
         (
@@ -3045,6 +3125,90 @@ BUGS = (
             ),
         ),
         (WRITER_LIMITS,),
+    ),
+    Bug(
+        "samples-outlive-a-leadership",
+        "a new leader keeps what a follower that is away lacks",
+        (
+            Edit(
+                STREAMING_PY,
+                "self._samples.restart(self._log.last_lsn, self._log.bytes_written, _now_ms())",
+                "pass",
+            ),
+        ),
+        (CATCHING_UP,),
+    ),
+    Bug(
+        "lag-since-the-opening",
+        "what was written before a leadership is nobody's lag",
+        (
+            Edit(
+                LAG_PY,
+                "self._bytes[max(0, first_missing - 1)]",
+                "self._bytes[first_missing - 1] if first_missing else 0",
+            ),
+        ),
+        (RETENTION,),
+    ),
+    Bug(
+        "nothing-kept-for-who-was-not-heard",
+        "a new leader keeps the end of its log for followers that it has not heard yet",
+        (Edit(RETENTION_PY, "if not progress.matched_lsn:", "if False:"),),
+        (RETENTION,),
+    ),
+    Bug(
+        "core-asked-while-the-log-begins-anew",
+        "what damage took is not called back before it is",
+        (
+            Edit(
+                STREAMING_PY,
+                "return self._work is None and self._ask(",
+                "return self._ask(",
+            ),
+        ),
+        (BEGINNING_ANEW,),
+    ),
+    Bug(
+        "task-dies-unseen",
+        "a mistake of ours ends the node's part, and is said",
+        (Edit("walstore/replication/tasks.py", "            fail(error)\n", ""),),
+        (BEGINNING_ANEW,),
+    ),
+    Bug(
+        "mistake-of-the-application-is-fatal",
+        "an application that does not say which snapshot is its newest is asked again",
+        (
+            Edit(
+                SENDING_PY,
+                "        except Exception as error:\n            # The application's",
+                "        except OSError as error:\n            # The application's",
+            ),
+        ),
+        (SENDING,),
+    ),
+    Bug(
+        "parts-outlive-a-leadership",
+        "a leadership that ends amid a batch costs no connection",
+        (
+            Edit(
+                "walstore/replication/receiving.py",
+                "        if self._terms.get(node) != term:\n",
+                "        if node not in self._terms:\n",
+            ),
+        ),
+        (RECEIVING,),
+    ),
+    Bug(
+        "mark-of-the-members-before-a-snapshot",
+        "behind a snapshot the members are those that came with it",
+        (
+            Edit(
+                "walstore/raft/ledger.py",
+                "return [self._next if self._log.first_lsn == mark.lsn + 1 else mark]",
+                "return [mark]",
+            ),
+        ),
+        (BEGINNING_ANEW,),
     ),
     Bug(
         "sends-what-is-not-wanted",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from walstore.replication.acks import Stage
 from walstore.replication.core import Core
 from walstore.replication.effects import Refuse, StopFollowing
-from walstore.replication.message import SyncRequest
 
 from .disk import Entry
 from .network import Connection, Parcel
@@ -38,7 +38,7 @@ class Checks:
         self._cut: dict[str, set[tuple[int, Entry]]] = {}
         self._wiped: dict[tuple[str, str], set[tuple[int, Entry]]] = {}
         self._led: dict[int, str] = {}
-        self._asked: set[Connection] = set()
+        self._windows: Counter[Connection] = Counter()
 
     # ---- events ----
 
@@ -80,7 +80,7 @@ class Checks:
 
     def leads(self, node: Node, core: Core) -> None:
         """A term has one leader, and a legitimate one holds all that earlier terms committed."""
-        self._asked.update(node.connections.values())  # an earlier term's records may be under way
+        self._windows.update(node.connections.values())  # an earlier term's may be under way
         assert self._led.setdefault(core.term, node.name) == node.name
         if self.world.strict:
             earlier = max((lsn for term, lsn in self._commits if term < core.term), default=0)
@@ -127,6 +127,8 @@ class Checks:
     def asked(self, leader: Node, node: str) -> None:
         """A leader has heard where the node's log ends, and counts it no more behind that."""
         self._wiped.pop((leader.name, node), None)
+        if node in leader.connections:
+            self._windows[leader.connections[node]] += 1
 
     def _is_durable(self, node: Node, lsn: int, entry: Entry) -> bool:
         disk = node.disk
@@ -175,17 +177,16 @@ class Checks:
         self._covered.setdefault(node.name, set()).update(entries.items())
 
     def posted(self, node: Node, connection: Connection, parcel: Parcel) -> None:
-        """The bytes on the way to a node are bounded; after a refusal there can be two windows.
+        """The bytes on the way to a node are bounded: one window, and one more for each refusal,
+        since what was sent before it is on its way, or the acks of that are.
 
         Where messages came late, behind those of a newer connection, the leader cannot know.
         """
         options = self.world.options
         bound = options.window_bytes + options.chunk_bytes + ENTRY_BYTES_MAX
-        if isinstance(parcel.body, SyncRequest):
-            self._asked.add(connection)
         if parcel.nbytes and connection.alive and not self.world.counts["late"]:
-            slack = 2 if connection in self._asked else 1
-            assert connection.undelivered(parcel.target) <= slack * bound, "the window is not kept"
+            bound *= 1 + self._windows[connection]
+            assert connection.undelivered(parcel.target) <= bound, "the window is not kept"
 
     def stepped(self, node: Node, core: Core) -> None:
         """After each step of a node."""

@@ -75,6 +75,17 @@ def test_open_says_what_is_missing_and_makes_only_when_asked(path: str) -> None:
     assert not os.path.exists(path)
 
 
+def test_opened_closes_however_its_block_ends(path: str) -> None:
+    before = open_descriptors()
+    with pytest.raises(FileNotFoundError), files.opened(path):
+        pass
+    with files.opened(path, write=True, create=True) as made:
+        files.write_at(made, b"kept", 0, path)
+    with pytest.raises(EOFError), files.opened(path) as fd:
+        raise EOFError(files.read_at(fd, 10, 0))
+    assert open_descriptors() == before
+
+
 def test_open_to_read_does_not_write(fd: int, path: str) -> None:
     reading = files.open_file(path)
     try:

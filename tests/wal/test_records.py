@@ -110,6 +110,24 @@ def test_the_reader_stops_where_it_is_told(tmp_path: Path) -> None:
         assert log._record_reader().read(3, 1, 18)[1:3] == (3, 5)
 
 
+def test_chunks_are_all_batches_up_to_the_end_and_no_more(tmp_path: Path) -> None:
+    with FileWALManager(tmp_path / "log", segment_bytes=4096) as log:
+        log.append_many([b"x" * 100] * 5)
+        log.append_many([b"x" * 900] * 12)
+        log.append(b"y")
+        log.append(b"z")
+
+        def ends(from_lsn: int, to_lsn: int) -> list[tuple[int, int]]:
+            chunks = log._record_reader().chunks(from_lsn, 1, to_lsn)
+            return [(records.first_lsn, records.last_lsn) for records in chunks]
+
+        assert ends(1, 19) == [(1, 5), (6, 17), (18, 18), (19, 19)]
+        assert ends(6, 18) == [(6, 17), (18, 18)]
+        assert ends(20, 19) == ends(19, 18) == []
+        with pytest.raises(LSNOutOfRangeError):
+            ends(18, 20)
+
+
 def test_a_batch_that_a_truncation_cut_ends_where_it_was_cut(tmp_path: Path) -> None:
     with (
         FileWALManager(tmp_path / "a") as source,

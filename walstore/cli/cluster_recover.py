@@ -10,8 +10,8 @@ from rich.text import Text
 from walstore.cli import exits
 from walstore.cli.output import Screen, facts
 from walstore.cluster import Survivor, inspect_survivor, make_cluster
-from walstore.cluster.machine_moving import carry_machine
-from walstore.docstore.moving import carry_documents
+from walstore.cluster.machine_carrying import carry_machine
+from walstore.docstore.carrying import carry_documents
 from walstore.errors import OptionError
 
 __all__ = ["recover"]

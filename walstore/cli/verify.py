@@ -139,11 +139,8 @@ def _survey(log: str, first: CorruptLogError) -> _Verdict:
     for segment in segments:
         assert segment.last_lsn is not None
         try:
-            fd = files.open_file(segment.path)
-            try:
+            with files.opened(segment.path) as fd:
                 check_whole(fd, segment.path, segment.header, segment.last_lsn)
-            finally:
-                files.close(fd)
         except CorruptLogError as error:
             verdict.problems.append(_problem(error))
         except OSError as error:

@@ -23,7 +23,7 @@ from walstore.cluster.sessions import result_of
 from walstore.errors import ClosedLogError, OptionError
 from walstore.limits import LSN_MAX
 from walstore.replication import TLS, NetworkOptions, Security
-from walstore.replication.dialing import host_and_port
+from walstore.replication.dialing import check_url
 from walstore.replication.message import is_node_id
 from walstore.replication.requests import (
     CLIENT_PREFIX,
@@ -342,10 +342,7 @@ class AsyncClusterClient:
     def _add(self, node: str, url: str) -> None:
         if not is_node_id(node) or is_client_id(node):
             raise OptionError(f"{node!r} cannot be a node id")
-        scheme, _, address = url.partition("://")
-        if scheme != self._security.scheme:
-            raise OptionError(f"{url!r} must begin with {self._security.scheme}://")
-        self._security.check_host(host_and_port(address, f"url of {node}")[0])
+        check_url(self._security, url, f"url of {node}")
         self._nodes[node] = tuple(dict.fromkeys((url, self._given.get(node, url))))
 
     def _random(self) -> int:

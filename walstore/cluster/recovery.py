@@ -247,12 +247,9 @@ def _fill(new: _NodesLog, old: NodeLog, own: Survivor, first: Configuration) -> 
     if own.first_lsn > 1:
         log.reset(own.first_lsn, old.term_of(own.first_lsn - 1), own.term)
     log.adopt_term(own.term)
-    reader, lsn = old.reader(), own.first_lsn
-    while lsn <= own.last_lsn:
-        records = reader.read(lsn, _CHUNK_BYTES, own.last_lsn)
+    for records in old.reader().chunks(own.first_lsn, _CHUNK_BYTES, own.last_lsn):
         log.submit_records(records)
         log.wait_durable(records.last_lsn)
-        lsn = records.last_lsn + 1
     (node_id,) = first.voters
     log.adopt_term(next_term(own.term, node_id))
     log.wait_durable(log.append_configuration(first.encode()))

@@ -1,10 +1,10 @@
 """The document store: collections of documents on a log (docs/docstore.md)."""
 
-# carrying
-from walstore.docstore.carrying import DocumentSnapshots
-
 # changes
 from walstore.docstore.changes import DocumentChange
+
+# checkpoint
+from walstore.docstore.checkpoint import DocumentSnapshots
 
 # collection
 from walstore.docstore.collection import Collection

@@ -27,6 +27,11 @@ HISTORY_BYTES_MAX = 16 << 20
 class Watcher(Protocol):
     """Who is told what was applied."""
 
+    @property
+    def closed(self) -> bool:
+        """Whether it needs nothing any more. Not told by a call: the garbage collector may close it
+        in a thread that holds the lock."""
+
     def stop(self) -> None:
         """There is nothing more to come: the store is closed, or lost. Must not block."""
 
@@ -57,10 +62,10 @@ class AppliedLog:
         self.closed = False
         self.lost: StoreLostError | None = None
         self._reopen = reopen
-        self._transactions: set[Transaction] = set()
+        self._transactions: set[Transaction] = set()  # one may go at any time, see `end`
         self._news = threading.Condition(self.lock)  # something was applied
         self._waiting = 0
-        self._watchers: WeakSet[Watcher] = WeakSet()  # replaced when one comes or goes
+        self._watchers: WeakSet[Watcher] = WeakSet()  # replaced when one comes
         self._history: History | None = None  # while there are watchers
 
     def check_open(self) -> None:
@@ -103,7 +108,7 @@ class AppliedLog:
             try:
                 for applied in group:
                     self.state.apply_all(applied.changes, built)
-                    for transaction in self._transactions:
+                    for transaction in list(self._transactions):
                         transaction.notice(applied.changes)
                     self.payload_bytes += applied.payload_bytes
                 self._note(group)
@@ -130,7 +135,7 @@ class AppliedLog:
                 f"the entries after {after_lsn} are not there any more, and {error}"
             ) from error
         with self.lock:  # where it is interrupted, it is done again
-            for transaction in self._transactions:
+            for transaction in list(self._transactions):
                 transaction.doom("this node's store began anew from a snapshot of its leader")
             if self._history is not None:
                 self._history = History(opened.position.lsn, HISTORY_BYTES_MAX)
@@ -156,15 +161,11 @@ class AppliedLog:
         """
         with self.lock:
             self.check_open()
-            self._watchers = WeakSet([*self._watchers, watcher])
+            others = [other for other in self._watchers if not other.closed]
+            self._watchers = WeakSet([*others, watcher])
             if self._history is None:
                 self._history = History(self.applied_lsn, HISTORY_BYTES_MAX)
             return self.applied_lsn
-
-    def unwatch(self, watcher: Watcher) -> None:
-        """It needs nothing any more."""
-        with self.lock:
-            self._watchers = WeakSet(other for other in self._watchers if other is not watcher)
 
     def stop_watchers(self) -> None:
         """Nothing is applied any more. With the lock, or without."""
@@ -193,7 +194,7 @@ class AppliedLog:
         """With the lock, and before `applied_lsn` says that it was applied."""
         if self._history is None:
             return
-        if not self._watchers:
+        if all(watcher.closed for watcher in self._watchers):
             self._history = None
             return
         for applied in group:
@@ -222,6 +223,12 @@ class AppliedLog:
             return transaction
 
     def end(self, transaction: Transaction) -> None:
-        """The transaction was committed, or is not to be."""
-        with self.lock:
-            self._transactions.discard(transaction)
+        """The transaction was committed, or is not to be. Without the lock: the garbage collector
+        closes a generator that waits in a block, in any thread and at any time, also while that
+        thread has the lock and would wait for itself."""
+        # Of a transaction that is not to be, what another thread is amid goes on, under the lock
+        # and so over one state, in a draft that nobody will look at. Nothing else begins in it.
+        transaction.end()
+        # One step for other threads, and so is `list(self._transactions)`: unlike `tuple`, it makes
+        # nothing that could start the collector after it has begun to go through the set.
+        self._transactions.discard(transaction)

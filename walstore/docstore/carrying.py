@@ -1,43 +1,33 @@
-"""The store's snapshots on their way to a follower that is too far behind for the log alone."""
+"""A store's snapshot for a log that has the same entries under another id."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
-from walstore.docstore.checkpoint import files_of
+from walstore import FileWALManager
+from walstore.docstore import snapshot
+from walstore.docstore.checkpoint import files_of, opened_from
 
-__all__ = ["DocumentSnapshots"]
+__all__ = ["carry_documents"]
 
 
-class DocumentSnapshots:
-    """For `snapshots` of a ReplicationWALManager that a document store is on. Every node should be
-    given one: which of them leads, and which is behind, is not known before.
+def carry_documents(log: FileWALManager) -> Callable[[str, str], None] | None:
+    """Finds the newest snapshot of a log's store; None: none is whole. What is returned writes it
+    beside the same log under another id, given that one's directory and id; durable at return.
 
-    Args:
-        path: the log's directory, the same as the log's own.
+    Raises:
+        SnapshotError: its checksum is right, and it holds something else.
+        UnsupportedFormatError: it was written by a newer walstore.
+        OSError: the system refused.
     """
+    found = files_of(log.path).open_before(log)
+    if found is None:
+        return None
+    position, state = opened_from(found, log)
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._files = files_of(os.fspath(path))
+    def write(path: str, log_id: str) -> None:
+        moved = position._replace(log_id=log_id)
+        pieces = snapshot.write(moved, snapshot.copy_of_state(state))
+        files_of(path).write(moved.lsn, pieces)
 
-    def newest(self, term_of: Callable[[int], int]) -> tuple[int, str] | None:
-        """On the leader: lsn and path of its newest snapshot that is whole and of the log whose
-        terms these are, or None.
-
-        Raises:
-            UnsupportedFormatError: it was written by a newer walstore.
-            OSError: the system refused.
-        """
-        return self._files.newest(term_of)
-
-    def install(self, lsn: int, path: str) -> None:
-        """On a follower: takes a snapshot over; durable at return. The store goes on from it once
-        the log begins behind it.
-
-        Raises:
-            SnapshotError: it is not whole, or not of this entry. Nothing was changed.
-            UnsupportedFormatError: it was written by a newer walstore.
-            OSError: the system refused.
-        """
-        self._files.install(lsn, path)
+    return write

@@ -1,9 +1,12 @@
-"""The store's snapshots as files (walstore.snapshot_files), and the states that they hold."""
+"""The store's snapshots as files (walstore.snapshot_files): the states that they hold, and
+DocumentSnapshots, which gives them to other nodes.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
 
 from walstore import FileWALManager
@@ -13,7 +16,7 @@ from walstore.docstore.snapshot import Position
 from walstore.docstore.state import State
 from walstore.snapshot_files import Found, Kind, Place, SnapshotFiles, UnusableSnapshotError
 
-__all__ = ["Opened", "files_of", "opened_from"]
+__all__ = ["DocumentSnapshots", "Opened", "files_of", "opened_from"]
 
 DIRECTORY_NAME = "documents"
 """Inside of the log's."""
@@ -37,6 +40,39 @@ _KIND = Kind(b"WALDOCS1", _place_of, SnapshotError, logging.getLogger("walstore.
 def files_of(path: str) -> SnapshotFiles:
     """The snapshots of the store on the log in this directory."""
     return SnapshotFiles(os.path.join(path, DIRECTORY_NAME), _KIND)
+
+
+class DocumentSnapshots:
+    """For `snapshots` of a ReplicationWALManager that a document store is on. Every node should be
+    given one: which of them leads, and which is behind, is not known before.
+
+    Args:
+        path: the log's directory, the same as the log's own.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._files = files_of(os.fspath(path))
+
+    def newest(self, term_of: Callable[[int], int]) -> tuple[int, str] | None:
+        """On the leader: lsn and path of its newest snapshot that is whole and of the log whose
+        terms these are, or None.
+
+        Raises:
+            UnsupportedFormatError: it was written by a newer walstore.
+            OSError: the system refused.
+        """
+        return self._files.newest(term_of)
+
+    def install(self, lsn: int, path: str) -> None:
+        """On a follower: takes a snapshot over; durable at return. The store goes on from it once
+        the log begins behind it.
+
+        Raises:
+            SnapshotError: it is not whole, or not of this entry. Nothing was changed.
+            UnsupportedFormatError: it was written by a newer walstore.
+            OSError: the system refused.
+        """
+        self._files.install(lsn, path)
 
 
 def opened_from(found: Found | None, log: FileWALManager) -> Opened:

@@ -161,8 +161,9 @@ class Collection(ReadOnlyCollection):
         """Changes the first document that matches, in the order of `sort`, and returns it as it
         was before, or with ReturnDocument.AFTER as it is now; None: there was none."""
         show = compile_projection(projection)
-        compute = prepare.one_changed(
-            self.name, self._store._make_id, filter, update, sort=sort, upsert=upsert, hint=hint
+        make_id = self._store._make_id
+        compute = prepare.updating(
+            self.name, make_id, filter, update, many=False, upsert=upsert, sort=sort, hint=hint
         )
         changed = self._write(compute, concern)
         document = changed.after if return_document else changed.before

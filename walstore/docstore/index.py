@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from sortedcontainers import SortedDict
 
 from walstore.docstore.errors import InvalidDocumentError, QueryError
-from walstore.docstore.paths import checked_path, values_at
+from walstore.docstore.paths import checked_fields, values_at
 from walstore.docstore.values import MISSING, Document, Key, key_of
 
 __all__ = [
@@ -66,14 +66,7 @@ def checked_spec(keys: Any, name: Any, unique: Any) -> IndexSpec:
         QueryError: they make no sense.
     """
     what = "create_index"
-    if type(keys) is str:
-        keys = [(keys, ASCENDING)]
-    fields: list[tuple[str, int]] = []
-    for item in keys if isinstance(keys, list | tuple) else [None]:
-        pair = (item, ASCENDING) if type(item) is str else item
-        if not isinstance(pair, list | tuple) or len(pair) != 2 or pair[1] not in (1, -1):
-            raise QueryError(what, f"{keys!r} is not a field, nor a list of (field, 1 or -1)")
-        fields.append((checked_path(pair[0], what), int(pair[1])))
+    fields = checked_fields(keys, keys, what)
     paths = [path for path, _direction in fields]
     if not fields or len(fields) > INDEX_FIELDS_MAX or len(set(paths)) < len(paths):
         raise QueryError(what, f"an index has 1 to {INDEX_FIELDS_MAX} fields, each of them once")
@@ -83,7 +76,7 @@ def checked_spec(keys: Any, name: Any, unique: Any) -> IndexSpec:
         name = "_".join(f"{path}_{direction}" for path, direction in fields)
     if type(name) is not str or not name or name == "_id_" or not name.isprintable():
         raise QueryError(what, f"{name!r} cannot be the name of an index")
-    return IndexSpec(name, tuple(fields), unique)
+    return IndexSpec(name, fields, unique)
 
 
 class Reversed:

@@ -19,6 +19,7 @@ __all__ = [
     "Leaf",
     "Match",
     "at_path",
+    "checked_fields",
     "checked_path",
     "get_at",
     "overlapping",
@@ -60,6 +61,27 @@ def checked_path(path: object, what: str) -> str:
             "no list has such a position",
         )
     return path
+
+
+def checked_fields(items: Any, given: Any, what: str) -> tuple[tuple[str, int], ...]:
+    """The fields to order by that an argument names: one, or a list of them, each alone (ascending)
+    or with 1 or -1.
+
+    Args:
+        given: the argument, to be shown when it makes no sense.
+
+    Raises:
+        QueryError
+    """
+    if type(items) is str:
+        items = [items]
+    fields: list[tuple[str, int]] = []
+    for item in items if isinstance(items, list | tuple) else [None]:
+        pair = (item, 1) if type(item) is str else item
+        if not isinstance(pair, list | tuple) or len(pair) != 2 or pair[1] not in (1, -1):
+            raise QueryError(what, f"{given!r} is not a field, nor a list of (field, 1 or -1)")
+        fields.append((checked_path(pair[0], what), int(pair[1])))
+    return tuple(fields)
 
 
 def _is_endless(part: str) -> bool:

@@ -132,14 +132,14 @@ def plan_for(view: View, predicates: Sequence[Predicate], sort: Sort, hint: str 
         NoSuchIndexError: there is none as hinted.
     """
     specs = [ID_INDEX, *view.specs]
-    if hint is not None:
-        return _hinted(view, specs, predicates, sort, hint)
-    best = Plan(None, score=(0, 0, 0, 0))
-    if not predicates and not sort:
-        return best
     by_path: dict[str, list[Predicate]] = {}
     for predicate in predicates:
         by_path.setdefault(predicate.path, []).append(predicate)
+    if hint is not None:
+        return _hinted(view, specs, by_path, sort, hint)
+    best = Plan(None, score=(0, 0, 0, 0))
+    if not predicates and not sort:
+        return best
     for spec in specs:
         first = spec.keys[0][0]
         if first in by_path or (sort and sort[0][0] == first):
@@ -152,15 +152,12 @@ def plan_for(view: View, predicates: Sequence[Predicate], sort: Sort, hint: str 
 def _hinted(
     view: View,
     specs: list[IndexSpec],
-    predicates: Sequence[Predicate],
+    by_path: dict[str, list[Predicate]],
     sort: Sort,
-    hint: str | None,
+    hint: str,
 ) -> Plan:
     if type(hint) is not str:
         raise QueryError("hint", f"is the name of an index, not {hint!r}")
-    by_path: dict[str, list[Predicate]] = {}
-    for predicate in predicates:
-        by_path.setdefault(predicate.path, []).append(predicate)
     for spec in specs:
         if spec.name == hint:
             return _plan(view, spec, by_path, sort)

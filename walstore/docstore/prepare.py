@@ -28,7 +28,7 @@ from walstore.docstore.shape import checked_sort
 from walstore.docstore.update import compile_update, replaced
 from walstore.docstore.values import Document, copy_of, key_of, storable, stored
 
-__all__ = ["bulk", "deletion", "new_documents", "one_changed", "replacement", "updating"]
+__all__ = ["bulk", "deletion", "new_documents", "replacement", "updating"]
 
 BATCH_DOCUMENTS = 256
 """So many documents are checked, copied and encoded together: they fit into the processor's cache,
@@ -66,19 +66,16 @@ def updating(
     *,
     many: bool,
     upsert: bool,
+    sort: Any = None,
     hint: str | None = None,
 ) -> Callable[[Draft], Changed]:
-    """An update_one or update_many.
+    """An update_one, update_many or find_one_and_update.
 
     Raises:
         QueryError
     """
-    compiled = compile_update(update)
-
-    def changer(document: Document, inserting: bool) -> Document:
-        return compiled.applied(document, inserting=inserting)
-
-    return _changing(name, make_id, query, changer, many=many, upsert=upsert, hint=hint)
+    changer = compile_update(update).applied
+    return _changing(name, make_id, query, changer, many=many, upsert=upsert, sort=sort, hint=hint)
 
 
 def replacement(
@@ -106,41 +103,16 @@ def _changing(
     *,
     many: bool,
     upsert: bool,
+    sort: Any = None,
     hint: str | None,
 ) -> Callable[[Draft], Changed]:
-    compiled = compile_filter(query)
-    seed = operations.seed_of(query, make_id()) if upsert else None
-
-    def compute(draft: Draft) -> Changed:
-        return operations.update(draft, name, compiled, changer, many=many, upsert=seed, hint=hint)
-
-    return compute
-
-
-def one_changed(
-    name: str,
-    make_id: MakeId,
-    query: Any,
-    update: Any,
-    *,
-    sort: Any,
-    upsert: bool,
-    hint: str | None,
-) -> Callable[[Draft], Changed]:
-    """A find_one_and_update.
-
-    Raises:
-        QueryError
-    """
-    change = compile_update(update)
     compiled, order = compile_filter(query), checked_sort(sort)
     seed = operations.seed_of(query, make_id()) if upsert else None
 
-    def changer(document: Document, inserting: bool) -> Document:
-        return change.applied(document, inserting=inserting)
-
     def compute(draft: Draft) -> Changed:
-        return operations.update(draft, name, compiled, changer, upsert=seed, sort=order, hint=hint)
+        return operations.update(
+            draft, name, compiled, changer, many=many, upsert=seed, sort=order, hint=hint
+        )
 
     return compute
 

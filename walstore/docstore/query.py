@@ -10,10 +10,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from walstore.docstore.errors import InvalidDocumentError, QueryError
+from walstore.docstore.errors import QueryError
 from walstore.docstore.leaves import equals, one_of, ordered, regex_of, type_test
 from walstore.docstore.paths import Leaf, Match, at_path, checked_path
-from walstore.docstore.values import INT_MAX, INT_MIN, MISSING, Key, checked_value, key_of
+from walstore.docstore.values import INT_MAX, INT_MIN, MISSING, Key, checked_operand, key_of
 
 __all__ = [
     "Filter",
@@ -155,7 +155,7 @@ def _at(path: str, operand: object, predicates: list[Predicate], what: str) -> l
     if isinstance(operand, re.Pattern):
         return [place(regex_of(operand, "", what), True)]
     if not is_operators(operand):
-        value = _value(operand, what)
+        value = checked_operand(operand, what)
         _note(predicates, path, "$eq", value)
         return [place(equals(value), True)]
     assert isinstance(operand, Mapping)
@@ -178,15 +178,8 @@ def _note(predicates: list[Predicate], path: str, name: str, operand: Any) -> No
         values = [operand]
     if any(value is None or isinstance(value, list | tuple | re.Pattern) for value in values):
         return
-    keys = dict.fromkeys(key_of(_value(value, path)) for value in values)
+    keys = dict.fromkeys(key_of(checked_operand(value, path)) for value in values)
     predicates.append(Predicate(path, _SIGNS.get(name, "="), tuple(keys)))
-
-
-def _value(value: Any, what: str) -> Any:
-    try:
-        return checked_value(value)
-    except InvalidDocumentError as error:
-        raise QueryError(what, str(error), error.hint) from None
 
 
 def _operators(operand: Mapping[Any, Any], place: Place, what: str) -> list[Match]:
@@ -213,7 +206,7 @@ def _unknown(name: object, what: str, known: Mapping[str, Any]) -> QueryError:
 
 
 def _eq(value: Any, place: Place, what: str) -> Match:
-    return place(equals(_value(value, what)), True)
+    return place(equals(checked_operand(value, what)), True)
 
 
 def _ne(value: Any, place: Place, what: str) -> Match:
@@ -230,7 +223,7 @@ def _in(values: Any, place: Place, what: str) -> Match:
     if not isinstance(values, list | tuple):
         raise QueryError(what, f"takes a list, not {values!r}")
     patterns = [regex_of(value, "", what) for value in values if isinstance(value, re.Pattern)]
-    plain = [_value(value, what) for value in values if not isinstance(value, re.Pattern)]
+    plain = [checked_operand(value, what) for value in values if not isinstance(value, re.Pattern)]
     leaf = one_of(plain)
     if not patterns:
         return place(leaf, True)
@@ -242,7 +235,7 @@ def _nin(values: Any, place: Place, what: str) -> Match:
 
 
 def _compared(name: str) -> Callable[[Any, Place, str], Match]:
-    return lambda value, place, what: place(ordered(name, _value(value, what)), True)
+    return lambda value, place, what: place(ordered(name, checked_operand(value, what)), True)
 
 
 def _not(operand: Any, place: Place, what: str) -> Match:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from walstore.docstore.errors import QueryError
-from walstore.docstore.paths import at_path, checked_path, values_at
+from walstore.docstore.paths import at_path, checked_fields, checked_path, values_at
 from walstore.docstore.values import MISSING, Document, Key, copy_of, key_of
 
 __all__ = ["Show", "Sort", "checked_sort", "compile_projection", "in_order"]
@@ -26,16 +26,8 @@ def checked_sort(sort: Any) -> Sort:
     """
     if sort is None:
         return ()
-    items: Any = [(sort, 1)] if type(sort) is str else sort
-    if isinstance(items, Mapping):
-        items = list(items.items())
-    fields: list[tuple[str, int]] = []
-    for item in items if isinstance(items, list | tuple) else [None]:
-        pair = (item, 1) if type(item) is str else item
-        if not isinstance(pair, list | tuple) or len(pair) != 2 or pair[1] not in (1, -1):
-            raise QueryError("sort", f"{sort!r} is not a field, nor a list of (field, 1 or -1)")
-        fields.append((checked_path(pair[0], "sort"), int(pair[1])))
-    return tuple(fields)
+    items = list(sort.items()) if isinstance(sort, Mapping) else sort
+    return checked_fields(items, sort, "sort")
 
 
 def in_order(documents: list[Document], sort: Sort) -> list[Document]:

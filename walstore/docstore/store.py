@@ -425,8 +425,10 @@ class _Block:
         try:
             # Not `reset`: a generator may be closed in another context than that of its owner.
             _blocks.set(_open_blocks())
-            transaction.end()
             if kind is None:
+                # Another thread may be amid an operation: all of it is written, or nothing.
+                with store._journal.lock:
+                    transaction.end()
                 store._journal.write(transaction.compute, self._concern)
         finally:
             store._journal.end(transaction)

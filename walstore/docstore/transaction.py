@@ -33,7 +33,6 @@ class Transaction:
         self.reads = Reads()
         self.draft = Draft(state, self.reads)
         self.guard = _Guard(lock, self)
-        self._lock = lock
         self._ended = False
         self._doom: ConflictError | None = None
 
@@ -65,15 +64,14 @@ class Transaction:
 
     def end(self) -> None:
         """Its block has ended: what came after would be in no entry, so nothing does."""
-        with self._lock:
-            self._ended = True
+        self._ended = True
 
     def check_open(self) -> None:
         """Raises when no operation has a place in it any more.
 
         Raises:
             ConflictError
-            TransactionError: its block has ended, in another thread.
+            TransactionError: its block has ended, in another thread or by the garbage collector.
         """
         if self._ended:
             raise TransactionError("the transaction ended before the operation began")

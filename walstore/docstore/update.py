@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from walstore.docstore.errors import InvalidDocumentError, QueryError
+from walstore.docstore.errors import QueryError
 from walstore.docstore.leaves import equals, regex_of
 from walstore.docstore.paths import Leaf, checked_path, get_at, overlapping, set_at, unset_at
 from walstore.docstore.query import element_test
@@ -18,7 +18,7 @@ from walstore.docstore.values import (
     MISSING,
     Document,
     checked_document,
-    checked_value,
+    checked_operand,
     copy_of,
     encode,
     key_of,
@@ -39,7 +39,7 @@ class Update:
         self._actions = actions
         self._on_insert = on_insert
 
-    def applied(self, document: Document, *, inserting: bool = False) -> Document:
+    def applied(self, document: Document, inserting: bool = False) -> Document:
         """The document as it is after the update; the given one stays as it is.
 
         Raises:
@@ -131,15 +131,8 @@ def _take(parts: Parts, taken: set[Parts], what: str) -> None:
     taken.add(parts)
 
 
-def _value(value: Any, what: str) -> Any:
-    try:
-        return checked_value(value)
-    except InvalidDocumentError as error:
-        raise QueryError(what, str(error), error.hint) from None
-
-
 def _set(parts: Parts, operand: Any, what: str) -> Action:
-    value = _value(operand, what)
+    value = checked_operand(operand, what)
     return lambda document: set_at(document, parts, copy_of(value), what)
 
 
@@ -155,7 +148,7 @@ def _number(value: Any, what: str) -> Any:
 
 def _arithmetic(compute: Callable[[Any, Any], Any]) -> Callable[..., Action]:
     def make(parts: Parts, operand: Any, what: str) -> Action:
-        number = _number(_value(operand, what), what)
+        number = _number(checked_operand(operand, what), what)
 
         def act(document: Document) -> None:
             old = get_at(document, parts)
@@ -170,7 +163,7 @@ def _arithmetic(compute: Callable[[Any, Any], Any]) -> Callable[..., Action]:
 
 def _extreme(better: Callable[[Any, Any], bool]) -> Callable[..., Action]:
     def make(parts: Parts, operand: Any, what: str) -> Action:
-        value = _value(operand, what)
+        value = checked_operand(operand, what)
         key = key_of(value)
 
         def act(document: Document) -> None:
@@ -214,7 +207,7 @@ def _each(operand: Any, allowed: set[str], what: str) -> tuple[list[Any], dict[s
     if not isinstance(operand, Mapping) or not any(
         type(name) is str and name[:1] == "$" for name in operand
     ):
-        return [_value(operand, what)], {}
+        return [checked_operand(operand, what)], {}
     unknown = [name for name in operand if name not in allowed]
     if unknown:
         hint = f"known here: {' '.join(sorted(allowed))}"
@@ -226,7 +219,7 @@ def _each(operand: Any, allowed: set[str], what: str) -> tuple[list[Any], dict[s
     for name, number in modifiers.items():
         if name != "$sort" and type(number) is not int:
             raise QueryError(what, f"{name} takes a whole number, not {number!r}")
-    return [_value(item, what) for item in items], modifiers
+    return [checked_operand(item, what) for item in items], modifiers
 
 
 def _sorter(sort: Any, what: str) -> Callable[[list[Any]], list[Any]]:
@@ -289,7 +282,7 @@ def _pull(parts: Parts, operand: Any, what: str) -> Action:
     elif isinstance(operand, re.Pattern):
         test = regex_of(operand, "", what)
     else:
-        test = equals(_value(operand, what))
+        test = equals(checked_operand(operand, what))
 
     def act(document: Document) -> None:
         old = _list_at(document, parts, what)

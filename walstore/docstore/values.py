@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import to_builtins
 
-from walstore.docstore.errors import InvalidDocumentError
+from walstore.docstore.errors import InvalidDocumentError, QueryError
 from walstore.limits import DOCUMENT_BYTES_MAX, DOCUMENT_DEPTH_MAX
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Key",
     "Missing",
     "checked_document",
+    "checked_operand",
     "checked_size",
     "checked_value",
     "copy_of",
@@ -136,6 +137,18 @@ def checked_value(value: Any, path: str = "", depth: int = 0) -> Any:
     if kind in _ATOMS:
         return value
     return _checked_other(value, path, depth)
+
+
+def checked_operand(value: Any, what: str) -> Any:
+    """The same, of a value in a filter or an update.
+
+    Raises:
+        QueryError: it cannot be stored, and `what` holds it.
+    """
+    try:
+        return checked_value(value)
+    except InvalidDocumentError as error:
+        raise QueryError(what, str(error), error.hint) from None
 
 
 def _checked_text(value: str, path: str) -> str:

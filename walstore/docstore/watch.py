@@ -77,6 +77,9 @@ class ChangeStream:
     thread, or `async for` in an event loop; one consumer at a time. It is best used with `with`,
     and ends when it, the store or the log is closed, or has raised.
 
+    Attributes:
+        closed: whether it has ended.
+
     Raises:
         HistoryError: what comes next is gone: it was too far behind.
         StoreLostError; and as FileWALManager.replay.
@@ -91,7 +94,7 @@ class ChangeStream:
         self._own: Replayed | None = None  # while it is behind what the journal remembers
         self._ready: Iterator[DocumentChange] = iter(())
         self._work: asyncio.Future[None] | None = None  # survives who waits for it
-        self._closed = False
+        self.closed = False
         begin_lsn = begin.lsn if begin else journal.applied_lsn + 1
         try:
             # What is applied, and not yet shown by the log, comes again, and is passed over.
@@ -107,9 +110,8 @@ class ChangeStream:
 
     def close(self) -> None:
         """Ends the iteration; a waiting `for` notices within 200 ms."""
-        self._closed = True
+        self.closed = True
         self._tail.close()
-        self._journal.unwatch(self)
         self._own = None
 
     def stop(self) -> None:
@@ -129,13 +131,13 @@ class ChangeStream:
 
     def __repr__(self) -> str:
         what = "the store" if self._collection is None else repr(self._collection)
-        return f"<ChangeStream of {what}{' closed' if self._closed else ''}>"
+        return f"<ChangeStream of {what}{' closed' if self.closed else ''}>"
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> DocumentChange:
-        while not self._closed:
+        while not self.closed:
             for change in self._ready:
                 return change
             try:
@@ -150,7 +152,7 @@ class ChangeStream:
         return self
 
     async def __anext__(self) -> DocumentChange:
-        while not self._closed:
+        while not self.closed:
             for change in self._ready:
                 return change
             try:

@@ -26,7 +26,6 @@ from walstore.replication.errors import (
     CloseCode,
     LostDiskError,
     MembershipError,
-    NotLeaderError,
     PromotionError,
     ReplicationTimeoutError,
     TooFewNodesError,
@@ -37,7 +36,13 @@ from walstore.replication.message import SyncRequest, TimeoutNow
 from walstore.replication.network import NetworkEvent, NodeDisconnected
 from walstore.replication.options import ReplicationOptions
 from walstore.replication.status import NodeStatus
-from walstore.replication.streaming import WALReplicationManager, Wish, core_options
+from walstore.replication.streaming import (
+    WALReplicationManager,
+    Wish,
+    core_options,
+    monotonic_ms,
+)
+from walstore.replication.tasks import begin_task
 from walstore.replication.terms import next_term
 
 __all__ = ["RaftReplicationManager"]
@@ -156,7 +161,7 @@ class RaftReplicationManager(WALReplicationManager):
             log.committed_lsn,
             self._ledger.configurations(),
             random.SystemRandom().uniform,
-            _now_ms(),
+            monotonic_ms(),
             core_options(options),
             RaftOptions(options.election_ms, options.stall_ms, options.uncommitted_bytes_max),
         )
@@ -219,7 +224,7 @@ class RaftReplicationManager(WALReplicationManager):
         if not isinstance(event, NodeDisconnected):
             return
         if event.code != CloseCode.REPLACED:
-            self._input(lambda: self.core.gone(event.node_id, _now_ms()))
+            self._input(lambda: self.core.gone(event.node_id, monotonic_ms()))
         if event.code == CloseCode.LOST_DISK and not self._log.last_lsn:
             self._fail(LostDiskError(self._node_id))
 
@@ -285,13 +290,13 @@ class RaftReplicationManager(WALReplicationManager):
         super()._leave_disk(effect, done)
         if isinstance(effect, effects.AppendConfiguration):
             lsn = self._configuration_lsn
-            self._effects.extend(self.core.configured(lsn, _now_ms()))
+            self._effects.extend(self.core.configured(lsn, monotonic_ms()))
             self._admit()
             change, self._change = self._change, None
             if change is not None and not change.done():
                 change.set_result(lsn)
         elif isinstance(effect, effects.AppendTermEntry) and not done:
-            self._effects.extend(self.core.resign(_now_ms()))
+            self._effects.extend(self.core.resign(monotonic_ms()))
 
     def _gives_up(self, effect: Effect) -> bool:
         return isinstance(effect, effects.AppendTermEntry)
@@ -304,10 +309,7 @@ class RaftReplicationManager(WALReplicationManager):
     async def change_members(self, wish: Wish, timeout_s: float) -> int:
         """See ReplicationWALManager.add_learner. What comes amid the steps of an earlier change the
         core refuses; one that waits for a newcomer to get the log gives way."""
-        if self.error is not None:
-            raise self.error
-        if not self.leading:
-            raise self._not_leader()
+        self._check_leading()
         change: asyncio.Future[int] = self.loop.create_future()
         wanted: tuple[Set[str], Set[str]] = (frozenset(), frozenset())
         lsn = 0
@@ -323,7 +325,7 @@ class RaftReplicationManager(WALReplicationManager):
                 self._change = None
                 change.set_exception(error)
                 return []
-            return self.core.change(*wanted, _now_ms())
+            return self.core.change(*wanted, monotonic_ms())
 
         self._changes += 1
         try:
@@ -346,8 +348,7 @@ class RaftReplicationManager(WALReplicationManager):
 
     def _check_still_becomes(self, voters: Set[str], learners: Set[str]) -> None:
         """Raises where there is nothing to wait for any more."""
-        if self.error is not None:
-            raise self.error
+        self.check()
         if not self.leading:
             raise MembershipError("the leader changed meanwhile; it may still be made")
         if self.core.configuration.outcome != (voters, learners):
@@ -374,7 +375,7 @@ class RaftReplicationManager(WALReplicationManager):
         return settled and (now.voters, now.learners) == (voters, learners)
 
     async def _maintain(self) -> None:
-        own = self.loop.create_task(self._keep_members())
+        own = begin_task(self._keep_members(), self._fail)
         try:
             await super()._maintain()
         finally:
@@ -393,7 +394,7 @@ class RaftReplicationManager(WALReplicationManager):
 
     def _gone(self) -> list[str]:
         """Learners without a vote that were not heard for too long, nor became learners since."""
-        now, now_ms = self.core.configuration, _now_ms()
+        now, now_ms = self.core.configuration, monotonic_ms()
         self._learning_since_ms = {
             node: self._learning_since_ms.get(node, now_ms) for node in now.learners - now.voters
         }
@@ -413,11 +414,11 @@ class RaftReplicationManager(WALReplicationManager):
     def _is_gone(self, node: str) -> bool:
         since_ms = max(self._role_since_ms, self._learning_since_ms[node])
         seen_ms = max(self._seen_ms.get(node, 0.0), since_ms)
-        gone_s = (_now_ms() - seen_ms) / 1000
+        gone_s = (monotonic_ms() - seen_ms) / 1000
         return node not in self.network.connected and gone_s >= self._options.learner_gone_s
 
     def _write_down(self) -> list[Effect]:
-        return self.core.change(self.core.configuration.voters, set(), _now_ms())
+        return self.core.change(self.core.configuration.voters, set(), monotonic_ms())
 
     # ---- appends ----
 
@@ -485,15 +486,12 @@ class RaftReplicationManager(WALReplicationManager):
 
     async def _ask_to_read(self) -> int:
         """The lsn; 0: not now."""
-        if self.error is not None:
-            raise self.error
-        if not self.leading:
-            raise self._not_leader()
+        self._check_leading()
         self._next_read += 1
         read_id = self._next_read
         future: asyncio.Future[int] = self.loop.create_future()
         self._reads[read_id] = future
-        self._input(lambda: self.core.read(read_id, _now_ms()))
+        self._input(lambda: self.core.read(read_id, monotonic_ms()))
         try:
             return await future
         finally:
@@ -512,9 +510,10 @@ class RaftReplicationManager(WALReplicationManager):
 
     # ---- who leads ----
 
-    def _not_leader(self) -> NotLeaderError:
-        leader_id = self.leader_id if self.leader_id != self._node_id else None
-        return NotLeaderError(self._node_id, leader_id, self.url_of(leader_id))
+    def _check_leading(self) -> None:
+        self.check()
+        if not self.leading:
+            raise self.not_leader()
 
     async def promote(self, force: bool, timeout_s: float) -> int:
         """Asks the leader to hand over; where there is none, waits until one is elected.
@@ -526,8 +525,7 @@ class RaftReplicationManager(WALReplicationManager):
             raise OptionError("a node that is elected cannot be forced to lead: leave force out")
         deadline_s = time.monotonic() + timeout_s
         while not self.leading:
-            if self.error is not None:
-                raise self.error
+            self.check()
             core, leader_id = self.core, self.core.leader_id
             if self._node_id not in core.configuration.voters:
                 raise PromotionError(self._node_id, {self._node_id: "it is no voter"})
@@ -547,8 +545,7 @@ class RaftReplicationManager(WALReplicationManager):
         Raises:
             PromotionError: an earlier hand-over is under way.
         """
-        if self.error is not None:
-            raise self.error
+        self.check()
         target = self._best_voter()
         if self.leading and target is not None:
             await self._hand_over(target)
@@ -560,10 +557,7 @@ class RaftReplicationManager(WALReplicationManager):
 
     async def transfer(self, node: str | None) -> int:
         """See ReplicationWALManager.transfer."""
-        if self.error is not None:
-            raise self.error
-        if not self.leading:
-            raise self._not_leader()
+        self._check_leading()
         target = self._best_voter() if node is None else node
         if target is None:
             raise PromotionError(self._node_id, {"nobody": "no other voter is connected"})
@@ -583,14 +577,14 @@ class RaftReplicationManager(WALReplicationManager):
             raise PromotionError(target, {self._target: "it is about to lead"})
         failed = self._transfer = self.loop.create_future()
         self._target = target
-        deadline_ms = _now_ms() + _HAND_OVER_ELECTIONS * self._options.election_ms
+        deadline_ms = monotonic_ms() + _HAND_OVER_ELECTIONS * self._options.election_ms
 
         def begin() -> list[Effect]:
-            return self.core.transfer(target, _now_ms()) if self._transfer is failed else []
+            return self.core.transfer(target, monotonic_ms()) if self._transfer is failed else []
 
         try:
             self._input(begin)
-            while self.leading and not failed.done() and _now_ms() < deadline_ms:
+            while self.leading and not failed.done() and monotonic_ms() < deadline_ms:
                 await asyncio.wait([failed], timeout=_LOOK_S)
         finally:
             self._transfer = None
@@ -629,7 +623,3 @@ class RaftReplicationManager(WALReplicationManager):
                 changing=not settled,
             )
         )
-
-
-def _now_ms() -> float:
-    return time.monotonic() * 1000

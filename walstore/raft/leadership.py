@@ -21,6 +21,7 @@ from walstore.replication.effects import (
     Send,
     TransferFailed,
 )
+from walstore.replication.lag import DiskWatch
 from walstore.replication.leader import Leader
 from walstore.replication.message import Confirm, TimeoutNow
 from walstore.replication.shared import Shared
@@ -69,8 +70,7 @@ class Leadership:
         self._transfer: _Transfer | None = None
         self._reached_transfer = False
         self._appending: Configuration | None = None
-        self._durable_lsn = 0
-        self._durable_ms = now_ms
+        self._disk = DiskWatch()
         self._too_much = False
         self._held = False
         self.over = False
@@ -200,10 +200,8 @@ class Leadership:
 
     def _look_at_disk(self, now_ms: float) -> list[Effect]:
         """Hands over when the own disk has taken nothing for too long."""
-        log = self._log
-        if log.durable_lsn >= log.last_lsn or log.durable_lsn != self._durable_lsn:
-            self._durable_lsn, self._durable_ms = log.durable_lsn, now_ms
-        if now_ms - self._durable_ms < self._options.stall_ms or self._transfer:
+        stalled_ms = self._disk.stalled_ms(self._log.durable_lsn, self._log.last_lsn, now_ms)
+        if stalled_ms < self._options.stall_ms or self._transfer:
             return []
         best = self._best(now_ms)
         return self.transfer(best, now_ms) if best else []

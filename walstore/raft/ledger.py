@@ -1,10 +1,11 @@
 """The configurations of a log on a disk: which one is in force where, also when the entries that
 said so are gone (docs/consensus.md, "The file beside the log").
 
-The file `configurations`, and then its copy, is written anew, synced and renamed:
+The file `configurations`, and then its copy, is written anew, synced and renamed: sealed
+(replication/sealed.py) JSON,
 
-    xxh3 of the rest, 16 hex digits | newline | JSON: {"assumed": lsn, "marks": [{"lsn": lsn,
-    "term": its term, "configurations": [[lsn, payload as hex], ...]}, ...]}
+    {"assumed": lsn, "marks": [{"lsn": lsn, "term": its term,
+    "configurations": [[lsn, payload as hex], ...]}, ...]}
 
 A mark says which configurations there are up to an entry. It holds for a log that has this entry
 with this term: of two, the second is that of a snapshot that was about to be installed.
@@ -17,13 +18,12 @@ import os
 import threading
 from typing import NamedTuple, Protocol
 
-from xxhash import xxh3_64_hexdigest
-
 from walstore import durable
 from walstore.errors import CorruptLogError, LogFullError
 from walstore.raft.errors import ConfigurationError
 from walstore.raft.membership import Configuration, decode_configuration
 from walstore.replication.log import CONFIGURATIONS_NAME
+from walstore.replication.sealed import seal, unseal
 from walstore.wal import files
 
 __all__ = ["COPY_NAME", "Ledger", "LedgerLog", "Mark"]
@@ -158,10 +158,7 @@ class Ledger:
                 self._next = then
             elif mark.lsn < self.marked_lsn:
                 return
-            marks = [mark]
-            if self._next is not None and self._next.lsn > mark.lsn:
-                marks.append(self._next)
-            data = self._encoded(marks)
+            data = self._encoded(self._marks(mark))
             try:
                 _write(self._path, data)
             except OSError as error:
@@ -169,6 +166,15 @@ class Ledger:
                     raise
                 raise LogFullError(error.errno, self._path) from error
             self.marked_lsn = mark.lsn
+
+    def _marks(self, mark: Mark) -> list[Mark]:
+        if self._next is None or self._next.lsn < mark.lsn:
+            return [mark]
+        if self._next.lsn > mark.lsn:
+            return [mark, self._next]
+        # The mark may have been made when the log had begun anew, and `begin_anew` had not said so
+        # yet. Where it has not begun anew, its entries have caught up, and say more.
+        return [self._next if self._log.first_lsn == mark.lsn + 1 else mark]
 
     def write_beside(self, directory: str) -> None:
         """Keeps what is known of what is committed beside another log, which has the same entries;
@@ -181,7 +187,7 @@ class Ledger:
 
     def _encoded(self, marks: list[Mark]) -> bytes:
         body = json.dumps({"assumed": self.assumed, "marks": [_plain(each) for each in marks]})
-        return f"{xxh3_64_hexdigest(body.encode())}\n{body}".encode()
+        return seal(body.encode())
 
     def _read(self) -> list[Mark] | None:
         """None: there is no file, and no copy. The copy holds where the file is damaged or gone:
@@ -220,13 +226,8 @@ def _write(path: str, data: bytes) -> None:
 
 
 def _body_of(path: str) -> bytes | None:
-    fd = files.open_file(path)
-    try:
-        data = files.read_at(fd, _FILE_BYTES_MAX, 0)
-    finally:
-        files.close(fd)
-    checksum, _, body = data.partition(b"\n")
-    return body if checksum == xxh3_64_hexdigest(body).encode() else None
+    with files.opened(path) as fd:
+        return unseal(files.read_at(fd, _FILE_BYTES_MAX, 0))
 
 
 def _plain(mark: Mark) -> dict[str, object]:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Set
 from dataclasses import dataclass
 
 from walstore.raft.errors import ConfigurationError
-from walstore.raft.quorum import Quorum
 from walstore.replication.message import NODE_ID_BYTES_MAX, is_node_id
+from walstore.replication.quorum import Quorum
 from walstore.replication.requests import is_client_id
 from walstore.replication.terms import term_bits
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from walstore.raft.quorum import Quorum
 from walstore.replication.effects import ReadReady
+from walstore.replication.quorum import Quorum
 
 __all__ = ["READS_MAX", "Rounds"]
 

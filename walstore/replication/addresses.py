@@ -10,10 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Set
 
-from xxhash import xxh3_64_hexdigest
-
 from walstore.replication.message import Address, is_node_id
 from walstore.replication.requests import is_client_id
+from walstore.replication.sealed import seal, unseal
 
 __all__ = ["ADDRESSES_MAX", "AddressBook"]
 
@@ -88,9 +87,8 @@ class AddressBook:
         return tuple(self.known.values())
 
     def encode(self) -> bytes:
-        """The bytes of the file: xxh3 of the rest, 16 hex digits | newline | JSON."""
-        body = json.dumps([[*address] for address in self.known.values()])
-        return f"{xxh3_64_hexdigest(body.encode())}\n{body}".encode()
+        """The bytes of the file: JSON, sealed."""
+        return seal(json.dumps([[*address] for address in self.known.values()]).encode())
 
     def _is_news(self, address: Address, held: Address | None, own_word: bool) -> bool:
         """Whether this is newer than what is held, and can be true."""
@@ -125,8 +123,8 @@ def _rank(address: Address) -> tuple[int, str]:
 
 
 def _decode(data: bytes) -> dict[str, Address] | None:
-    checksum, _, body = data.partition(b"\n")
-    if checksum != xxh3_64_hexdigest(body).encode():
+    body = unseal(data)
+    if body is None:
         return None
     found = [Address(node, stamp, url) for node, stamp, url in json.loads(body)]
     return {a.node: a for a in found if is_node_id(a.node) and not is_client_id(a.node)}

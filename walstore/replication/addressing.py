@@ -125,8 +125,5 @@ class Addressing:
     def _read(self) -> bytes:
         if not os.path.exists(self._path):
             return b""
-        fd = files.open_file(self._path)
-        try:
+        with files.opened(self._path) as fd:
             return files.read_at(fd, _FILE_BYTES_MAX, 0)
-        finally:
-            files.close(fd)

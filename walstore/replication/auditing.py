@@ -17,6 +17,7 @@ from walstore.replication.log import NodeLog
 from walstore.replication.message import Audit, Audited, Quarantine
 from walstore.replication.network import NetworkManager
 from walstore.replication.repair import damage_of
+from walstore.replication.tasks import begin_task
 from walstore.replication.verdict import differing
 from walstore.wal.records import normalized
 
@@ -58,7 +59,7 @@ class Auditor:
     Args:
         node_id, log, network, core: the node's.
         voters: gives those of its nodes whose hashes are counted.
-        fail: called with an error of the log's.
+        fail: called with an error of the log's, or a mistake of its own.
         differs: called when this leader's log is not that of the others.
         bytes_max, pause_ms: of entries in one span, and between two.
     """
@@ -106,7 +107,7 @@ class Auditor:
             first_lsn = self._log.first_lsn  # once more from the start
         if first_lsn <= last_lsn:
             self._span = None
-            self._work = asyncio.create_task(self._lead(first_lsn, last_lsn))
+            self._work = begin_task(self._lead(first_lsn, last_lsn), self._fail)
 
     def _is_idle(self) -> bool:
         return self._work is None or self._work.done()
@@ -139,7 +140,7 @@ class Auditor:
         """The leader wants to know the hash of entries; only of what is here, and committed."""
         here = self._log.first_lsn <= body.first_lsn
         if here and body.last_lsn <= self._core.committed_lsn and self._is_idle():
-            self._work = asyncio.create_task(self._answer(leader_id, body))
+            self._work = begin_task(self._answer(leader_id, body), self._fail)
 
     async def _answer(self, leader_id: str, body: Audit) -> None:
         span = await self._read(body.first_lsn, body.last_lsn, 1 << 62)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import CancelledError
-from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures import CancelledError, wait
 from typing import Any, Protocol, TypeVar
 
 from walstore.errors import ClosedLogError, OptionError
@@ -40,47 +40,53 @@ class Background:
         self._service = service
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._started = threading.Event()
+        self._stopping = asyncio.Event()
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopping: asyncio.Event | None = None
         self._error: BaseException | None = None
 
     def start(self) -> None:
-        """Returns when the service has begun, or raises what kept it from doing so."""
-        self._thread.start()
+        """Returns when the service has begun, or raises what kept it from doing so. Who is
+        interrupted has to `stop` it."""
+        self._loop = self._runner.get_loop()  # before the thread: `stop` needs it amid all of this
+        try:
+            self._thread.start()
+        except RuntimeError:  # there can be no thread more
+            self._runner.close()
+            raise
         self._started.wait()
         if self._error is not None:
             self._thread.join()
             raise self._error
 
     def stop(self) -> None:
-        """Returns when the service has ended and the thread is gone. Not from that thread."""
-        if self._loop is not None and self._stopping is not None and self._thread.is_alive():
+        """Returns when the service has ended and the thread is gone, also where it has not begun
+        yet. Not from that thread."""
+        if self._loop is None:
+            return
+        with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._stopping.set)
+        if self._thread.is_alive():
             self._thread.join()
 
     def _run(self) -> None:
-        runner = asyncio.Runner()
-        try:
-            runner.get_loop()
-        except OSError as error:  # there are no descriptors left for one
-            self._error = error
-            self._started.set()
-            return
-        with runner:
-            runner.run(self._main())
+        with self._runner:
+            self._runner.run(self._main())
 
     async def _main(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stopping = asyncio.Event()
+        stopping = asyncio.create_task(self._stopping.wait())
+        starting = asyncio.create_task(self._service.start())
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        starting.cancel()  # where it is to stop before it has begun
         try:
-            await self._service.start()
-        except Exception as error:
+            await starting
+        except (Exception, asyncio.CancelledError) as error:
             self._error = error  # first: that it began in part must not be hidden by its stop
             await self._service.stop()
             return
         finally:
             self._started.set()
-        await self._stopping.wait()
+        await stopping
         await self._service.stop()
 
 
@@ -139,17 +145,15 @@ class LoopCalls:
         except RuntimeError:
             work.close()
             raise self._closed() from None
-        while True:
-            try:
-                return future.result(_LOOK_S)
-            except CancelledError:
-                raise self._closed() from None
-            except FutureTimeoutError:
-                if future.done():
-                    raise  # the coroutine's own
-                if self.loop.is_closed():  # before it had its turn
-                    work.close()
-                    raise self._closed() from None
+        # Not result(_LOOK_S): its TimeoutError could not be told from the coroutine's own.
+        while not wait([future], _LOOK_S).done:
+            if self.loop.is_closed() and not future.done():  # before it had its turn
+                work.close()
+                raise self._closed()
+        try:
+            return future.result()
+        except CancelledError:
+            raise self._closed() from None
 
     def _is_here(self) -> bool:
         try:

@@ -2,43 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
-from dataclasses import dataclass
-from typing import Protocol
-
-from walstore.replication.acks import majority
 from walstore.replication.message import VoteResponse
+from walstore.replication.quorum import Quorum
 
-__all__ = ["Campaign", "Electorate", "Majority"]
-
-
-class Electorate(Protocol):
-    """Who votes, and what is enough."""
-
-    @property
-    def nodes(self) -> frozenset[str]:
-        """Every node that is asked."""
-
-    def elected(self, granted: Set[str]) -> bool:
-        """Whether these nodes' votes are enough."""
-
-    def rejected(self, refused: Set[str]) -> bool:
-        """Whether without these nodes' votes there can never be enough."""
-
-
-@dataclass(frozen=True, slots=True)
-class Majority:
-    """More than half of the nodes."""
-
-    nodes: frozenset[str]
-
-    def elected(self, granted: Set[str]) -> bool:
-        """Whether these nodes' votes are enough."""
-        return len(granted & self.nodes) >= majority(len(self.nodes))
-
-    def rejected(self, refused: Set[str]) -> bool:
-        """Whether without these nodes' votes there can never be enough."""
-        return not self.elected(self.nodes - refused)
+__all__ = ["Campaign"]
 
 
 class Campaign:
@@ -46,11 +13,11 @@ class Campaign:
 
     Args:
         node_id: the candidate.
-        electorate: who votes.
+        electorate: who votes, and what is enough.
         term: the one it wants to lead in.
     """
 
-    def __init__(self, node_id: str, electorate: Electorate, term: int) -> None:
+    def __init__(self, node_id: str, electorate: Quorum, term: int) -> None:
         self.term = term
         self.granted = {node_id}
         self.refused: dict[str, str] = {}

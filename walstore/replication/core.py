@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 from walstore.replication.acks import Receipt, Rule, Stage
-from walstore.replication.campaign import Campaign, Electorate, Majority
+from walstore.replication.campaign import Campaign
 from walstore.replication.effects import (
     AppendTermEntry,
     Effect,
@@ -38,6 +38,7 @@ from walstore.replication.message import (
     VoteResponse,
 )
 from walstore.replication.progress import Progress
+from walstore.replication.quorum import Quorum
 from walstore.replication.shared import CoreOptions, Shared
 from walstore.replication.terms import next_term, owns_term
 
@@ -88,7 +89,7 @@ class Core:
             node_id, nodes, log, acks, options or CoreOptions(), term, committed_lsn
         )
         self._connected: set[str] = set()
-        self._electorate: Electorate = Majority(nodes)
+        self._electorate = Quorum(nodes)
         self._campaign: Campaign | None = None
         self._leader: Leader | None = None
         self._follower = Follower(self._shared)

@@ -10,9 +10,9 @@ from walstore.replication.connection import Connection
 from walstore.replication.errors import CloseCode, RefusedError, UnreachableError
 from walstore.replication.handshake import Session
 from walstore.replication.options import NetworkOptions
-from walstore.replication.security import Contexts
+from walstore.replication.security import Contexts, Security
 
-__all__ = ["agree", "host_and_port", "open_socket"]
+__all__ = ["agree", "check_url", "host_and_port", "open_socket"]
 
 
 def host_and_port(address: str, what: str) -> tuple[str, int]:
@@ -31,6 +31,18 @@ def host_and_port(address: str, what: str) -> tuple[str, int]:
     return host, port
 
 
+def check_url(security: Security, url: str, what: str) -> None:
+    """Refuses a url that no node with this security is dialed at.
+
+    Raises:
+        OptionError: another scheme, no address, or one off this machine without protection.
+    """
+    scheme, _, address = url.partition("://")
+    if scheme != security.scheme:
+        raise OptionError(f"{url!r} must begin with {security.scheme}://")
+    security.check_host(host_and_port(address, what)[0])
+
+
 async def open_socket(
     connection: Connection, node_id: str, url: str, options: NetworkOptions, tls: Contexts | None
 ) -> None:
@@ -46,7 +58,9 @@ async def open_socket(
             await asyncio.get_running_loop().create_connection(
                 lambda: connection, host, port, ssl=tls.client() if tls is not None else None
             )
-    except OSError as error:  # TimeoutError and ssl.SSLError are some
+    # TimeoutError and ssl.SSLError are OSErrors. ValueError: no host can have this name, as only
+    # who looks it up says (UnicodeError, of a part that is empty or too long).
+    except (OSError, ValueError) as error:
         raise UnreachableError(node_id, url, timeout_s, str(error) or "timed out") from error
 
 

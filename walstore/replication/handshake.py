@@ -85,11 +85,6 @@ class Session:
         self._sealed = 1  # the HELLO or the CHALLENGE
         self._opened = 1
 
-    @property
-    def cluster_id(self) -> bytes:
-        """This node's."""
-        return self._cluster_id()
-
     def seal(self, body: Body, term: int, timestamp_ns: int) -> bytes:
         """The next message to the peer. Every one that is sealed must be sent, in this order."""
         self._sealed += 1

@@ -31,15 +31,15 @@ class DiskWatch:
         self._durable_lsn = -1
         self._since_ms = 0.0
 
-    def stalled_s(self, durable_lsn: int, last_lsn: int, now_ms: float) -> float:
-        """Seconds; 0 when nothing waits, or it took something since it was last asked."""
+    def stalled_ms(self, durable_lsn: int, last_lsn: int, now_ms: float) -> float:
+        """Milliseconds; 0 when nothing waits, or it took something since it was last asked."""
         if durable_lsn >= last_lsn or durable_lsn != self._durable_lsn:
             self._durable_lsn, self._since_ms = durable_lsn, now_ms
-        return (now_ms - self._since_ms) / 1000
+        return now_ms - self._since_ms
 
 
 class Samples:
-    """Where the leader's log ended at some moments: (lsn, bytes written, time).
+    """Where the leader's log ended at some moments of its leadership: (lsn, bytes written, time).
 
     One sample per `resolution_ms` is enough, and at most 4096 are kept, of which the older half is
     thinned out: what is far behind is known less exactly.
@@ -50,6 +50,13 @@ class Samples:
         self._lsns: list[int] = []
         self._bytes: list[int] = []
         self._times: list[float] = []
+
+    def restart(self, last_lsn: int, bytes_written: int, now_ms: float) -> None:
+        """A leadership begins, and the log ends here. What was noted in an earlier one is
+        forgotten: it says nothing of how much was written since."""
+        for column in (self._lsns, self._bytes, self._times):
+            column.clear()
+        self.note(last_lsn, bytes_written, now_ms)
 
     def due(self, now_ms: float) -> bool:
         """Whether it is time for another sample."""
@@ -67,12 +74,13 @@ class Samples:
                 del column[: _SAMPLES_MAX // 2 : 2]
 
     def lag(self, lsn: int, last_lsn: int, now_ms: float) -> Lag:
-        """Of a stage that has reached `lsn`, when the log ends at `last_lsn`."""
+        """Of a stage that has reached `lsn`, when the log ends at `last_lsn`. Bytes and time of
+        what was there before the first sample are not known, and do not count."""
         if lsn >= last_lsn or not self._lsns:
             return Lag(max(0, last_lsn - lsn), 0, 0.0)
         first_missing = bisect.bisect_right(self._lsns, lsn)
         at = min(first_missing, len(self._lsns) - 1)
-        held = self._bytes[first_missing - 1] if first_missing else 0
+        held = self._bytes[max(0, first_missing - 1)]
         return Lag(
             last_lsn - lsn, max(0, self._bytes[-1] - held), max(0.0, now_ms - self._times[at])
         )

@@ -119,6 +119,19 @@ class NodeLog:
             if segment.seal is not None and segment.first_lsn > lsn
         )
 
+    def first_within(self, bytes_max: int) -> int:
+        """The first entry of the full segments at the log's end that hold at most so many bytes; of
+        the last segment where they are none."""
+        segments = self._writer.segments()
+        lsn = segments[-1].first_lsn
+        for segment in reversed(segments):
+            if segment.seal is not None:
+                bytes_max -= segment.seal.end_at
+            if bytes_max < 0:
+                break
+            lsn = segment.first_lsn
+        return lsn
+
     def term_of(self, lsn: int) -> int:
         """The term of an entry, or of the one before the first."""
         return self._terms.of(lsn)
@@ -173,14 +186,12 @@ class NodeLog:
 
     def configurations_from(self, lsn: int) -> list[tuple[int, bytes]]:
         """Lsn and payload of each entry from this one on that says who the nodes are."""
-        reader, last_lsn, found = self.reader(), self.written_lsn, list[tuple[int, bytes]]()
-        while lsn <= last_lsn:
-            read = reader.read(lsn, _SCAN_BYTES, last_lsn)
-            prev_lsn, prev_term = lsn - 1, read.prev_term
+        found: list[tuple[int, bytes]] = []
+        for read in self.reader().chunks(lsn, _SCAN_BYTES, self.written_lsn):
+            prev_lsn, prev_term = read.first_lsn - 1, read.prev_term
             found += configurations_in(
                 parse_records(read.data, seed=read.seed, prev_lsn=prev_lsn, prev_term=prev_term)
             )
-            lsn = read.last_lsn + 1
         return found
 
     def append_term_entry(self, payload: bytes) -> int:
@@ -205,8 +216,8 @@ class NodeLog:
 
     def reset(self, first_lsn: int, prev_term: int, term: int) -> None:
         """Begins the log anew."""
+        self._terms.restart(first_lsn)  # first: until it has, the terms are read from what there is
         self._wal._reset(first_lsn, prev_term, term)
-        self._terms.restart(first_lsn)
 
     def drop_claim(self) -> None:
         """All that damage took of the log is back; durable at return."""

@@ -26,7 +26,6 @@ from walstore.replication.background import Background
 from walstore.replication.clients import ClientHandler
 from walstore.replication.errors import (
     MembershipError,
-    NotLeaderError,
     QuarantinedError,
     ReplicationTimeoutError,
     TooFewNodesError,
@@ -588,7 +587,7 @@ class ReplicationWALManager(FileWALManager):
         deadline_s = time.monotonic() + limit_s
         usual = self._is_usual(wanted, stage)
         if not self._streaming.wait_to_lead(limit_s):
-            raise self._not_leader()
+            raise self._streaming.not_leader()
         first, last = self._append_within(parts, kind, limit_s if usual else 0.0)
         if not (usual and last.done()):
             commit = ReplicatedCommit(self, last._generation, last.lsn, wanted, stage)
@@ -694,6 +693,8 @@ class ReplicationWALManager(FileWALManager):
     def _give_up(self, error: BaseException, role: Role) -> None:
         """Closes what could not be opened; has the next opening look for damage, where this one met
         some in a full segment."""
+        if hasattr(self, "_background"):  # who waited for it to begin was interrupted, perhaps
+            self._background.stop()
         super().close()
         damage = damage_of(error) if isinstance(error, Exception) else error
         if isinstance(damage, CorruptLogError) and self._mends(role):
@@ -744,11 +745,7 @@ class ReplicationWALManager(FileWALManager):
         if rc != lib.WALCORE_NOT_LEADER:
             super()._again(rc, payload_bytes, need_bytes, kind)
         elif not self._streaming.wait_to_lead(self.timeout_s):
-            raise self._not_leader()
-
-    def _not_leader(self) -> NotLeaderError:
-        leader_id = self.leader_id if self.leader_id != self.node_id else None
-        return NotLeaderError(self.node_id, leader_id, self._streaming.url_of(leader_id))
+            raise self._streaming.not_leader()
 
     def _is_usual(self, acks: Acks, stage: Stage) -> bool:
         """Whether the log's own group commit knows when these hold."""

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xxhash import xxh3_64, xxh3_64_intdigest
 
@@ -124,6 +124,10 @@ TERM_MAX = (1 << 63) - 1
 """Largest term."""
 
 _U63_MAX = (1 << 63) - 1
+
+_NOTHING = struct.Struct("")
+_NONCE = struct.Struct(f"{NONCE_BYTES}s")
+_MAC = struct.Struct(f"{MAC_BYTES}s")
 
 
 class MessageType(IntEnum):
@@ -529,9 +533,11 @@ def _require(truth: bool, reason: str) -> None:
         raise MessageError(reason)
 
 
-def _require_size(body: memoryview, size: int) -> None:
-    if len(body) != size:
-        raise MessageError(f"a body of {len(body)} bytes where {size} were due")
+def _unpack(shape: struct.Struct, body: memoryview) -> tuple[Any, ...]:
+    """The fields of a body that has nothing else in it."""
+    if len(body) != shape.size:
+        raise MessageError(f"a body of {len(body)} bytes where {shape.size} were due")
+    return shape.unpack(body)
 
 
 def _require_entry(lsn: int, term: int) -> None:
@@ -539,24 +545,8 @@ def _require_entry(lsn: int, term: int) -> None:
         raise MessageError("an entry beyond every lsn or term")
 
 
-def _nonce(body: memoryview) -> bytes:
-    _require_size(body, NONCE_BYTES)
-    return bytes(body)
-
-
-def _proof(body: memoryview) -> bytes:
-    _require_size(body, MAC_BYTES)
-    return bytes(body)
-
-
-def _heartbeat(body: memoryview, flags: int) -> Heartbeat:
-    _require_size(body, _TWO.size)
-    return Heartbeat(*_TWO.unpack(body))
-
-
 def _sync_request(body: memoryview, flags: int) -> SyncRequest:
-    _require_size(body, _TWO.size)
-    lsn, term = _TWO.unpack(body)
+    lsn, term = _unpack(_TWO, body)
     _require_entry(lsn, term)
     return SyncRequest(lsn, term, bool(flags & _MENDING))
 
@@ -573,8 +563,7 @@ def _wal_entry(body: memoryview, flags: int) -> WalEntry:
 
 
 def _ack(body: memoryview, flags: int) -> Ack:
-    _require_size(body, _THREE.size)
-    lsns = _THREE.unpack(body)
+    lsns = _unpack(_THREE, body)
     _require(max(lsns) <= LSN_MAX, "an ack beyond every lsn")
     return Ack(*lsns)
 
@@ -595,40 +584,22 @@ def _snapshot(body: memoryview, flags: int) -> SnapshotPart:
 
 
 def _snapshot_ack(body: memoryview, flags: int) -> SnapshotAck:
-    _require_size(body, _TWO.size)
-    lsn, at = _TWO.unpack(body)
+    lsn, at = _unpack(_TWO, body)
     _require(lsn <= LSN_MAX and at <= _U63_MAX, "an ack beyond every snapshot")
     return SnapshotAck(lsn, at)
 
 
 def _vote_request(body: memoryview, flags: int) -> VoteRequest:
-    _require_size(body, _TWO.size)
-    last_lsn, last_term = _TWO.unpack(body)
+    last_lsn, last_term = _unpack(_TWO, body)
     _require_entry(last_lsn, last_term)
     return VoteRequest(last_lsn, last_term, bool(flags & _PRE), bool(flags & _TRANSFER))
 
 
 def _vote_response(body: memoryview, flags: int) -> VoteResponse:
-    _require_size(body, _GRANT.size)
-    granted, last_lsn, last_term = _GRANT.unpack(body)
+    granted, last_lsn, last_term = _unpack(_GRANT, body)
     _require_entry(last_lsn, last_term)
     _require(granted <= 1, "a vote that is neither yes nor no")
     return VoteResponse(bool(granted), last_lsn, last_term, bool(flags & _PRE))
-
-
-def _confirm(body: memoryview, flags: int) -> Confirm:
-    _require_size(body, _ONE.size)
-    return Confirm(*_ONE.unpack(body))
-
-
-def _confirmed(body: memoryview, flags: int) -> Confirmed:
-    _require_size(body, _ONE.size)
-    return Confirmed(*_ONE.unpack(body))
-
-
-def _timeout_now(body: memoryview, flags: int) -> TimeoutNow:
-    _require_size(body, 0)
-    return TimeoutNow()
 
 
 def _addresses(body: memoryview, flags: int) -> Addresses:
@@ -650,35 +621,19 @@ def _addresses(body: memoryview, flags: int) -> Addresses:
     return Addresses(tuple(known))
 
 
-def _require_span(first_lsn: int, last_lsn: int) -> None:
-    _require(1 <= first_lsn <= last_lsn <= LSN_MAX, "entries that no log has")
-
-
-def _audit(body: memoryview, flags: int) -> Audit:
-    _require_size(body, _TWO.size)
-    _require_span(*_TWO.unpack(body))
-    return Audit(*_TWO.unpack(body))
-
-
-def _audited(body: memoryview, flags: int) -> Audited:
-    _require_size(body, _THREE.size)
-    first_lsn, last_lsn, digest = _THREE.unpack(body)
-    _require_span(first_lsn, last_lsn)
-    return Audited(first_lsn, last_lsn, digest)
-
-
-def _quarantine(body: memoryview, flags: int) -> Quarantine:
-    _require_size(body, _TWO.size)
-    _require_span(*_TWO.unpack(body))
-    return Quarantine(*_TWO.unpack(body))
+def _span(shape: struct.Struct, body: memoryview) -> tuple[Any, ...]:
+    """The fields of a body that begins with the first and the last lsn of some entries."""
+    fields = _unpack(shape, body)
+    _require(1 <= fields[0] <= fields[1] <= LSN_MAX, "entries that no log has")
+    return fields
 
 
 _DECODERS: dict[int, Callable[[memoryview, int], Body]] = {
-    MessageType.HELLO: lambda body, flags: Hello(_nonce(body)),
-    MessageType.CHALLENGE: lambda body, flags: Challenge(_nonce(body)),
-    MessageType.PROOF: lambda body, flags: Proof(_proof(body)),
-    MessageType.WELCOME: lambda body, flags: Welcome(_proof(body)),
-    MessageType.HEARTBEAT: _heartbeat,
+    MessageType.HELLO: lambda body, flags: Hello(*_unpack(_NONCE, body)),
+    MessageType.CHALLENGE: lambda body, flags: Challenge(*_unpack(_NONCE, body)),
+    MessageType.PROOF: lambda body, flags: Proof(*_unpack(_MAC, body)),
+    MessageType.WELCOME: lambda body, flags: Welcome(*_unpack(_MAC, body)),
+    MessageType.HEARTBEAT: lambda body, flags: Heartbeat(*_unpack(_TWO, body)),
     MessageType.SYNC_REQUEST: _sync_request,
     MessageType.WAL_ENTRY: _wal_entry,
     MessageType.ACK: _ack,
@@ -686,15 +641,15 @@ _DECODERS: dict[int, Callable[[memoryview, int], Body]] = {
     MessageType.SNAPSHOT_ACK: _snapshot_ack,
     MessageType.VOTE_REQUEST: _vote_request,
     MessageType.VOTE_RESPONSE: _vote_response,
-    MessageType.CONFIRM: _confirm,
-    MessageType.CONFIRMED: _confirmed,
-    MessageType.TIMEOUT_NOW: _timeout_now,
+    MessageType.CONFIRM: lambda body, flags: Confirm(*_unpack(_ONE, body)),
+    MessageType.CONFIRMED: lambda body, flags: Confirmed(*_unpack(_ONE, body)),
+    MessageType.TIMEOUT_NOW: lambda body, flags: TimeoutNow(*_unpack(_NOTHING, body)),
     MessageType.REQUEST: lambda body, flags: decode_request(body),
     MessageType.RESPONSE: lambda body, flags: decode_response(body),
     MessageType.ADDRESSES: _addresses,
-    MessageType.AUDIT: _audit,
-    MessageType.AUDITED: _audited,
-    MessageType.QUARANTINE: _quarantine,
+    MessageType.AUDIT: lambda body, flags: Audit(*_span(_TWO, body)),
+    MessageType.AUDITED: lambda body, flags: Audited(*_span(_THREE, body)),
+    MessageType.QUARANTINE: lambda body, flags: Quarantine(*_span(_TWO, body)),
 }
 
 _FLAGS = {

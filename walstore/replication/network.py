@@ -16,7 +16,7 @@ from functools import partial
 from walstore.errors import OptionError
 from walstore.replication.clients import ClientHandler, Clients
 from walstore.replication.connection import Connection
-from walstore.replication.dialing import agree, host_and_port, open_socket
+from walstore.replication.dialing import agree, check_url, host_and_port, open_socket
 from walstore.replication.errors import CloseCode, RefusedError, UnreachableError
 from walstore.replication.handshake import Dialer, Listener
 from walstore.replication.message import NONCE_BYTES, Body, ReplicationMessage, is_node_id
@@ -24,6 +24,7 @@ from walstore.replication.metrics import NetworkMetrics, PeerCounters, peer_metr
 from walstore.replication.options import NetworkOptions
 from walstore.replication.requests import ClientRequest, is_client_id
 from walstore.replication.security import Contexts, Security
+from walstore.replication.tasks import begin_task
 
 __all__ = [
     "NetworkError",
@@ -83,6 +84,7 @@ class NetworkManager:
 
     Attributes:
         clients: those that are connected.
+        fail: called with a mistake that ended what keeps it connected; nothing, by default.
 
     Args:
         node_id: this node's.
@@ -155,6 +157,7 @@ class NetworkManager:
         self._callbacks: list[Callable[[NetworkEvent], None]] = []
         self._holding = False
         self._held: list[Connection] = []
+        self.fail: Callable[[Exception], None] = lambda error: None
 
     # ---- life ----
 
@@ -167,7 +170,7 @@ class NetworkManager:
         if self._listen is not None:
             self._listener = await self._bind(*self._listen)
             self._port = self._listener.getsockname()[1]
-            self._accepting = asyncio.create_task(self._accept(self._listener))
+            self._accepting = begin_task(self._accept(self._listener), self._failed)
         for peer in self._peers:
             self._keep(peer)
 
@@ -300,12 +303,11 @@ class NetworkManager:
 
     def is_usable(self, url: str) -> bool:
         """Whether a node could be reached there, as far as one can see."""
-        scheme, _, address = url.partition("://")
         try:
-            self._security.check_host(host_and_port(address, "url")[0])
+            check_url(self._security, url, "url")
         except OptionError:
             return False
-        return scheme == self._security.scheme
+        return True
 
     async def disconnect(self, node_id: str) -> None:
         """Disconnects from a node, which is no longer a peer; it may still connect to this one."""
@@ -367,17 +369,13 @@ class NetworkManager:
     def _check_peer(self, node_id: str, url: str) -> None:
         if not is_node_id(node_id) or is_client_id(node_id) or node_id == self.node_id:
             raise OptionError(f"{node_id!r} cannot be a peer of {self.node_id}")
-        scheme, _, address = url.partition("://")
-        if scheme != self._security.scheme:
-            raise OptionError(f"{url!r} must begin with {self._security.scheme}://")
-        host, _ = host_and_port(address, f"url of {node_id}")
-        self._security.check_host(host)
+        check_url(self._security, url, f"url of {node_id}")
 
     # ---- connections that go out ----
 
     def _keep(self, node_id: str) -> None:
         if node_id not in self._dialers:
-            self._dialers[node_id] = asyncio.create_task(self._keep_connected(node_id))
+            self._dialers[node_id] = begin_task(self._keep_connected(node_id), self._failed)
 
     async def _keep_connected(self, node_id: str) -> None:
         failures = 0
@@ -557,6 +555,9 @@ class NetworkManager:
 
     def _counters_of(self, node_id: str) -> PeerCounters:
         return self._counters.setdefault(node_id, PeerCounters())
+
+    def _failed(self, error: Exception) -> None:
+        self.fail(error)
 
     def _emit(self, event: NetworkEvent) -> None:
         for callback in tuple(self._callbacks):

@@ -1,7 +1,5 @@
 """Small files beside a log in which a node keeps what it must not forget: whole or absent after a
-crash, and refused when damaged.
-
-    xxh3 of the rest, 16 hex digits | newline | JSON
+crash, and refused when damaged. They are JSON, sealed (sealed.py).
 """
 
 from __future__ import annotations
@@ -11,10 +9,9 @@ import json
 import os
 from typing import Any
 
-from xxhash import xxh3_64_hexdigest
-
 from walstore import durable
 from walstore.errors import CorruptLogError
+from walstore.replication.sealed import seal, unseal
 from walstore.wal import files
 
 __all__ = [
@@ -49,8 +46,7 @@ def write_note(directory: str, name: str, content: dict[str, Any]) -> None:
         OSError: the system refused; the earlier one stays.
     """
     path = os.path.join(directory, name)
-    body = json.dumps(content).encode()
-    data = xxh3_64_hexdigest(body).encode() + b"\n" + body
+    data = seal(json.dumps(content).encode())
     durable.write_whole(path, [data], new=path + ".new")
 
 
@@ -63,13 +59,9 @@ def read_note(directory: str, name: str) -> dict[str, Any] | None:
     path = os.path.join(directory, name)
     if not os.path.exists(path):
         return None
-    fd = files.open_file(path)
-    try:
-        data = files.read_at(fd, _BYTES_MAX, 0)
-    finally:
-        files.close(fd)
-    checksum, _, body = data.partition(b"\n")
-    if checksum != xxh3_64_hexdigest(body).encode():
+    with files.opened(path) as fd:
+        body = unseal(files.read_at(fd, _BYTES_MAX, 0))
+    if body is None:
         raise CorruptLogError(path, 0, 0, "its checksum does not match")
     content: dict[str, Any] = json.loads(body)
     return content

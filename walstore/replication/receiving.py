@@ -22,18 +22,24 @@ class Joiner:
 
     def __init__(self) -> None:
         self._parts: dict[str, list[WalEntry]] = {}
+        self._terms: dict[str, int] = {}
 
     def forget(self, node: str) -> None:
         """The connection is gone, and what it left unfinished."""
         self._parts.pop(node, None)
+        self._terms.pop(node, None)
 
-    def batch(self, node: str, message: WalEntry) -> Batch | None:
-        """What the core is to see, or None while parts are missing.
+    def batch(self, node: str, term: int, message: WalEntry) -> Batch | None:
+        """What the core is to see, or None while parts are missing. Parts of another term than the
+        message's were of a leadership that ended amid a batch: the rest does not come.
 
         Raises:
             MessageError: the parts do not belong together.
             RefusedRecordsError: the records are none.
         """
+        if self._terms.get(node) != term:
+            self.forget(node)
+            self._terms[node] = term
         prev_lsn, prev_term = message.prev_lsn, message.prev_term
         if not len(message.records) and not message.more:
             # A leader's sign of life; it may come amid the parts of a batch, and is none of them.

@@ -29,12 +29,16 @@ def needed_from(
     last_lsn = log.last_lsn
     if progress is None:
         return last_lsn + 1
-    # The samples know nothing of what was written before the log was opened.
+    gone = not progress.connected and gone_ms > options.retention_s * 1000
+    if gone:
+        return last_lsn + 1
+    if not progress.matched_lsn:  # not heard in this leadership: it may lack a little, or all
+        return log.first_within(options.retention_bytes)
+    # The samples know nothing of what was written before this leadership.
     behind_bytes = max(
         samples.lag(progress.matched_lsn, last_lsn, now_ms).bytes,
         log.full_bytes_after(progress.matched_lsn),
     )
-    gone = not progress.connected and gone_ms > options.retention_s * 1000
-    if gone or behind_bytes > options.retention_bytes:
+    if behind_bytes > options.retention_bytes:
         return last_lsn + 1
     return progress.matched_lsn + 1

@@ -19,6 +19,7 @@ from walstore.replication.message import MESSAGE_BYTES, MESSAGE_BYTES_MAX, Snaps
 from walstore.replication.network import NetworkManager
 from walstore.replication.progress import State
 from walstore.replication.snapshots import Outgoing, Snapshots
+from walstore.replication.tasks import begin_task
 from walstore.replication.throttle import Throttle
 from walstore.wal.records import RecordReader, Records
 
@@ -29,6 +30,10 @@ logger = logging.getLogger("walstore.replication")
 _PLAIN_BYTES_MAX = MESSAGE_BYTES_MAX - 4096
 _RECENT_MAX = 8
 _READERS_MAX = 8
+
+
+class _UnansweredError(Exception):
+    """The application raised something where it was to say which snapshot is its newest."""
 
 
 class SentLog(Protocol):
@@ -60,11 +65,15 @@ class Sender:
         network: where to.
         core: what to tell.
         give: takes what the core wants done next.
-        fail: called with an error of the log's.
+        fail: called with an error of the log's, or a mistake of its own.
         snapshots: the application's; None: there are none.
         throttle: for followers that catch up.
         now_ms: the monotonic clock.
         configuration_at: the members as of an lsn, for snapshots.
+
+    Attributes:
+        application_error: why the application did not say which snapshot is its newest, when it
+            was last asked; None: it did.
     """
 
     def __init__(
@@ -73,7 +82,7 @@ class Sender:
         network: NetworkManager,
         core: Core,
         give: Callable[[Callable[[], list[Effect]]], None],
-        fail: Callable[[WALStoreError], None],
+        fail: Callable[[Exception], None],
         snapshots: Snapshots | None,
         throttle: Throttle,
         now_ms: Callable[[], float],
@@ -95,6 +104,7 @@ class Sender:
         # Whose snapshot could not be read: what they are sent next may be another file of the same
         # lsn and size, and must not go on where the first one ended.
         self._failed: set[str] = set()
+        self.application_error: Exception | None = None
 
     def entries(self, effect: SendEntries) -> None:
         """Reads and sends; tells the core when that is in the peer's queue."""
@@ -152,7 +162,7 @@ class Sender:
 
     def _later(self, node: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         before = self._tasks[node] if self._is_busy(node) else None
-        self._tasks[node] = asyncio.get_running_loop().create_task(_in_turn(before, work))
+        self._tasks[node] = begin_task(_in_turn(before, work), self._fail)
 
     def _read(self, effect: SendEntries) -> Records:
         """Followers that are level are sent the same bytes."""
@@ -189,7 +199,7 @@ class Sender:
             data = b""  # of one that a disconnect cut short: how much is there already?
             if effect.lsn or outgoing is not before or effect.node in self._failed:
                 data = await asyncio.to_thread(outgoing.read, effect.at, effect.bytes_max)
-        except (OSError, WALStoreError) as error:
+        except (OSError, WALStoreError, _UnansweredError) as error:
             logger.warning("%s: no snapshot for it: %s", effect.node, error)
             self._close_snapshot(effect.node)
             self._failed.add(effect.node)
@@ -235,13 +245,25 @@ class Sender:
 
     def _open_snapshot(self) -> Outgoing | None:
         """In a thread: it asks the application."""
-        lsn, path = self._log.first_lsn - 1, None
-        if self._snapshots is not None:
-            newest = self._snapshots.newest(self._term_of)
-            if newest is None or newest[0] < lsn:
-                return None
-            lsn, path = newest
-        return Outgoing(lsn, self._log.term_of(lsn), path)
+        lsn = self._log.first_lsn - 1
+        if self._snapshots is None:
+            return Outgoing(lsn, self._log.term_of(lsn), None)
+        newest = self._newest(self._snapshots)
+        if newest is None or newest[0] < lsn:
+            return None
+        return Outgoing(newest[0], self._log.term_of(newest[0]), newest[1])
+
+    def _newest(self, snapshots: Snapshots) -> tuple[int, str] | None:
+        try:
+            newest = snapshots.newest(self._term_of)
+        except Exception as error:
+            # The application's code, which may raise anything. Its mistake is no reason to end this
+            # task or the node: it is said, and the application is asked again later.
+            logger.exception("the application does not say which snapshot is its newest")
+            self.application_error = error
+            raise _UnansweredError(str(error)) from error
+        self.application_error = None
+        return newest
 
     def _term_of(self, lsn: int) -> int:
         """Of snapshots.TermOf."""
@@ -271,6 +293,7 @@ class Sender:
             self.forget(node)
             self._close_snapshot(node)
         self._failed.clear()
+        self.application_error = None
         self._recent.clear()
         self._readers.clear()
 

@@ -32,6 +32,8 @@ class Snapshots(Protocol):
         A file may be of a time before this log went another way (a promotion by force, a copy that
         was put back): keep with each the term of its last entry, and pass over those of which
         `term_of` says another one.
+
+        Whatever it raises is logged and said in the node's status, and it is asked again later.
         """
 
     def install(self, lsn: int, path: str) -> None:

@@ -37,6 +37,7 @@ from walstore.replication.effects import Effect
 from walstore.replication.errors import (
     FatalReplicationError,
     MessageError,
+    NotLeaderError,
     PromotionError,
     QuarantinedError,
 )
@@ -67,12 +68,13 @@ from walstore.replication.retention import needed_from
 from walstore.replication.sending import Sender
 from walstore.replication.snapshots import Incoming, Snapshots
 from walstore.replication.status import NodeStatus, PeerStatus
+from walstore.replication.tasks import begin_task
 from walstore.replication.throttle import Throttle
 from walstore.replication.waiting import Waiters
 from walstore.wal import files
 from walstore.wal.watch import LsnWatch
 
-__all__ = ["WALReplicationManager", "Wish", "core_options"]
+__all__ = ["WALReplicationManager", "Wish", "core_options", "monotonic_ms"]
 
 logger = logging.getLogger("walstore.replication")
 
@@ -145,7 +147,7 @@ class WALReplicationManager:
             self._fail,
             snapshots,
             Throttle(options.catch_up_bytes_per_s),
-            _now_ms,
+            monotonic_ms,
             self._configuration_at,
         )
         self._auditor = self._make_auditor()
@@ -162,7 +164,7 @@ class WALReplicationManager:
         self._watches: list[LsnWatch] = []
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0.0
-        self._started_ms = self._role_since_ms = self._leader_heard_ms = _now_ms()
+        self._started_ms = self._role_since_ms = self._leader_heard_ms = monotonic_ms()
         self._seen_ms: dict[str, float] = {}
         self._maintenance: asyncio.Task[None] | None = None
         self._ending = False
@@ -292,6 +294,7 @@ class WALReplicationManager:
         self._written = self._watch(lib.WALCORE_LEVEL_WRITTEN, self._on_written)
         self._durable = self._watch(lib.WALCORE_LEVEL_DURABLE, self._on_durable)
         self.network.subscribe(self._on_network)
+        self.network.fail = self._fail
         if self._log.quarantine is not None:
             self.error = QuarantinedError(self._node_id, **self._log.quarantine)
             logger.error("%s; %s", self.error, self.error.hint)
@@ -301,7 +304,7 @@ class WALReplicationManager:
         self._arm_durable(self._log.durable_lsn + 1)
         if self._makes_cluster:
             await self.promote(force=True, timeout_s=_MAKE_TIMEOUT_S)
-        self._maintenance = self.loop.create_task(self._maintain())
+        self._maintenance = begin_task(self._maintain(), self._fail)
         self._arm_timer()
 
     async def stop(self) -> None:
@@ -368,7 +371,7 @@ class WALReplicationManager:
                 if slow is not None:
                     if isinstance(effect, effects.PersistTerm):
                         self._end_term()
-                    self._work = self.loop.create_task(self._on_disk(slow, effect))
+                    self._work = begin_task(self._on_disk(slow, effect), self._fail)
                     return
                 self._handlers[type(effect)](effect)
         finally:
@@ -432,9 +435,9 @@ class WALReplicationManager:
             return None
         body = message.body
         if isinstance(body, WalEntry):
-            self._leader_heard_ms = _now_ms()
+            self._leader_heard_ms = monotonic_ms()
             try:
-                batch = self._joiner.batch(peer, body)
+                batch = self._joiner.batch(peer, message.term, body)
             except (MessageError, RefusedRecordsError) as error:
                 self.network.refuse(peer, str(error))
                 return None
@@ -483,16 +486,16 @@ class WALReplicationManager:
         return not self.leading and self._log.bytes_unsynced > _UNSYNCED_BYTES_MAX
 
     def _receive(self, peer: str, term: int, body: CoreBody) -> None:
-        self._input(lambda: self.core.received(peer, term, body, _now_ms()))
+        self._input(lambda: self.core.received(peer, term, body, monotonic_ms()))
 
     def _on_network(self, event: NetworkEvent) -> None:
         match event:
             case NodeConnected(node_id=node):
-                self._seen_ms[node] = _now_ms()
+                self._seen_ms[node] = monotonic_ms()
                 self._addressing.tell(node)
-                self._input(lambda: self.core.connected(node, _now_ms()))
+                self._input(lambda: self.core.connected(node, monotonic_ms()))
             case NodeDisconnected(node_id=node):
-                self._seen_ms[node] = _now_ms()
+                self._seen_ms[node] = monotonic_ms()
                 self._sender.forget(node)
                 self._joiner.forget(node)
                 self._input(lambda: self.core.disconnected(node))
@@ -511,7 +514,7 @@ class WALReplicationManager:
         self._durable_armed = 0
         if not self.leading or self._watches_disk():
             self._arm_durable(self._log.durable_lsn + 1)
-        self._look_at_log(lambda: self.core.durable(_now_ms()))
+        self._look_at_log(lambda: self.core.durable(monotonic_ms()))
 
     def _arm_durable(self, lsn: int) -> None:
         """Never replaces what is due earlier: a wake that is on its way would be lost."""
@@ -525,7 +528,7 @@ class WALReplicationManager:
         except WALStoreError as error:
             self._fail(error)
             return
-        now_ms = _now_ms()
+        now_ms = monotonic_ms()
         if self.leading and self._samples.due(now_ms):
             self._samples.note(self._log.last_lsn, self._log.bytes_written, now_ms)
         self._input(thunk)
@@ -537,11 +540,11 @@ class WALReplicationManager:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_ms = due_ms
-        self._timer = self.loop.call_later(max(0.0, due_ms - _now_ms()) / 1000, self._on_timer)
+        self._timer = self.loop.call_later(max(0.0, due_ms - monotonic_ms()) / 1000, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
-        self._input(lambda: self.core.tick(_now_ms()))
+        self._input(lambda: self.core.tick(monotonic_ms()))
 
     def _fail(self, error: Exception) -> None:
         """The log, or what the leader says, leaves nothing to do here without a person."""
@@ -561,7 +564,7 @@ class WALReplicationManager:
         self._waiters.fail(error)
         self._end_demotions(error)
         self._end_campaign(error)
-        self._stopping = self.loop.create_task(self.network.stop())
+        self._stopping = begin_task(self.network.stop(), self._fail)
 
     def _note_damage(self, error: CorruptLogError) -> None:
         """Has the next opening cut the log before the damage."""
@@ -597,6 +600,7 @@ class WALReplicationManager:
 
     def _begin_to_lead(self) -> None:
         """The term entry is durable, and everything before it."""
+        self._samples.restart(self._log.last_lsn, self._log.bytes_written, monotonic_ms())
         self.core.began(self._term_entry_lsn)
         self._let_appends_in()
         self.leading = True
@@ -604,7 +608,7 @@ class WALReplicationManager:
         self._end_campaign(None)
         self._written.arm(self._log.written_lsn + 1)
         self._effects.extend(self.core.written())
-        self._effects.extend(self.core.durable(_now_ms()))
+        self._effects.extend(self.core.durable(monotonic_ms()))
 
     def _cut_diverged(self, effect: effects.CutDiverged) -> None:
         last_lsn = self._log.last_lsn
@@ -644,7 +648,7 @@ class WALReplicationManager:
             self._log.accept_appends(False)
             self._sender.clear()
             self._arm_durable(self._log.durable_lsn + 1)
-        self._role_since_ms = _now_ms()
+        self._role_since_ms = monotonic_ms()
         logger.info(
             "%s: %s in term %d, leader %s",
             self._node_id,
@@ -682,6 +686,16 @@ class WALReplicationManager:
 
     # ---- leading ----
 
+    def check(self) -> None:
+        """Raises what keeps this node from taking part, if anything does. From any thread."""
+        if self.error is not None:
+            raise self.error
+
+    def not_leader(self) -> NotLeaderError:
+        """What to raise where only a leader can do what was asked. From any thread."""
+        leader_id = self.leader_id if self.leader_id != self._node_id else None
+        return NotLeaderError(self._node_id, leader_id, self.url_of(leader_id))
+
     @property
     def role(self) -> Literal["leader", "follower"]:
         """What this node is; a leader from when it takes appends. From any thread."""
@@ -702,8 +716,7 @@ class WALReplicationManager:
         Raises:
             PromotionError: not enough nodes agreed.
         """
-        if self.error is not None:
-            raise self.error
+        self.check()
         if self.leading:
             return self.core.term
         while force and self._campaign is not None and not self._campaign.done():
@@ -713,7 +726,7 @@ class WALReplicationManager:
             return self.core.term
         if self._campaign is None or self._campaign.done():
             self._campaign = self.loop.create_future()
-            self._input(lambda: self.core.campaign(_now_ms(), force))
+            self._input(lambda: self.core.campaign(monotonic_ms(), force))
         try:
             async with asyncio.timeout(timeout_s):
                 return await asyncio.shield(self._campaign)
@@ -727,8 +740,7 @@ class WALReplicationManager:
     async def demote(self) -> int:
         """Ends the leadership with a new term; returns it."""
         self._candidacy.withdraw()
-        if self.error is not None:
-            raise self.error
+        self.check()
         done = self.loop.create_future()
         self._demotions.append(done)
 
@@ -741,28 +753,32 @@ class WALReplicationManager:
         await done
         while self._work is not None:
             await asyncio.wait([self._work])
-        if self.error is not None:
-            raise self.error
+        self.check()
         return self.core.term
 
     async def _maintain(self) -> None:
         """What is looked at now and then: whether to ask for votes, and what may be truncated."""
         while True:
             await asyncio.sleep(_MAINTAIN_S)
-            self._disk.stalled_s(self._log.durable_lsn, self._log.last_lsn, _now_ms())
+            self._disk.stalled_ms(self._log.durable_lsn, self._log.last_lsn, monotonic_ms())
             self._addressing.reach(self.members)
             if self._addressing.changed:
                 await asyncio.to_thread(self._addressing.keep)
-            if self._log.claim is not None and self._ask(lambda: self.core.lacks) is False:
+            if self._log.claim is not None and self._has_all_again():
                 await self._drop_claim()
             if self.leading and len(self.members) > 1:
-                self._auditor.begin(_now_ms())
+                self._auditor.begin(monotonic_ms())
             if self._candidacy.wanted and self._should_campaign():
                 await self._campaign_quietly()
             if self._truncate_to > self._log.first_lsn:
                 lsn = self.retain(self._truncate_to)
                 if lsn > self._log.first_lsn:
                     await asyncio.to_thread(self._truncate, lsn)
+
+    def _has_all_again(self) -> bool:
+        """Whether the core says so now. It is not asked while a thread changes the log, which may
+        show neither what it was nor what it will be."""
+        return self._work is None and self._ask(lambda: self.core.lacks) is False
 
     async def _drop_claim(self) -> None:
         """What damage took of the log is back."""
@@ -775,7 +791,7 @@ class WALReplicationManager:
         logger.warning("%s: its log has all again that damage took of it", self._node_id)
 
     def _should_campaign(self) -> bool:
-        core, now_ms = self.core, _now_ms()
+        core, now_ms = self.core, monotonic_ms()
         if self.leading or self.error is not None or core.campaigning or core.leader_id is not None:
             return False
         silent_ms = now_ms - max(self._leader_heard_ms, *self._seen_ms.values(), 0.0)
@@ -800,7 +816,7 @@ class WALReplicationManager:
         self._truncate_to = max(self._truncate_to, lsn)
         if not self.leading:
             return lsn
-        now_ms = _now_ms()
+        now_ms = monotonic_ms()
         others = self.members - {self._node_id}
         return min([lsn, *(self._needed_by(node, now_ms) for node in others)])
 
@@ -867,7 +883,7 @@ class WALReplicationManager:
 
     def status(self) -> NodeStatus:
         """This node and the others. In the loop."""
-        log, core, now_ms = self._log, self.core, _now_ms()
+        log, core, now_ms = self._log, self.core, monotonic_ms()
         metrics = self.network.metrics().peers
         others = sorted(self.members - {self._node_id})
         return NodeStatus(
@@ -884,12 +900,16 @@ class WALReplicationManager:
             applied_lsn=core.applied_lsn,
             acks=str(self._acks),
             since_s=(now_ms - self._role_since_ms) / 1000,
-            error=str(self.error or self._lacks_space or self.application_error or ""),
-            stalled_s=self._disk.stalled_s(log.durable_lsn, log.last_lsn, now_ms),
+            error=self._what_ails_it(),
+            stalled_s=self._disk.stalled_ms(log.durable_lsn, log.last_lsn, now_ms) / 1000,
             quarantined=isinstance(self.error, QuarantinedError),
             lost_to_lsn=log.claim.lsn if log.claim is not None else 0,
             peers=tuple(self._peer_status(node, metrics.get(node), now_ms) for node in others),
         )
+
+    def _what_ails_it(self) -> str:
+        of_application = self.application_error or self._sender.application_error
+        return str(self.error or self._lacks_space or of_application or "")
 
     def _peer_status(self, node: str, metrics: PeerMetrics | None, now_ms: float) -> PeerStatus:
         known = PeerStatus(
@@ -915,5 +935,6 @@ def core_options(options: ReplicationOptions) -> CoreOptions:
     )
 
 
-def _now_ms() -> float:
+def monotonic_ms() -> float:
+    """The time that a node's core is told."""
     return time.monotonic() * 1000

@@ -6,7 +6,7 @@ and then renamed.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from walstore._native import lib
@@ -17,7 +17,7 @@ from walstore.wal.following import LogFollower
 from walstore.wal.layout import is_spare
 from walstore.wal.opening import Start
 from walstore.wal.reading import read_entry
-from walstore.wal.records import RecordReader, Records
+from walstore.wal.records import RecordReader
 
 if TYPE_CHECKING:
     from walstore.wal.writing import LogWriter
@@ -82,7 +82,7 @@ def _copy(
     path: str,
     make: Callable[[str, Start, int], LogWriter],
 ) -> None:
-    chunks = _chunks(log, first_lsn, last_lsn)
+    chunks = RecordReader(log).chunks(first_lsn, _CHUNK_BYTES, last_lsn)
     size = sum(len(records.data) for records in chunks)
     prev_term = log.term_of(first_lsn - 1)
     start = Start(log.meta.log_id, first_lsn, prev_term, log.meta.term)
@@ -90,7 +90,7 @@ def _copy(
     generation = branch.generation()
     try:
         try:
-            for records in _chunks(log, first_lsn, last_lsn):
+            for records in RecordReader(log).chunks(first_lsn, _CHUNK_BYTES, last_lsn):
                 branch.submit_records(records)
             # Not by closing it, which says nothing of entries that found no space.
             branch.group.wait(generation, last_lsn, lib.WALCORE_LEVEL_DURABLE, None)
@@ -102,14 +102,6 @@ def _copy(
         if is_spare(name):
             files.remove(os.path.join(path, name))
     files.sync_directory(path)
-
-
-def _chunks(log: LogWriter, first_lsn: int, last_lsn: int) -> Iterator[Records]:
-    reader, lsn = RecordReader(log), first_lsn
-    while lsn <= last_lsn:
-        records = reader.read(lsn, _CHUNK_BYTES, last_lsn)
-        yield records
-        lsn = records.last_lsn + 1
 
 
 def _ends_of(path: str) -> tuple[int, int, int, int] | None:

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 
 from walstore._native import lib
 
@@ -23,6 +24,7 @@ __all__ = [
     "lock",
     "make_directory",
     "open_file",
+    "opened",
     "read_at",
     "remove",
     "remove_directory",
@@ -61,6 +63,16 @@ def close(fd: int) -> None:
     the descriptor is gone also when close reports an error (Linux, close(2))."""
     with contextlib.suppress(OSError):
         os.close(fd)
+
+
+@contextlib.contextmanager
+def opened(path: str, *, write: bool = False, create: bool = False) -> Iterator[int]:
+    """Opens a file as `open_file` does, and closes it behind the block, however that ends."""
+    fd = open_file(path, write=write, create=create)
+    try:
+        yield fd
+    finally:
+        close(fd)
 
 
 def read_at(fd: int, size: int, at: int) -> bytes:

@@ -94,18 +94,15 @@ def copy_aside(path: str, segment_path: str) -> str:
     """Copies a file, whole or, where it is cut short, under a name that the next try takes over."""
     name = os.path.basename(segment_path)
     unfinished = os.path.join(path, DAMAGED_PREFIX + name + _UNFINISHED)
-    source, fd = files.open_file(segment_path), -1
-    try:
-        fd = files.open_file(unfinished, write=True, create=True)
+    with (
+        files.opened(segment_path) as source,
+        files.opened(unfinished, write=True, create=True) as fd,
+    ):
         at = 0
         while data := read_what_can_be(source, at):
             files.write_at(fd, data, at, unfinished)
             at += len(data)
         files.sync_data(fd, unfinished)
-    finally:
-        files.close(source)
-        if fd >= 0:
-            files.close(fd)
     target = free_name(path, name)
     files.rename(unfinished, target)
     return target

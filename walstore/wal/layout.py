@@ -93,12 +93,9 @@ def read_blocks(path: str, expect_lsn: int) -> tuple[SegmentHeader, Seal | None,
     Raises:
         CorruptLogError, UnsupportedFormatError: the header is not one; names `expect_lsn`.
     """
-    fd = files.open_file(path)
-    try:
+    with files.opened(path) as fd:
         data = files.read_at(fd, RECORDS_AT, 0)
         size = files.size_of(fd)
-    finally:
-        files.close(fd)
     header = decode_header(data[:BLOCK_BYTES], path, expect_lsn)
     return header, decode_seal(data[SEAL_AT:], header), size
 
@@ -162,11 +159,8 @@ def _refuse_short(path: str, header: SegmentHeader, last_lsn: int) -> None:
     Raises:
         CorruptLogError: they are; names the first.
     """
-    fd = files.open_file(path)
-    try:
+    with files.opened(path) as fd:
         check_whole(fd, path, header, last_lsn)
-    finally:
-        files.close(fd)
 
 
 def _is_ours(path: str, name: str, meta: Meta) -> bool:

@@ -10,7 +10,6 @@ import time
 import weakref
 from array import array
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self
@@ -71,14 +70,6 @@ _POLL_S = 0.02
 _append = lib.walcore_append
 _append_many = lib.walcore_append_many
 _submit = lib.walcore_submit
-
-
-@dataclass(frozen=True, slots=True)
-class _Options:
-    sync: SyncPolicy
-    segment_bytes: int
-    sync_interval_ms: int
-    replicated: Replicated | None
 
 
 def _checked(sync: str, segment_bytes: int, sync_interval_ms: int) -> None:
@@ -153,8 +144,15 @@ class FileWALManager:
         if read_only:
             self._follower = LogFollower(self.path)
         else:
-            options = _Options(sync, segment_bytes, sync_interval_ms, self._replicated)
-            self._writer = _open_writer(self.path, options, now_ns, checked_entropy(entropy))
+            self._writer = _open_writer(
+                self.path,
+                sync=sync,
+                segment_bytes=segment_bytes,
+                sync_interval_ms=sync_interval_ms,
+                replicated=self._replicated,
+                clock=now_ns,
+                entropy=checked_entropy(entropy),
+            )
             self._group = self._writer.group
             self._raw = self._group.raw
         _open_logs.add(self)
@@ -705,7 +703,11 @@ os.register_at_fork(after_in_child=_abandon_all)
 
 def _open_writer(
     path: str,
-    options: _Options,
+    *,
+    sync: SyncPolicy,
+    segment_bytes: int,
+    sync_interval_ms: int,
+    replicated: Replicated | None,
     clock: Callable[[], int],
     entropy: Callable[[int], bytes],
 ) -> LogWriter:
@@ -713,24 +715,23 @@ def _open_writer(
     try:
         opened = read_log(path, meta_fd)
         if opened is None:
-            given = options.replicated.log_id if options.replicated else None
-            replicated = options.replicated is not None
-            start = Start(given or entropy(16), replicated=replicated)
-            create_log(path, meta_fd, options.segment_bytes, clock(), entropy, start)
+            given = replicated.log_id if replicated else None
+            start = Start(given or entropy(16), replicated=replicated is not None)
+            create_log(path, meta_fd, segment_bytes, clock(), entropy, start)
             opened = read_log(path, meta_fd)
             assert opened is not None
-        elif options.replicated is None:
+        elif replicated is None:
             refuse_replicated(path, meta_fd)
         return LogWriter(
             path,
             meta_fd,
             opened,
-            durable=options.sync == "always",
-            interval_ns=options.sync_interval_ms * 1_000_000 if options.sync == "interval" else 0,
-            segment_bytes=options.segment_bytes,
+            durable=sync == "always",
+            interval_ns=sync_interval_ms * 1_000_000 if sync == "interval" else 0,
+            segment_bytes=segment_bytes,
             clock=clock,
             entropy=entropy,
-            replicated=options.replicated,
+            replicated=replicated,
         )
     except BaseException as error:
         files.close(meta_fd)

@@ -176,15 +176,12 @@ def _front(meta: Meta, sound: dict[int, Segment]) -> list[Segment]:
 def _scan(segment: Segment, last_lsn: int | None) -> Any:
     """The state of a scan of a segment, up to an entry or as far as its records are good."""
     header = segment.header
-    fd = files.open_file(segment.path)
+    scanner = Scanner(header.seed, header.first_lsn, header.prev_term, last_lsn)
     try:
-        scanner = Scanner(header.seed, header.first_lsn, header.prev_term, last_lsn)
-        with reading():
+        with files.opened(segment.path) as fd, reading():
             verify_range(fd, scanner, RECORDS_AT, header.limit_at, mapped=False)
     except UnreadableError:
         scanner.state.stop = lib.WALCORE_SCAN_SHORT
-    finally:
-        files.close(fd)
     return scanner.state
 
 
@@ -217,11 +214,8 @@ def _known_last(segment: Segment) -> int | None:
 
 
 def _end_of_tail(meta: Meta, tail: Segment, watermark: Watermark | None) -> Claim:
-    fd = files.open_file(tail.path)
-    try:
+    with files.opened(tail.path) as fd:
         found = examine_tail(fd, tail.path, tail.header, meta, watermark)
-    finally:
-        files.close(fd)
     return Claim(found.last_term, found.next_lsn - 1)
 
 
@@ -249,14 +243,11 @@ def _last_proven(tail: Segment) -> int | None:
     """The highest entry that a segment has, or had, as what is left of its records shows; None: the
     end of the file is gone, or cannot be read."""
     header, at = tail.header, 0
-    fd = files.open_file(tail.path)
     try:
-        with reading():
+        with files.opened(tail.path) as fd, reading():
             data = memoryview(files.read_at(fd, files.size_of(fd), RECORDS_AT))
     except UnreadableError:
         return None
-    finally:
-        files.close(fd)
     if RECORDS_AT + len(data) < header.limit_at:
         return None
     scanner = Scanner(header.seed, header.first_lsn, header.prev_term)

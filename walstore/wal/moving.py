@@ -89,12 +89,9 @@ def move_unproven(
     """Moves the records from `from_lsn` on, at the end of the log's last segment, into a new one,
     for which a spare is taken if one is large enough. Durable at return."""
     header = segment.header
-    source_fd = files.open_file(segment.path)
-    try:
+    with files.opened(segment.path) as source_fd:
         at, prev_term = _locate(source_fd, segment, tail, from_lsn)
         records = files.read_at(source_fd, tail.end_at - at, at)
-    finally:
-        files.close(source_fd)
     keeps_some = from_lsn > segment.first_lsn
     spare, limit_at = _find_spare(path, spares, segment_id, header.limit_at, len(records))
     moved_header = SegmentHeader(

@@ -175,16 +175,13 @@ def _refuse_foreign(path: str) -> None:
 
 def _holds_records(path: str) -> bool:
     """Whether a segment is more than the empty one that a making cut short leaves behind."""
-    fd = files.open_file(path)
-    try:
+    with files.opened(path) as fd:
         at = BLOCK_BYTES  # behind the header
         while data := files.read_at(fd, _READ_CHUNK_BYTES, at):
             if data.strip(b"\0"):
                 return True
             at += len(data)
         return False
-    finally:
-        files.close(fd)
 
 
 def create_log(
@@ -262,11 +259,8 @@ def read_log(path: str, meta_fd: int, *, live: bool = False) -> Opened | None:
     watermark = read_watermark(meta_fd, meta.log_id)
     layout = load_layout(path, meta)
     segment = layout.segments[-1]
-    fd = files.open_file(segment.path)
-    try:
+    with files.opened(segment.path) as fd:
         tail = examine_tail(fd, segment.path, segment.header, meta, watermark, live=live)
-    finally:
-        files.close(fd)
     if tail.next_lsn < meta.first_lsn:
         raise CorruptLogError(
             segment.path, tail.end_at, tail.next_lsn, f"the log starts at {meta.first_lsn}"
@@ -311,8 +305,7 @@ def _write_cut(path: str, segment: Segment, cut: Cut, data: bytes) -> str:
     while True:
         name = f"{CUT_PREFIX}{segment.header.segment_id:08x}-{cut.at:012d}-{number}.bin"
         kept = os.path.join(path, name)
-        fd = files.open_file(kept, write=True, create=True)
-        try:
+        with files.opened(kept, write=True, create=True) as fd:
             size = files.size_of(fd)
             # A file that is a prefix of the data is an earlier try that was cut short.
             if data.startswith(files.read_at(fd, size, 0)) and size <= len(data):
@@ -320,8 +313,6 @@ def _write_cut(path: str, segment: Segment, cut: Cut, data: bytes) -> str:
                 files.sync_data(fd, kept)
                 files.sync_directory(path)
                 return kept
-        finally:
-            files.close(fd)
         number += 1
 
 
@@ -331,11 +322,8 @@ def _find_unsealed(layout: Layout) -> tuple[tuple[Segment, bytes], ...]:
     for segment in layout.segments[:-1]:
         if segment.seal is None:
             assert segment.last_lsn is not None
-            fd = files.open_file(segment.path)
-            try:
+            with files.opened(segment.path) as fd:
                 found = check_whole(fd, segment.path, segment.header, segment.last_lsn)
-            finally:
-                files.close(fd)
             unsealed.append((segment, found.index))
     return tuple(unsealed)
 

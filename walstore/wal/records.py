@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from walstore._native import ffi, lib
@@ -192,6 +193,18 @@ class RecordReader:
             except (LSNOutOfRangeError, CorruptLogError):
                 if log.generation() == generation:
                     raise
+
+    def chunks(self, from_lsn: int, bytes_max: int, to_lsn: int) -> Iterator[Records]:
+        """All batches from the one that begins with `from_lsn` on, up to `to_lsn`, one `read` after
+        the other; none where that is before `from_lsn`.
+
+        Raises:
+            As `read`, when it comes to what the log does not hold.
+        """
+        while from_lsn <= to_lsn:
+            records = self.read(from_lsn, bytes_max, to_lsn)
+            yield records
+            from_lsn = records.last_lsn + 1
 
     def _read(
         self,

@@ -43,16 +43,14 @@ def make_reserved(path: str, size: int) -> None:
 
 
 def _make(path: str, size: int, *, reserved: bool) -> None:
-    fd = files.open_file(path, write=True, create=True)
-    try:
-        files.reserve(fd, size, path)
-        files.zero_fill(fd, files.size_of(fd) if reserved else 0, size, path)
-        files.sync_data(fd, path)
-    except OSError:
-        files.remove(path)
-        raise
-    finally:
-        files.close(fd)
+    with files.opened(path, write=True, create=True) as fd:
+        try:
+            files.reserve(fd, size, path)
+            files.zero_fill(fd, files.size_of(fd) if reserved else 0, size, path)
+            files.sync_data(fd, path)
+        except OSError:
+            files.remove(path)
+            raise
 
 
 def activate(
@@ -100,8 +98,7 @@ def seal_segment(segment: Segment, index: bytes) -> Segment:
     """
     header, last_lsn = segment.header, segment.last_lsn
     assert last_lsn is not None
-    fd = files.open_file(segment.path, write=True)
-    try:
+    with files.opened(segment.path, write=True) as fd:
         scanner = Scanner(header.seed, header.first_lsn, header.prev_term, last_lsn)
         end_at = verify_range(fd, scanner, RECORDS_AT, header.limit_at, mapped=True)
         state = scanner.state
@@ -125,6 +122,4 @@ def seal_segment(segment: Segment, index: bytes) -> Segment:
             files.write_at(fd, index, end_at, segment.path)
         files.write_at(fd, encode_seal(seal), SEAL_AT, segment.path)
         files.sync_data(fd, segment.path)
-    finally:
-        files.close(fd)
     return Segment(segment.path, header, seal, last_lsn)

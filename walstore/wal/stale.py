@@ -57,8 +57,7 @@ def _older(path: str, lsn: int, what: str) -> CorruptLogError:
 
 def _was_the_last(path: str, header: SegmentHeader) -> bool:
     """Whether a segment was appended to, which happens only once `meta` names it."""
-    fd = files.open_file(path)
-    try:
+    with files.opened(path) as fd:
         if not header.moved:
             return any(files.read_at(fd, lib.WALCORE_RECORD_HEADER_BYTES, RECORDS_AT))
         # A recovery that was cut short left copies of entries that nothing proved to have been
@@ -66,5 +65,3 @@ def _was_the_last(path: str, header: SegmentHeader) -> bool:
         scanner = Scanner(header.seed, header.first_lsn, header.prev_term)
         verify_range(fd, scanner, RECORDS_AT, header.limit_at, mapped=False)
         return bool(scanner.state.durable_lsn >= header.first_lsn)
-    finally:
-        files.close(fd)

@@ -7,7 +7,7 @@ from itertools import combinations, product
 
 import pytest
 
-from walstore.raft.quorum import Quorum
+from walstore.replication.quorum import Quorum
 
 
 def subsets(nodes: Set[str]) -> Iterator[frozenset[str]]:
