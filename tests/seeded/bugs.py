@@ -3132,8 +3132,9 @@ BUGS = (
         (
             Edit(
                 STREAMING_PY,
-                "self._samples.restart(self._log.last_lsn, self._log.bytes_written, _now_ms())",
-                "pass",
+                "        self._samples.restart(self._log.last_lsn, self._log.bytes_written, "
+                "monotonic_ms())\n",
+                "",
             ),
         ),
         (CATCHING_UP,),
