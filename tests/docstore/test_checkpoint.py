@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from tests.docstore.sites import Site, contents
+from tests.helpers import run_child
 from tests.replication.nodes import until
 from walstore import UnsupportedFormatError
 from walstore.docstore import SnapshotError, snapshot
+from walstore.limits import DOCUMENT_BYTES_MAX
 
 
 def names(site: Site) -> list[str]:
@@ -309,3 +311,67 @@ def test_a_checkpoint_that_cannot_be_written_is_tried_again_soon(
     in_the_way.rmdir()
     store["things"].insert_one({"pad": b"x" * 10_000})
     until(lambda: len(names(file_site)) == 1, "an eighth later it is tried again")
+
+
+NO_MEMORY = """
+import logging, resource, sys, threading
+from pathlib import Path
+from tests.replication.nodes import until
+from walstore import FileWALManager
+from walstore.docstore import DocumentStore
+
+warned = threading.Event()
+
+class Warned(logging.Handler):
+    def emit(self, record):
+        assert record.getMessage().endswith(": no memory"), record.getMessage()
+        warned.set()
+
+path = Path(sys.argv[1])
+with (
+    FileWALManager(path, sync="os", segment_bytes=32 << 20) as log,
+    DocumentStore(log, checkpoint_bytes=20 << 20) as store,
+):
+    things = store["things"]
+    things.insert_one({"_id": 0, "pad": b"x" * (15 << 20)})
+    for number in range(1, 100):
+        things.insert_one({"_id": number, "pad": b"x" * 1000}, concern="local")
+    logging.getLogger("walstore.docstore").addHandler(Warned())
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    unlimited = resource.getrlimit(resource.RLIMIT_AS)
+    limit = pages * resource.getpagesize() + (8 << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, unlimited[1]))
+    while not warned.is_set() and number < 10_000:
+        number += 1
+        things.insert_one({"_id": number, "pad": b"x" * 1000}, concern="local")
+    resource.setrlimit(resource.RLIMIT_AS, unlimited)
+    assert warned.is_set(), number
+    assert not list(path.glob("documents/snapshot-*"))
+    things.insert_one({"_id": "more", "pad": b"x" * (3 << 20)})
+    until(lambda: list(path.glob("documents/snapshot-*")), "the next checkpoint is made")
+"""
+
+
+def test_a_checkpoint_without_memory_is_tried_again_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "1")  # what a thread's own has in reserve is no limit
+    run_child(NO_MEMORY, tmp_path / "log")
+
+
+def frames_of(*sizes_bytes: int) -> list[int]:
+    """The lengths of a snapshot's frames with documents of these sizes."""
+    pads = {size: b"x" * size for size in sizes_bytes}
+    documents = [{"_id": at, "pad": pads[size]} for at, size in enumerate(sizes_bytes)]
+    position = snapshot.Position("ab" * 16, 9, 3, 8)
+    frames = [len(frame) for frame in snapshot.write(position, [("things", [], documents)])]
+    assert sum(frames) > sum(sizes_bytes)
+    return frames[1:]
+
+
+def test_a_snapshots_batches_are_bounded_by_their_bytes() -> None:
+    large = 1 << 20
+    assert max(frames_of(*[large] * 300)) < 2 * large, "none holds many large ones"
+    assert len(frames_of(*[100] * 10_000)) < 100, "small ones share one"
+    grown = max(frames_of(*[100] * 300, *[large] * 300))
+    assert grown * DOCUMENT_BYTES_MAX // large < 1 << 32, "a frame of the largest has a length"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import sys
+from contextlib import nullcontext
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -25,6 +28,7 @@ from walstore.docstore import (
     UpdateMany,
     UpdateOne,
 )
+from walstore.docstore.plan import MATCHED_LOCKED_MIN
 from walstore.docstore.prepare import BATCH_DOCUMENTS
 from walstore.limits import COLLECTION_NAME_BYTES_MAX, DOCUMENT_BYTES_MAX
 
@@ -413,6 +417,33 @@ def test_a_name_that_is_none(file_site: Site, name: Any) -> None:
         file_site.open()[name]
 
 
+@pytest.mark.parametrize("given", [5, None, object()], ids=["number", "none", "object"])
+def test_what_is_not_one_thing_after_the_other_is_refused(file_site: Site, given: Any) -> None:
+    things = file_site.things()
+    with pytest.raises(QueryError, match="insert_many: takes documents, not"):
+        things.insert_many(given)
+    with pytest.raises(QueryError, match="bulk_write: takes operations, not"):
+        things.bulk_write(given)
+    with pytest.raises(InvalidDocumentError):
+        things.insert_many([{"a": 1}, given])
+    assert things.count_documents({}) == 0
+
+
+def test_an_index_of_what_is_no_text_is_refused(file_site: Site) -> None:
+    """No document has such a field, and the log could not name it."""
+    things = file_site.things()
+    for keys in ("\ud800", [("a", 1), ("b.\udfff", -1)]):
+        with pytest.raises(QueryError, match=r"create_index: .*is not Unicode text"):
+            things.create_index(keys, name="given")
+        with pytest.raises(QueryError):
+            things.create_index(keys)
+    assert things.create_index("é\U0001f600") == "é\U0001f600_1"
+    assert [spec.name for spec in file_site.reopen()["things"].list_indexes()] == [
+        "_id_",
+        "é\U0001f600_1",
+    ]
+
+
 def test_unknown_operators_are_named(file_site: Site) -> None:
     things = file_site.things()
     with pytest.raises(QueryError, match=r"unknown operator '\$near'") as caught:
@@ -484,3 +515,35 @@ def test_durable_means_the_disk_whatever_the_log_does_by_itself(file_site: Site)
     assert log.durable_lsn < log.last_lsn == 1
     things.insert_one({})
     assert log.durable_lsn == log.last_lsn == 2
+
+
+@pytest.mark.parametrize("sort", [None, "a", [("a", -1)]])
+@pytest.mark.parametrize("inside", [False, True], ids=["", "in a transaction"])
+def test_what_few_match_is_matched_outside_of_the_lock(
+    file_site: Site, sort: Any, inside: bool
+) -> None:
+    """Others do not wait while a query that wants a few goes through an index."""
+    store = file_site.open(checkpoint_bytes=None)
+    things = store["things"]
+    count = 3 * MATCHED_LOCKED_MIN
+    things.insert_many({"_id": at, "a": at, "b": {"c": at % 4}} for at in range(count))
+    things.create_index("a")
+    locked = {True: 0, False: 0}
+
+    def look(frame: FrameType, event: str, _argument: object) -> None:
+        if event == "call" and frame.f_code.co_name == "_walk" and frame.f_locals["at"] == 0:
+            locked[store._journal.lock.locked()] += 1
+
+    with store.transaction() if inside else nullcontext():
+        for skip in (0, MATCHED_LOCKED_MIN // 4 - 2, count // 4 - 3):
+            query = {"a": {"$gte": 0}, "b.c": 3}
+            found = things.find(query, sort=sort, skip=skip, limit=5, hint="a_1").to_list()
+            assert found == things.find(query, sort=sort or "a").to_list()[skip : skip + 5]
+        sys.setprofile(look)
+        try:
+            assert things.find_one({"a": {"$gte": 0}, "b.c": 9}, sort=sort) is None
+        finally:
+            sys.setprofile(None)
+    assert locked == {True: MATCHED_LOCKED_MIN, False: count - MATCHED_LOCKED_MIN}
+    assert things.explain({"a": {"$gte": 0}, "b.c": 9}, limit=1).examined == count
+    assert things.explain({"a": {"$gte": 0}, "b.c": 3}, limit=1).examined == 4

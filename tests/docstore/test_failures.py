@@ -28,6 +28,7 @@ from walstore.docstore import (
 from walstore.docstore.draft import Draft
 from walstore.docstore.record import CHAINED, KIND, encode_records, encoded_operation
 from walstore.docstore.values import key_of
+from walstore.limits import TRANSACTION_PART_BYTES_MAX
 
 FULL_DISK = """
 import resource, sys
@@ -336,6 +337,30 @@ def test_an_entry_of_a_newer_version_ends_the_opening(file_site: Site) -> None:
 
 ENDLESS = "a." + "9" * 5000
 """A path that no list has a place for, and of whose digits Python makes no number."""
+
+
+def test_a_transaction_that_was_cut_stays_away(file_site: Site) -> None:
+    """Cut between its parts: what comes later does not bring the first ones back."""
+    options = {"sync": "os", "segment_bytes": 1 << 20}
+    store = file_site.open(checkpoint_bytes=None, log_options=options)
+    store["things"].insert_one({"_id": "before"})
+    pad = b"x" * (TRANSACTION_PART_BYTES_MAX // 4)
+    store["things"].insert_many({"_id": at, "pad": pad} for at in range(6))
+    log = file_site.log
+    assert log is not None
+    assert log.last_lsn == 3
+    store.close()
+    log.truncate_after(2)
+    store = file_site.reopen(checkpoint_bytes=None, log_options=options)
+    assert set(contents(store)["things"]) == {"'before'"}
+    store["things"].insert_one({"_id": "after"})
+    with store.transaction():
+        store["things"].insert_one({"_id": "last"})
+    for _ in range(2):
+        assert set(contents(store)["things"]) == {"'before'", "'after'", "'last'"}
+        at_end = store.at(store.applied_lsn)["things"]
+        assert set(at_end.distinct("_id")) == {"before", "after", "last"}
+        store = file_site.reopen(checkpoint_bytes=None, log_options=options)
 
 
 def test_an_index_of_a_path_that_no_list_has_keeps_no_store_from_opening(file_site: Site) -> None:

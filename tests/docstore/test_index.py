@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers import seeded
-from walstore.docstore.draft import Draft, New
+from walstore.docstore.draft import Draft, New, Reads
 from walstore.docstore.errors import (
     DuplicateKeyError,
     InvalidDocumentError,
@@ -21,8 +21,9 @@ from walstore.docstore.errors import (
     QueryError,
 )
 from walstore.docstore.index import Index, IndexSpec, KeyRange, checked_spec
+from walstore.docstore.paths import Match
 from walstore.docstore.plan import find
-from walstore.docstore.query import compile_filter
+from walstore.docstore.query import Filter, compile_filter
 from walstore.docstore.record import encoded_operation
 from walstore.docstore.shape import checked_sort
 from walstore.docstore.state import Change, State
@@ -377,3 +378,60 @@ def test_undoing_brings_a_draft_back() -> None:
 def test_an_index_that_makes_no_sense(keys: Any, name: Any, unique: Any) -> None:
     with pytest.raises(QueryError):
         checked_spec(keys, name, unique)
+
+
+@pytest.mark.parametrize("lists", [False, True], ids=["plain", "with lists"])
+def test_reads_meet_what_their_filters_match(lists: bool) -> None:
+    """Those of a transaction that are looked up among equalities, too."""
+    rng = seeded(f"reads, lists={lists}")
+    met = looked_up = 0
+    for _ in range(1000):
+        reads = Reads()
+        noted = [
+            (rng.choice(["things", "things", "others"]), compile_filter(some_filter(rng)))
+            for _ in range(rng.randrange(1, 5))
+        ]
+        for name, query in noted:
+            reads.note(name, query)
+        for _ in range(5):
+            old, new = (some_document(rng, 7, lists) for _ in range(2))
+            change = Change("p", "things", key_of(7), rng.choice([None, old]), new)
+            shown = [one for one in (change.old, change.new) if one is not None]
+            matching = [
+                query for name, query in noted if name == "things" and any(map(query.match, shown))
+            ]
+            assert reads.meet(change) == bool(matching), (noted, change)
+            met += bool(matching)
+            looked_up += len(matching) > 0 and not any(
+                match(one) for _name, match in reads._filters for one in shown
+            )
+        for name in ("things", "others"):
+            assert reads.meet(Change("c", name)) == any(name == other for other, _ in noted)
+    print(f"met={met} looked_up={looked_up}")
+    assert met >= 250
+    assert looked_up >= 50
+
+
+def test_a_change_is_looked_up_among_the_equalities_of_a_transaction() -> None:
+    """So what it costs others does not grow with how much it has looked for."""
+    asked: list[int] = []
+
+    def matching(number: int, query: Filter) -> Match:
+        def match(document: Any) -> bool:
+            asked.append(number)
+            return query.match(document)
+
+        return match
+
+    reads = Reads()
+    for number in [*range(1000)] * 2:
+        query = compile_filter({"a": number} if number % 2 else {"a": {"$in": [number, -number]}})
+        reads.note("things", Filter(matching(number, query), query.predicates, query.is_whole))
+    put = {"_id": 1, "a": 5000, "b": 7}
+    assert not reads.meet(Change("p", "things", key_of(1), None, put))
+    assert not reads.meet(Change("p", "others", key_of(1), None, {"_id": 1, "a": 7}))
+    assert asked == []
+    assert reads.meet(Change("p", "things", key_of(1), put, {"_id": 1, "a": [0, -8]}))
+    assert asked == [0]
+    assert reads.meet(Change("d", "things", key_of(1), {"_id": 1, "a": [-8]}))
+    assert asked == [0, 8]

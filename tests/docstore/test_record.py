@@ -139,3 +139,10 @@ def test_a_transaction_without_its_end_is_left_out() -> None:
     log.add(0, "a")
     log.add(1, "b", more=True)
     assert log.counted() == [(1, 1, 1, "a")]
+    log.add(1, "void")  # of who has not seen the part
+    log.add(2, "c", more=True)
+    log.add(CHAINED, "d")
+    log.add(5, "e")
+    rest = [(3, 3, 2, None), (4, 5, 5, "cd"), (6, 6, 6, "e")]
+    assert log.counted() == [(1, 1, 1, "a"), *rest]
+    assert log.counted(3, 2) == rest, "wherever one begins"

@@ -53,6 +53,8 @@ def test_projection(projection: Any, shown: Any) -> None:
         ("a", "is a dict or a list of fields"),
         ({"a..b": 1}, "is not a path"),
         ([1], "a field is named by a str"),
+        ([{"a": 1}], "a field is named by a str"),
+        (["a", ["b"]], "a field is named by a str"),
     ],
     ids=str,
 )

@@ -32,6 +32,7 @@ from walstore.docstore import (
 )
 from walstore.docstore.draft import Draft
 from walstore.docstore.prepare import new_documents
+from walstore.docstore.state import Change
 from walstore.docstore.store import _blocks
 
 
@@ -308,6 +309,25 @@ def test_what_is_interrupted_anywhere_leaves_nothing_in_the_block(site: Site, na
     assert line > 10
 
 
+def test_an_interrupted_insert_has_noted_what_it_looked_at(file_site: Site) -> None:
+    """So that a drop by somebody else is seen."""
+    store = file_site.open(checkpoint_bytes=None)
+    things = store["things"]
+    looked = 0
+    for line in itertools.count(1):
+        with suppress(ZeroDivisionError), store.transaction():
+            interrupted = interrupt_at(line, lambda: things.insert_one({"_id": 1}))
+            transaction = store._current_transaction()
+            assert transaction is not None
+            if "things" in transaction.draft._collections:
+                assert transaction.reads.meet(Change("c", "things"))
+                looked += 1
+            1 / 0  # noqa: B018  # the next round begins anew
+        if not interrupted:
+            break
+    assert line > looked > 5
+
+
 def interrupt_at(count: int, call: Callable[[], object]) -> bool:
     """Whether an interrupt came, before the line of draft.py that is run so many lines on."""
 
@@ -474,6 +494,45 @@ def refused(things: Collection, document: dict[str, Any]) -> None:
         things.insert_one(document)
 
 
+NOTING: dict[str, Callable[[Collection], Any]] = {
+    "find_one by _id": lambda things: things.find_one({"_id": 1}),
+    "find_one": lambda things: things.find_one({"a": 1}),
+    "find": lambda things: things.find({"a": {"$gt": 1}}, sort="a").to_list(),
+    "count_documents": lambda things: things.count_documents({"_id": 1}),
+    "distinct": lambda things: things.distinct("a"),
+    "explain": lambda things: things.explain({"a": 1}),
+    "insert_one": lambda things: things.insert_one({"_id": 9, "u": 9}),
+    "insert_one, its key taken": lambda things: refused(things, {"_id": 9, "u": -3}),
+    "update_one": lambda things: things.update_one({"_id": 1}, {"$inc": {"a": 1}}),
+    "update_many": lambda things: things.update_many({"a": 1}, {"$inc": {"a": 1}}),
+    "upsert": lambda things: things.update_one({"u": 8}, {"$set": {"a": 1}}, upsert=True),
+    "find_one_and_update": lambda things: things.find_one_and_update({"u": -1}, {"$inc": {"a": 1}}),
+    "replace_one": lambda things: things.replace_one({"_id": 1}, {"u": 7}),
+    "delete_many": lambda things: things.delete_many({"a": 1}),
+}
+
+
+@pytest.mark.parametrize("name", NOTING)
+def test_what_is_looked_at_is_noted_under_the_lock(file_site: Site, name: str) -> None:
+    """Whoever applies a change goes through it, in another thread."""
+    store = file_site.open(checkpoint_bytes=None)
+    things = filled(store)
+    locked: list[bool] = []
+
+    def look(frame: FrameType, event: str, _argument: object) -> None:
+        if event == "call" and frame.f_code.co_qualname in ("Reads.note", "Reads.note_id"):
+            locked.append(store._journal.lock.locked())
+
+    with store.transaction():
+        sys.setprofile(look)
+        try:
+            NOTING[name](things)
+        finally:
+            sys.setprofile(None)
+    assert locked
+    assert all(locked), locked
+
+
 Disturbance = Callable[[Collection], Any]
 
 CONFLICTS: dict[str, tuple[Disturbance, Disturbance]] = {
@@ -489,6 +548,22 @@ CONFLICTS: dict[str, tuple[Disturbance, Disturbance]] = {
     "read, deleted": (
         lambda things: things.find_one({"a": 2}),
         lambda things: things.delete_one({"_id": 2}),
+    ),
+    "found by a value, one more": (
+        lambda things: things.find({"a": 2}).to_list(),
+        lambda things: things.insert_one({"a": [7, 2]}),
+    ),
+    "found by one of two values, moved out": (
+        lambda things: things.find({"a": {"$in": [2, 9]}}).to_list(),
+        lambda things: things.update_one({"_id": 2}, {"$set": {"a": 100}}),
+    ),
+    "found by a value, dropped": (
+        lambda things: things.find({"a": 2}).to_list(),
+        lambda things: things.drop(),
+    ),
+    "found by none, an index made": (
+        lambda things: things.find({"a": {"$in": []}}).to_list(),
+        lambda things: things.create_index("b"),
     ),
     "counted, one more": (
         lambda things: things.count_documents({"a": {"$gte": 3}}),
@@ -565,6 +640,32 @@ def test_conflict(file_site: Site, name: str) -> None:
     assert store["marks"].count_documents({}) == 0
 
 
+def test_inserting_nothing_looks_at_nothing(file_site: Site) -> None:
+    store = file_site.open()
+    things = filled(store)
+    with store.transaction():
+        things.insert_many([])
+        elsewhere(things.drop)
+        elsewhere(lambda: things.insert_one({"_id": "new"}))
+        assert things.find().to_list() == [{"_id": "new"}]
+        store["marks"].insert_one({"_id": things.count_documents({})})
+    assert store["marks"].find().to_list() == [{"_id": 1}]
+
+
+def test_names_and_indexes_are_outside_of_a_transaction(file_site: Site) -> None:
+    store = file_site.open()
+    things = filled(store)
+    with store.transaction():
+        store["own"].insert_one({"_id": 1})
+        assert store.list_collection_names() == ["things"]
+        assert [spec.name for spec in things.list_indexes()] == ["_id_", "u_1"]
+        elsewhere(lambda: things.create_index("a"))
+        elsewhere(lambda: store["others"].insert_one({}))
+        assert store.list_collection_names() == ["others", "things"]
+        assert [spec.name for spec in things.list_indexes()] == ["_id_", "u_1", "a_1"]
+    assert store.list_collection_names() == ["others", "own", "things"]
+
+
 HARMLESS: dict[str, tuple[Disturbance, Disturbance]] = {
     "another document": (
         lambda things: things.find_one({"_id": 1}),
@@ -573,6 +674,14 @@ HARMLESS: dict[str, tuple[Disturbance, Disturbance]] = {
     "outside of the filter": (
         lambda things: things.count_documents({"a": {"$gte": 3}}),
         lambda things: things.insert_one({"a": 1, "u": 9}),
+    ),
+    "another value": (
+        lambda things: things.find({"a": 2}).to_list(),
+        lambda things: things.insert_one({"a": 7, "b": 2}),
+    ),
+    "the same value of another collection": (
+        lambda things: things.find({"a": 2}).to_list(),
+        lambda things: things._store["others"].insert_one({"a": 2}),
     ),
     "another collection": (
         lambda things: things.count_documents({}),
@@ -772,15 +881,20 @@ def test_readers_see_all_of_an_operation_or_nothing(file_site: Site) -> None:
     things.insert_many({"_id": at, "v": 0} for at in range(300))
     things.create_index("v")
     looks = 0
-    with ThreadPoolExecutor(1) as pool:
-        writing = pool.submit(
-            lambda: [things.update_many({}, {"$inc": {"v": 1}}) for _ in range(30)]
-        )
-        while not writing.done():
-            assert len({one["v"] for one in things.find()}) == 1
-            assert len(things.find({"v": {"$gte": 0}}).to_list()) == 300
-            looks += 1
-        writing.result()
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # so that it happens in the middle of applying
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            writing = pool.submit(
+                lambda: [things.update_many({}, {"$inc": {"v": 1}}) for _ in range(30)]
+            )
+            while not writing.done():
+                assert len({one["v"] for one in things.find()}) == 1
+                assert len(things.find({"v": {"$gte": 0}}).to_list()) == 300
+                looks += 1
+            writing.result()
+    finally:
+        sys.setswitchinterval(interval_s)
     print(f"looks={looks}")
     assert looks >= 3
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,13 @@ import pytest
 from tests.helpers import seeded
 from tests.raft.conftest import elected  # noqa: F401
 from tests.raft.elected import Elected
-from tests.replication.nodes import free_ports, until
+from tests.replication.networks import Net
+from tests.replication.nodes import Cluster, free_ports, until
 from tests.replication.proxy import Proxy
 from walstore import OptionError
 from walstore.replication import ReplicationMessage, ReplicationWALManager
 from walstore.replication.addresses import ADDRESSES_MAX, AddressBook
-from walstore.replication.addressing import ADDRESSES_NAME, advertised_url
+from walstore.replication.addressing import ADDRESSES_NAME, Addressing, advertised_url
 from walstore.replication.message import Address, Addresses, decode, encode
 
 pytestmark = pytest.mark.timeout(120)
@@ -164,9 +166,20 @@ def test_only_a_node_that_listens_has_an_address(tmp_path: Path) -> None:
         )
 
 
+def until_known(cluster: Cluster, name: str) -> None:
+    """Waits until each other node knows where this one is."""
+    for other in set(cluster.nodes) - {name}:
+        until(
+            lambda other=other: (  # type: ignore[misc]
+                cluster[other]._streaming.url_of(name) == cluster.url(name)
+            ),
+            f"{other} knows where {name} is",
+        )
+
+
 def test_nodes_that_move_are_found(elected: Callable[..., Elected]) -> None:  # noqa: F811
-    """One after the other, each while the others are told of it by nobody but itself; then all
-    know where the last one is, though its `peers` name old addresses of theirs."""
+    """One after the other, as soon as the one before has told the others of it; then all know where
+    the last one is, though its `peers` name old addresses of theirs."""
     abc = elected(advertise="ws://127.0.0.1:0")
     abc.begin().append(b"one")
     old = dict(abc.ports)
@@ -177,16 +190,39 @@ def test_nodes_that_move_are_found(elected: Callable[..., Elected]) -> None:  # 
                                       if peer != name})  # fmt: skip
         abc.leader().append(name.encode())
         abc.joined(*"abc")
+        until_known(abc, name)
         assert node.url == f"ws://127.0.0.1:{abc.ports[name]}"
     for name in "abc":
-        for peer in set("abc") - {name}:
-            until(
-                lambda name=name, peer=peer: (  # type: ignore[misc]
-                    abc[name]._streaming.url_of(peer) == abc.url(peer)
-                ),
-                f"{name} knows where {peer} is",
-            )
+        until_known(abc, name)
         until((abc.path(name) / ADDRESSES_NAME).exists, "it is kept")
+
+
+def test_what_a_node_was_told_it_keeps_when_it_closes(cluster: Callable[..., Cluster]) -> None:
+    """However soon after: b moves, and is nowhere else to be found."""
+    ab = cluster("ab", advertise="ws://127.0.0.1:0")
+    ab.lead()
+    for _ in range(5):
+        ab.stop("b")
+        (ab.ports["b"],) = free_ports(1)
+        ab.start("b")
+        until_known(ab, "b")
+        ab.stop("a")
+        book = AddressBook("a", (ab.path("a") / ADDRESSES_NAME).read_bytes())
+        assert book.url_of("b") == ab.url("b")
+        ab.start("a")
+
+
+def test_a_book_that_is_kept_twice_at_once_is_whole(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A node that closes does not wait for what its maintenance writes."""
+    addressing = Addressing(str(tmp_path), "a", Net("a").manager, {}, None)
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(100):
+            for kept in [pool.submit(addressing.keep) for _ in range(2)]:
+                kept.result()
+            assert not AddressBook("a", (tmp_path / ADDRESSES_NAME).read_bytes()).damaged
+    assert not caplog.messages
 
 
 def test_a_new_node_needs_the_address_of_one(elected: Callable[..., Elected]) -> None:  # noqa: F811

@@ -1252,6 +1252,32 @@ BUGS = (
         ),
     ),
     Bug(
+        "store-notes-reads-unlocked",
+        "a transaction that reads disturbs nobody",
+        (
+            Edit(
+                f"{DOCSTORE}/collection.py",
+                "        with transaction.guard:  # others look at the reads when they apply\n"
+                "            transaction.reads.note(self.name, query)\n",
+                "        transaction.reads.note(self.name, query)\n"
+                "        with transaction.guard:\n",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_transactions.py::test_what_is_looked_at_is_noted_under_the_lock",),
+    ),
+    Bug(
+        "store-looks-without-a-note",
+        "a transaction sees one state, the current one",
+        (
+            Edit(
+                f"{DOCSTORE}/draft.py",
+                "        if not documents:\n            return  # a",
+                "        if False:\n            return  # a",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_transactions.py::test_inserting_nothing_looks_at_nothing",),
+    ),
+    Bug(
         "store-writes-to-a-transaction-that-ended",
         "what outlives a block is not written to its transaction",
         (
@@ -1317,8 +1343,8 @@ BUGS = (
         (
             Edit(
                 f"{DOCSTORE}/paths.py",
-                "return int(part) if len(part) <= POSITION_DIGITS_MAX else sys.maxsize",
-                "return int(part)",
+                "if len(part) > POSITION_DIGITS_MAX or not",
+                "if not",
             ),
         ),
         (
@@ -1348,6 +1374,19 @@ BUGS = (
         "an entry counts only if nothing came between",
         (Edit(f"{DOCSTORE}/replay.py", "if before != self._state_lsn:", "if before > entry.lsn:"),),
         (f"{DOCSTORE_TESTS}/test_record.py",),
+    ),
+    Bug(
+        "store-cut-parts-come-back",
+        "a transaction that was cut between its parts stays away",
+        (
+            Edit(
+                f"{DOCSTORE}/replay.py",
+                "            self._first_lsn, self._parts, self._part_bytes = 0, [], 0\n"
+                "        self._first_lsn = ",
+                "            pass\n        self._first_lsn = ",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_failures.py::test_a_transaction_that_was_cut_stays_away",),
     ),
     Bug(
         "store-applies-first",
@@ -1421,8 +1460,8 @@ BUGS = (
         (
             Edit(
                 f"{DOCSTORE}/draft.py",
-                "            (change.old is not None and match(change.old))\n            or ",
-                "            ",
+                "for one in (change.old, change.new) if one is not None]",
+                "for one in (change.new,) if one is not None]",
             ),
         ),
         (f"{DOCSTORE_TESTS}/test_transactions.py::test_conflict",),
@@ -1462,6 +1501,34 @@ BUGS = (
             ),
         ),
         (f"{DOCSTORE_TESTS}/test_index.py::test_a_unique_index_lets_a_key_in_once",),
+    ),
+    Bug(
+        "store-no-checkpoints-after-no-memory",
+        "a checkpoint that fails is tried again",
+        (
+            Edit(
+                f"{DOCSTORE}/store.py",
+                "(OSError, WALStoreError, MemoryError) as",
+                "(OSError, WALStoreError) as",
+            ),
+        ),
+        (
+            f"{DOCSTORE_TESTS}/test_checkpoint.py::test_a_checkpoint_without_memory_is_tried_again_soon",
+        ),
+    ),
+    Bug(
+        "snapshot-batches-of-any-size",
+        "a snapshot of any documents can be written, and needs no memory for many",
+        (
+            Edit(
+                f"{DOCSTORE}/snapshot.py",
+                "min(max(1, count * BATCH_BYTES // len(batch)), BATCH_DOCUMENTS_MAX)",
+                "BATCH_DOCUMENTS_MAX",
+            ),
+        ),
+        (
+            f"{DOCSTORE_TESTS}/test_checkpoint.py::test_a_snapshots_batches_are_bounded_by_their_bytes",
+        ),
     ),
     Bug(
         "snapshot-unchecked",
@@ -2636,6 +2703,30 @@ BUGS = (
         ("tests/replication/test_addresses.py::test_the_newest_address_holds_in_any_order",),
     ),
     Bug(
+        "cluster-forgets-addresses-when-it-closes",
+        "a node that closes keeps the addresses that it was told",
+        (
+            Edit(
+                "walstore/replication/streaming.py",
+                "        if self._addressing.changed:  # who moves next",
+                "        if self._addressing is None:  # who moves next",
+            ),
+        ),
+        ("tests/replication/test_addresses.py::test_what_a_node_was_told_it_keeps_when_it_closes",),
+    ),
+    Bug(
+        "addresses-kept-by-two-at-once",
+        "an address book is whole, however many threads keep it",
+        (
+            Edit(
+                "walstore/replication/addressing.py",
+                "        with self._keeping:\n",
+                "        if self._keeping:\n",
+            ),
+        ),
+        ("tests/replication/test_addresses.py::test_a_book_that_is_kept_twice_at_once_is_whole",),
+    ),
+    Bug(
         "cluster-recovers-as-the-old-one",
         "a cluster that is made of a survivor is another one",
         (
@@ -3132,9 +3223,9 @@ BUGS = (
         (
             Edit(
                 STREAMING_PY,
-                "        self._samples.restart(self._log.last_lsn, self._log.bytes_written, "
-                "monotonic_ms())\n",
-                "",
+                "self._samples.restart("
+                "self._log.last_lsn, self._log.bytes_written, monotonic_ms())",
+                "pass",
             ),
         ),
         (CATCHING_UP,),

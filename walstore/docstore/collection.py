@@ -216,7 +216,8 @@ class Collection(ReadOnlyCollection):
         self._define(partial(operations.drop_index, name=self.name, index=name), concern)
 
     def list_indexes(self) -> list[IndexSpec]:
-        """The indexes, that of _id first."""
+        """The indexes, that of _id first. In a transaction, too, they are those that the store has
+        now, and that is not noted."""
         self._store._journal.refresh()
         collection = self._store._journal.state.collection(self.name)
         with self._store._journal.lock:
@@ -258,9 +259,9 @@ class Collection(ReadOnlyCollection):
             collection = journal.state.collection(self.name)
             return find(collection, journal.lock, query, sort, skip, limit, hint)
         journal.check_open()
-        transaction.reads.note(self.name, query)
         draft: Draft = transaction.draft
-        with transaction.guard:
+        with transaction.guard:  # others look at the reads when they apply
+            transaction.reads.note(self.name, query)
             collection_now = draft.collection(self.name)
         return find(collection_now, transaction.guard, query, sort, skip, limit, hint)
 

@@ -6,16 +6,17 @@ of their own, and None for those that it removed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from walstore.docstore.errors import DuplicateKeyError
 from walstore.docstore.index import Index, IndexSpec, KeyRange
-from walstore.docstore.paths import Match
+from walstore.docstore.paths import Match, values_at
 from walstore.docstore.query import Filter
 from walstore.docstore.record import encoded_operation
 from walstore.docstore.state import ID_INDEX, Change, CollectionState, State, found_by
-from walstore.docstore.values import MISSING, Document, Key, Missing
+from walstore.docstore.values import MISSING, Document, Key, Missing, key_of
 
 __all__ = ["Draft", "DraftCollection", "New", "Reads"]
 
@@ -36,6 +37,10 @@ class DraftCollection:
     @property
     def name(self) -> str:
         return self._base.name
+
+    @property
+    def size(self) -> int:
+        return self._base.size + len(self._own)
 
     @property
     def in_order(self) -> bool:
@@ -135,10 +140,14 @@ class DraftCollection:
 
 
 class Reads:
-    """What a transaction has looked at: documents by _id, and filters."""
+    """What a transaction has looked at: documents by _id, and filters. Noted under the lock of the
+    state: whoever applies a change goes through it."""
 
     def __init__(self) -> None:
         self._ids: set[tuple[str, Key]] = set()
+        # By collection and path: what asks for one of these keys there and for nothing else. Those
+        # that ask for the same are one, and a change is looked up among them.
+        self._equal: dict[tuple[str, str], dict[Key, Match]] = {}
         self._filters: list[tuple[str, Match]] = []
 
     def note_id(self, name: str, id_key: Key) -> None:
@@ -149,6 +158,9 @@ class Reads:
         """Documents were looked for by a filter."""
         if query.id_key is not None:
             self._ids.add((name, query.id_key))
+        elif query.is_whole and len(query.predicates) == 1 and query.predicates[0].op == "=":
+            path, _op, keys = query.predicates[0]
+            self._equal.setdefault((name, path), {}).update(dict.fromkeys(keys, query.match))
         else:
             self._filters.append((name, query.match))
 
@@ -156,16 +168,25 @@ class Reads:
         """Whether a change by somebody else could have changed what was seen."""
         name, id_key = change.collection, change.id_key
         if id_key is None:
-            names = {name for name, _id_key in self._ids} | {name for name, _ in self._filters}
-            return name in names
+            noted = itertools.chain(self._ids, self._equal, self._filters)
+            return any(other == name for other, _what in noted)
         if (name, id_key) in self._ids:
             return True
+        documents = [one for one in (change.old, change.new) if one is not None]
         return any(
-            (change.old is not None and match(change.old))
-            or (change.new is not None and match(change.new))
-            for filtered, match in self._filters
-            if filtered == name
+            self._meets_equal(name, one)
+            or any(match(one) for filtered, match in self._filters if filtered == name)
+            for one in documents
         )
+
+    def _meets_equal(self, name: str, document: Document) -> bool:
+        for (filtered, path), matches in self._equal.items():
+            if filtered == name:
+                values, _many = values_at(document, tuple(path.split(".")))
+                for key in map(key_of, values):
+                    if key in matches and matches[key](document):
+                        return True
+        return False
 
 
 class Draft:
@@ -196,17 +217,20 @@ class Draft:
             found = self._collections[name] = DraftCollection(self._state.collection(name))
         return found
 
-    def insert(self, name: str, documents: Iterable[New]) -> None:
+    def insert(self, name: str, documents: Sequence[New]) -> None:
         """Puts documents with new _ids.
 
         Raises:
             DuplicateKeyError, InvalidDocumentError: those before are put, for the caller to undo.
         """
+        if not documents:
+            return  # a collection is not looked at without a note
+        if self.reads is not None:
+            for id_key, _document, _operation in documents:
+                self.reads.note_id(name, id_key)
         collection = self.collection(name)
         takes_anything = collection.takes_anything
         for id_key, document, operation in documents:
-            if self.reads is not None:
-                self.reads.note_id(name, id_key)
             if id_key in collection:
                 raise DuplicateKeyError(name, ID_INDEX.name, {"_id": document["_id"]})
             if not takes_anything:

@@ -14,7 +14,7 @@ from sortedcontainers import SortedDict
 
 from walstore.docstore.errors import InvalidDocumentError, QueryError
 from walstore.docstore.paths import checked_fields, values_at
-from walstore.docstore.values import MISSING, Document, Key, key_of
+from walstore.docstore.values import MISSING, Document, Key, checked_operand, key_of
 
 __all__ = [
     "ASCENDING",
@@ -67,7 +67,7 @@ def checked_spec(keys: Any, name: Any, unique: Any) -> IndexSpec:
     """
     what = "create_index"
     fields = checked_fields(keys, keys, what)
-    paths = [path for path, _direction in fields]
+    paths = [checked_operand(path, what) for path, _direction in fields]
     if not fields or len(fields) > INDEX_FIELDS_MAX or len(set(paths)) < len(paths):
         raise QueryError(what, f"an index has 1 to {INDEX_FIELDS_MAX} fields, each of them once")
     if type(unique) is not bool:

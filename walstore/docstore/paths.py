@@ -89,9 +89,12 @@ def _is_endless(part: str) -> bool:
 
 
 def _number(part: str) -> int:
-    """The position that the digits of a part name. One that cannot be told is behind the end of
-    every list: a log may hold an index of such a path."""
-    return int(part) if len(part) <= POSITION_DIGITS_MAX else sys.maxsize
+    """The position that the digits of a part name. Behind the end of every list are digits that
+    name none, as they begin with a 0 or are not ASCII's, and those of which no number is made: a
+    log may hold an index of such a path."""
+    if len(part) > POSITION_DIGITS_MAX or not part.isascii() or (part[0] == "0" and part != "0"):
+        return sys.maxsize
+    return int(part)
 
 
 def at_path(path: str, leaf: Leaf, expand: bool) -> Match:
@@ -215,9 +218,9 @@ def _entered(place: Any, part: str, parts: tuple[str, ...], at: int, what: str) 
 
 def _position(place: list[Any], part: str, parts: tuple[str, ...], what: str) -> int:
     path = ".".join(parts)
-    if not part.isdecimal():
+    position = _number(part) if part.isdecimal() else sys.maxsize
+    if position == sys.maxsize:
         raise QueryError(what, f"{path}: a list has no field {part!r}", "name a position in it")
-    position = _number(part)
     if position > len(place) + LIST_LENGTH_MAX:
         raise QueryError(what, f"{path}: position {position} is far behind the end of the list")
     return position

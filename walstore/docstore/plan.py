@@ -7,7 +7,7 @@ an order that is asked for.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -24,12 +24,19 @@ __all__ = ["Found", "Plan", "View", "find", "plan_for"]
 POINTS_MAX = 1000
 """How many equalities of an index a query with $in may ask for, all fields multiplied."""
 
+MATCHED_LOCKED_MIN = 1000
+MATCHED_LOCKED_SHARE = 16
+"""How many candidates are matched under the lock, while a few that match are wanted: so many, or
+one in so many of the collection, which takes no longer than a list of all of them."""
+
 
 class View(Protocol):
     """A collection to query: a CollectionState, or a DraftCollection."""
 
     @property
     def name(self) -> str: ...
+    @property
+    def size(self) -> int: ...
     @property
     def in_order(self) -> bool: ...
     @property
@@ -87,42 +94,48 @@ def find(
         NoSuchIndexError: there is no index as hinted.
     """
     stop = skip + limit if limit else None
+    taken: list[Document] = []
+    examined = 0
     with lock:
         plan = plan_for(view, query.predicates, sort, hint)
         decided = query.is_whole and plan.covered == len(query.predicates)
         match = None if decided else query.match
+        first_ones = stop is not None and (plan.ordered or not sort)
         if plan.name is None:
             candidates = view.all()
         else:
             found = view.search(plan.name, plan.ranges, plan.reverse)
-            if stop is not None and (plan.ordered or not sort):
-                return _first(found, match, plan, skip, stop)
+            if stop is not None and first_ones:
+                most = stop if match is None else _matched_locked_max(view)
+                examined = _take(itertools.islice(found, most), match, stop, taken)
+                if len(taken) == stop:
+                    return Found(taken[skip:], plan, examined)
             candidates = list(found)
-    examined = len(candidates)
+    if stop is not None and first_ones:
+        examined += _take(candidates, match, stop, taken)
+        return Found(taken[skip:], plan, examined)
+    matching = candidates if match is None else list(filter(match, candidates))
     if sort and not plan.ordered:
-        matching = in_order(_matching(match, candidates), sort)
-        return Found(matching[skip:stop], plan, examined)
-    if stop is None:
-        return Found(_matching(match, candidates)[skip:], plan, examined)
-    return _first(iter(candidates), match, plan, skip, stop)
+        matching = in_order(matching, sort)
+    return Found(matching[skip:stop], plan, len(candidates))
 
 
-def _matching(match: Match | None, documents: list[Document]) -> list[Document]:
-    return documents if match is None else list(filter(match, documents))
+def _matched_locked_max(view: View) -> int:
+    return max(MATCHED_LOCKED_MIN, view.size // MATCHED_LOCKED_SHARE)
 
 
-def _first(
-    found: Iterator[Document], match: Match | None, plan: Plan, skip: int, stop: int
-) -> Found:
-    taken: list[Document] = []
+def _take(
+    candidates: Iterable[Document], match: Match | None, stop: int, taken: list[Document]
+) -> int:
+    """Takes those that match, until there are `stop`. Returns how many were looked at."""
     examined = 0
-    for document in found:
+    for document in candidates:
         examined += 1
         if match is None or match(document):
             taken.append(document)
             if len(taken) == stop:
                 break
-    return Found(taken[skip:], plan, examined)
+    return examined
 
 
 def plan_for(view: View, predicates: Sequence[Predicate], sort: Sort, hint: str | None) -> Plan:

@@ -42,7 +42,10 @@ def new_documents(name: str, documents: Iterable[Any], make_id: MakeId) -> list[
 
     Raises:
         InvalidDocumentError
+        QueryError: they are no documents one after the other.
     """
+    if not isinstance(documents, Iterable):
+        raise QueryError("insert_many", f"takes documents, not {documents!r}")
     new: list[New] = []
     rest = iter(documents)
     while batch := list(itertools.islice(rest, BATCH_DOCUMENTS)):
@@ -136,8 +139,10 @@ def bulk(
 
     Raises:
         BulkWriteError: an operation makes no sense, and which.
-        QueryError: a request is no operation.
+        QueryError: they are no operations one after the other.
     """
+    if not isinstance(requests, Iterable):
+        raise QueryError("bulk_write", f"takes operations, not {requests!r}")
     computes: list[Callable[[Draft], _Count]] = []
     for at, request in enumerate(requests):
         try:

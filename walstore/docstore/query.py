@@ -304,12 +304,15 @@ def _all(values: Any, place: Place, what: str) -> Match:
 def _elem_match(operand: Any, place: Place, what: str) -> Match:
     if not isinstance(operand, Mapping):
         raise QueryError(what, f"takes a filter, not {operand!r}")
-    test = element_test(operand, what)
+    test = element_test(operand, what, lists=True)
     return place(lambda value: type(value) is list and any(map(test, value)), False)
 
 
-def element_test(condition: Mapping[Any, Any], what: str) -> Leaf:
+def element_test(condition: Mapping[Any, Any], what: str, *, lists: bool = False) -> Leaf:
     """A test of one element of a list: operators on it, or a filter that it matches as a dict.
+
+    Args:
+        lists: an element that is a list may match, too, as a dict of its positions.
 
     Raises:
         QueryError: the condition makes no sense.
@@ -317,7 +320,13 @@ def element_test(condition: Mapping[Any, Any], what: str) -> Leaf:
     if is_operators(condition) and not set(condition) & set(_LOGICAL):
         return _all_of(_operators(condition, lambda leaf, expand: leaf, what))
     inner = _all_of(_matches(condition, [], what))
-    return lambda item: type(item) is dict and inner(item)
+
+    def test(item: Any) -> bool:
+        if lists and type(item) is list:
+            return inner({str(position): value for position, value in enumerate(item)})
+        return type(item) is dict and inner(item)
+
+    return test
 
 
 _LOGICAL = {"$and": True, "$or": True, "$nor": True}

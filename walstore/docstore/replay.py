@@ -61,6 +61,8 @@ class Steps:
         if before != self._state_lsn:
             return Step(entry.lsn, entry.lsn, self._state_lsn, None, size)
         self._state_lsn = entry.lsn
+        if record.previous != CHAINED:  # what was collected was cut off before its end
+            self._first_lsn, self._parts, self._part_bytes = 0, [], 0
         self._first_lsn = self._first_lsn or entry.lsn
         self._parts += record.operations
         self._part_bytes += size

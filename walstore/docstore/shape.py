@@ -72,7 +72,8 @@ def compile_projection(projection: Any) -> Show:
     if projection is None or projection == {}:
         return copy_of
     if isinstance(projection, list | tuple):
-        projection = dict.fromkeys([*projection, "_id"], True)
+        paths = [checked_path(path, "projection") for path in projection]
+        projection = dict.fromkeys([*paths, "_id"], True)
     if not isinstance(projection, Mapping):
         raise QueryError("projection", f"is a dict or a list of fields, not {projection!r}")
     shown: dict[str, bool] = {}

@@ -23,12 +23,18 @@ from walstore.docstore.index import Index, IndexSpec
 from walstore.docstore.state import CollectionState, State
 from walstore.docstore.values import UNDECODABLE, Document, decode, encode, key_of, no_extension
 from walstore.errors import UnsupportedFormatError
+from walstore.limits import DOCUMENT_BYTES_MAX
 from walstore.snapshot_files import UnusableSnapshotError
 
 __all__ = ["Copy", "Position", "copy_of_state", "position_of", "read", "write"]
 
 VERSION = 1
-BATCH_DOCUMENTS = 256
+
+BATCH_DOCUMENTS_MAX = 255
+BATCH_BYTES = 256 << 10
+"""A batch has fewer documents where they are so large, going by the batch before. Where they grow
+all at once, the length of its frame still fits."""
+assert BATCH_DOCUMENTS_MAX * DOCUMENT_BYTES_MAX < 1 << 32
 
 _LENGTH = struct.Struct("<I")
 
@@ -69,8 +75,12 @@ def write(position: Position, copy: Copy) -> Iterator[bytes]:
     collections = [(name, specs, len(documents)) for name, specs, documents in copy]
     yield _frame(encode((VERSION, *position, collections)))
     for _name, _specs, documents in copy:
-        for at in range(0, len(documents), BATCH_DOCUMENTS):
-            yield _frame(encode(documents[at : at + BATCH_DOCUMENTS]))
+        at, count = 0, 1
+        while at < len(documents):
+            batch = encode(documents[at : at + count])
+            yield _frame(batch)
+            at += count
+            count = min(max(1, count * BATCH_BYTES // len(batch)), BATCH_DOCUMENTS_MAX)
 
 
 def _frame(data: bytes) -> bytes:

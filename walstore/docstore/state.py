@@ -89,6 +89,11 @@ class CollectionState:
 
     # ---- what queries ask; a DraftCollection answers the same ----
 
+    @property
+    def size(self) -> int:
+        """How many documents there are; of a DraftCollection, at the most."""
+        return len(self.documents)
+
     in_order = True
     """Whether `search` gives documents in the order of the index."""
 

@@ -137,7 +137,8 @@ class DocumentStore:
         return Collection(self, name)
 
     def list_collection_names(self) -> list[str]:
-        """The collections that have a document or an index, sorted."""
+        """The collections that have a document or an index, sorted. In a
+        transaction, too, they are those that the store has now, and that is not noted."""
         self._journal.refresh()
         with self._journal.lock:
             return self._journal.state.names()
@@ -325,8 +326,8 @@ class DocumentStore:
                 self.checkpoint()
             except ClosedStoreError:
                 return
-            except (OSError, WALStoreError) as error:
-                _logger.warning("no checkpoint of %s: %s", self.log.path, error)
+            except (OSError, WALStoreError, MemoryError) as error:
+                _logger.warning("no checkpoint of %s: %s", self.log.path, str(error) or "no memory")
 
     # ---- life ----
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Iterable, Mapping, Set
 
 from walstore import durable
@@ -63,6 +64,7 @@ class Addressing:
         if self._book.damaged:
             logger.warning("%s is damaged; the other nodes tell it anew", self._path)
         self._kept = self._book.known
+        self._keeping = threading.Lock()
         self._reached: dict[str, tuple[str, ...]] = {node: (url,) for node, url in urls.items()}
 
     def url_of(self, node: str) -> str | None:
@@ -114,13 +116,15 @@ class Addressing:
         return self._book.known is not self._kept
 
     def keep(self) -> None:
-        """Writes the book. In a thread of its own."""
-        known = self._book.known
-        try:
-            durable.write_whole(self._path, [self._book.encode()], new=self._path + ".new")
-        except OSError as error:  # it is told anew after the next start
-            logger.warning("%s: the addresses are not kept: %s", self._path, error)
-        self._kept = known
+        """Writes the book. In a thread of its own: another one may still be at it, whose task was
+        cancelled."""
+        with self._keeping:
+            known = self._book.known
+            try:
+                durable.write_whole(self._path, [self._book.encode()], new=self._path + ".new")
+            except OSError as error:  # it is told anew after the next start
+                logger.warning("%s: the addresses are not kept: %s", self._path, error)
+            self._kept = known
 
     def _read(self) -> bytes:
         if not os.path.exists(self._path):

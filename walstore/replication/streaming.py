@@ -324,6 +324,8 @@ class WALReplicationManager:
         await self._auditor.stop()
         self._incoming.close()
         await self.network.stop()
+        if self._addressing.changed:  # who moves next would look for the others where they were
+            await asyncio.to_thread(self._addressing.keep)
         for watch in self._watches:
             watch.close()
         self._candidacy.withdraw()
