@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import signal
@@ -23,8 +24,9 @@ from tests.cli.nodes import READY_S, Served, append, ask, lone_node
 from tests.cluster.registers import Registers, put
 from tests.helpers import ROOT, contents
 from tests.replication.nodes import OPTIONS, free_ports, until
+from walstore import FileWALManager
 from walstore.cli import cluster as cluster_command
-from walstore.cli.client import NodeRefusedError
+from walstore.cli.client import NodeRefusedError, NodeUnreachableError
 from walstore.cli.cluster import cluster as group
 from walstore.cli.endpoint import Endpoint
 from walstore.cli.node_config import load_config
@@ -452,9 +454,73 @@ def test_an_endpoint_that_is_no_nodes(run: Run, text: str) -> None:
     assert "answers as no node of this version does" in found.err
 
 
+STATUS = {
+    "node_id": "a", "role": "leader", "error": "", "term": 1, "last_lsn": 1, "durable_lsn": 1,
+    "committed_lsn": 1, "applied_lsn": 1, "since_s": 1.5, "leader_id": None, "cluster_id": "c",
+    "first_lsn": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {},
+        STATUS,
+        STATUS | {"peers": 5},
+        STATUS | {"peers": [5]},
+        STATUS | {"peers": [{"node_id": "b", "connected": True}]},
+        STATUS | {"peers": [{"node_id": "b", "connected": True, "lag": {"durable": 5}}]},
+        STATUS | {"peers": [], "since_s": "long"},
+    ],
+)
+def test_a_status_that_is_no_nodes(run: Run, found: dict[str, object]) -> None:
+    with answering(json.dumps(found)) as url:
+        shown = run("status", url)
+    assert (shown.code, shown.err) == (1, "")
+    assert "answers as no node of" in shown.out
+
+
+@pytest.mark.parametrize("text", ["{}", '{"node_id": 5, "term": "1"}', '{"node_id": "a"}'])
+def test_answers_that_are_no_nodes(run: Run, tmp_path: Path, text: str) -> None:
+    FileWALManager(tmp_path / "log").close()
+    for command in (["promote"], ["demote"], ["diff", tmp_path / "log"]):
+        with answering(text) as url:
+            found = run(*command, url)
+        assert found.code == (3 if command[0] == "diff" else 4), (command, found)
+        assert "answers as no node of this version does" in found.err
+    for change in (RemoteNode.add_voter, RemoteNode.transfer):
+        with answering(text) as url, pytest.raises(NodeUnreachableError, match="as no node"):
+            change(RemoteNode(url, 1), "d")
+
+
+@pytest.mark.parametrize("entry", [5, {}, {"lsn": 1}, {"lsn": 2}])
+def test_entries_that_are_no_nodes(run: Run, tmp_path: Path, entry: object) -> None:
+    with FileWALManager(tmp_path / "log") as log:
+        log.append(b"one")
+        found = STATUS | {"cluster_id": log.log_id, "entries": [entry]}
+    with answering(json.dumps(found), requests=2) as url:
+        shown = run("diff", tmp_path / "log", url)
+    assert shown.code == 3
+    assert "answers as no node of this version does" in shown.err
+
+
+@pytest.mark.parametrize("node", ["d\udcff", "", "x" * 65, "client:x", "a\nb"])
+def test_ids_that_no_node_can_have(run: Run, node: str) -> None:
+    url = "http://127.0.0.1:1"
+    for command in (
+        ["add", url, "--node", node],
+        ["remove", url, "--node", node],
+        ["replace", url, "--node", "a", "--with", node],
+        ["transfer", url, "--to", node],
+    ):
+        found = run("cluster", *command)
+        assert found.code == 64, command
+        assert "cannot be a node's id" in found.err
+
+
 @contextmanager
-def answering(text: str, port: int = 0) -> Iterator[str]:
-    """An endpoint that answers one request with this."""
+def answering(text: str, port: int = 0, requests: int = 1) -> Iterator[str]:
+    """An endpoint that answers one request with this, or more."""
 
     class Other(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -462,11 +528,18 @@ def answering(text: str, port: int = 0) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(text.encode())
 
+        do_POST = do_GET
+
         def log_message(self, format: str, *args: object) -> None:
             pass
 
     with HTTPServer(("127.0.0.1", port), Other) as server:
-        thread = threading.Thread(target=server.handle_request)
+
+        def answer() -> None:
+            for _ in range(requests):
+                server.handle_request()
+
+        thread = threading.Thread(target=answer)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
         thread.join()

@@ -275,6 +275,8 @@ def test_parse_time(text: str, expected: int) -> None:
         "-",
         "1e9",
         "@1e999999999",
+        "@1e999990",
+        "@-1e12",
     ],
 )
 def test_time_that_is_none(tmp_path: Path, run: Run, text: str) -> None:

@@ -114,6 +114,7 @@ def test_a_name_that_was_bent_to_this_machine_is_refused(solo: Endpoint) -> None
     [
         ("GET", "/", 404),
         ("GET", "/status?x=1", 400),
+        ("GET", "x://[", 400),
         ("POST", "/status", 405),
         ("GET", "/entries?from=0", 400),
         ("GET", "/entries?from=x", 400),

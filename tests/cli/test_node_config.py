@@ -40,6 +40,8 @@ BAD = [
     ('node_id = "a"\npath = "a\\u0000b"', "path must be the log's directory"),
     (HEAD + '[security]\nsecret_file = "a\\u0000b"', "security.secret_file must be the name"),
     (HEAD + "acks = " + "[" * 100_000, "is nested too deeply"),
+    (HEAD + "timeout_s = " + "9" * 5000, "has a number of too many digits"),
+    (HEAD + "segment_bytes = 0x" + "f" * 5000, "whole number, not a number of too many digits"),
     (HEAD + "[security]\npassword = 1", "unknown key security.password; in [security] go"),
     (HEAD + "[security]\ninsecure = 1", "security.insecure must be true or false"),
     (HEAD + '[security]\ntls_ca = "x"', "security.tls_cert is missing"),

@@ -117,6 +117,24 @@ def test_calls_and_reads(machines: Callable[..., Machines]) -> None:
     abc.applied_everywhere()
 
 
+def test_reads_after_what_is_no_entry(machines: Callable[..., Machines]) -> None:
+    """They are the caller's mistake, and no other call's."""
+    a = machines("a")
+    a.begin()
+
+    async def ask() -> None:
+        async with AsyncClusterClient(a.urls) as client:
+            await client.call(put("one", "k", 1))
+            (connection,) = client._links._connections.values()
+            for lsn in (-1, 1 << 63, 1 << 64, 1.5, "x", True):
+                with pytest.raises(OptionError, match="lsn is "):
+                    await client.read_after(b"k", lsn)  # type: ignore[arg-type]
+            assert await client.read_after(b"k", 0) == b"1"
+            assert [*client._links._connections.values()] == [connection]
+
+    asyncio.run(ask())
+
+
 def test_many_threads_share_a_client_and_its_session(machines: Callable[..., Machines]) -> None:
     """More than may be under way at the same time; on one of the nodes, which names the leader."""
     abc = machines()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -115,6 +116,79 @@ def test_nobody_is_removed_who_is_needed(elected: Callable[..., Elected]) -> Non
     assert caught.value.health.leader_id is None
 
 
+def test_a_replacement_that_never_comes_is_taken_back(elected: Callable[..., Elected]) -> None:
+    """With a voter dead, too: who was to be replaced is needed, and keeps its vote."""
+    abc = elected()
+    leader = abc.begin()
+    operator = manager(abc)
+    gone, other = (node.node_id for node in abc.others(leader))
+    abc.stop(gone)
+    until(lambda: operator.health().can_lose == 0, "it is missed")
+    for take_back in (operator.remove, lambda node: operator.add(node, voter=False)):
+        with pytest.raises(ReplicationTimeoutError):
+            leader.replace_node(other, "e", timeout_s=0.2)
+        status = leader.status()
+        assert (status.newcomers, status.leaving) == (("e",), (other,))
+        take_back("e")
+        assert leader.status().voters == ("a", "b", "c")
+        assert not operator.health().changing
+        leader.append(b"one")
+    assert leader.status().learners == ("e",)
+
+
+def test_who_is_on_its_way_takes_a_place(elected: Callable[..., Elected]) -> None:
+    """Also that of another voter, or gives it to another node; nobody's vote waits for nothing."""
+    abc = elected()
+    leader = abc.begin()
+    one, other = (node.node_id for node in abc.others(leader))
+
+    def replace_node(old: str, new: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        with pytest.raises(ReplicationTimeoutError, match="not with all of the log yet: "):
+            leader.replace_node(old, new, timeout_s=0.2)
+        status = leader.status()
+        assert status.voters == ("a", "b", "c")
+        return status.leaving, status.newcomers
+
+    with pytest.raises(ReplicationTimeoutError):
+        leader.add_voter("e", timeout_s=0.2)
+    assert replace_node(one, "e") == ((one,), ("e",))
+    assert replace_node("e", "f") == ((one,), ("f",))
+    with pytest.raises(MembershipError, match=f"{one} votes only until"):
+        leader.replace_node(one, "g")
+    with pytest.raises(MembershipError, match=f"{one} votes already"):
+        leader.replace_node(other, one)  # its vote would stay
+    with pytest.raises(MembershipError, match="nobody is no member"):
+        leader.replace_node("nobody", "g")
+    with pytest.raises(ReplicationTimeoutError):
+        leader.add_learner("l", timeout_s=0.2)  # it learns, and there is still a change
+    assert leader.status().learners == ("f", "l")
+    with pytest.raises(MembershipError, match="f votes already"):
+        leader.replace_node("l", "f")
+    manager(abc).remove("f")
+    assert leader.status().voters == ("a", "b", "c")
+
+
+def test_who_is_left_is_counted_as_of_when_newcomers_vote(
+    elected: Callable[..., Elected],
+) -> None:
+    """Two removals that wait for a newcomer: each by itself would leave enough."""
+    four = elected("abcd")
+    leader = four.begin()
+    operator = manager(four)
+    gone, one, other = (node.node_id for node in four.others(leader))
+    four.stop(gone)
+    until(lambda: operator.health().can_lose == 0, "it is missed")
+    with pytest.raises(ReplicationTimeoutError):
+        leader.replace_node(one, "e", timeout_s=0.2)
+    with pytest.raises(ReplicationTimeoutError):
+        leader.remove_node(other, timeout_s=0.2)
+    who = ", ".join(sorted({gone, "e"}))
+    with pytest.raises(ChangeRefusedError, match=f"of {who}, who would be left to vote, 1 are"):
+        operator.remove(leader.node_id)
+    operator.remove("e")
+    assert leader.status().voters == ("a", "b", "c", "d")
+
+
 def test_who_leads_is_handed_over(elected: Callable[..., Elected]) -> None:
     abc = elected()
     abc.begin()
@@ -130,9 +204,14 @@ def test_who_leads_is_handed_over(elected: Callable[..., Elected]) -> None:
         with pytest.raises(PromotionError, match="no other voter"):
             operator.transfer("nobody")
         clients.go_on(10)
+    leader = abc.leader()
+    knows_one = ClusterManager(lambda: [leader], timeout_s=WAIT_S)
+    third = knows_one.transfer()
+    assert third != leader.node_id
+    assert third == abc.leader().node_id
     assert not any(client.unknown for client in clients.all)
     with pytest.raises(NotLeaderError):
-        next(node for name, node in abc.nodes.items() if name != first).transfer()
+        next(node for name, node in abc.nodes.items() if name != third).transfer()
     clients.assert_kept(abc.assert_equal())
 
 
@@ -227,3 +306,32 @@ def test_learners_that_are_gone_are_removed(
     assert "gone for 1 s, removed: d" in caplog.text
     assert leader.status().learners == ("e",)
     assert leader.status().voters == ("a", "b", "c")
+
+
+def test_a_learner_is_not_gone_before_it_could_come(elected: Callable[..., Elected]) -> None:
+    """Its leader has led for longer than learners may be gone."""
+    abc = elected(options=replace(OPTIONS, learner_gone_s=1.0))
+    leader = abc.begin()
+    until(lambda: leader.status().since_s > 1.5, "it has led for long")
+    began = time.monotonic()
+    leader.add_learner("d")
+    until(lambda: "d" not in leader.status().learners, "it is removed")
+    assert time.monotonic() - began >= 1.0
+
+
+def test_a_newcomer_that_is_gone_is_taken_back_and_no_vote_with_it(
+    elected: Callable[..., Elected],
+) -> None:
+    """Nor that of a voter which is to learn only when the newcomer votes, and is gone, too."""
+    abc = elected(options=replace(OPTIONS, learner_gone_s=1.0))
+    leader = abc.begin()
+    gone, other = (node.node_id for node in abc.others(leader))
+    with pytest.raises(ReplicationTimeoutError):
+        leader.replace_node(other, "e", timeout_s=0.1)
+    with pytest.raises(ReplicationTimeoutError):
+        leader.add_learner(gone, timeout_s=0.1)
+    abc.stop(gone)
+    until(lambda: not leader.status().changing, "it is taken back")
+    assert leader.status().voters == ("a", "b", "c")
+    assert leader.status().learners == ()
+    leader.append(b"one")

@@ -16,7 +16,7 @@ from tests.cluster.registers import Registers, put
 from tests.helpers import contents, crash_copy, segment_files, snapshot
 from tests.raft.elected import Elected
 from tests.replication.nodes import OPTIONS, Cluster, data, free_ports, until
-from walstore import FileWALManager, LogLockedError, NotALogError
+from walstore import FileWALManager, LogLockedError, NotALogError, OptionError
 from walstore.cluster import (
     MachineHost,
     MachineSnapshots,
@@ -143,6 +143,9 @@ def test_what_no_cluster_is_made_of(elected: Callable[..., Elected], tmp_path: P
         make_cluster(str(alone.path("a")), into, "")
     with pytest.raises(NotALogError):
         make_cluster(str(tmp_path / "nothing"), into, "a")
+    (tmp_path / "link").symlink_to(alone.path("a"))
+    with pytest.raises(OptionError, match="link is the log itself"):
+        make_cluster(str(alone.path("a")), into, "a", others=[str(tmp_path / "link")])
     assert not (tmp_path / "nothing").exists()
     manual = Cluster(tmp_path, "m", options=OPTIONS)
     manual.start("m", role="leader")
@@ -154,6 +157,8 @@ def test_what_no_cluster_is_made_of(elected: Callable[..., Elected], tmp_path: P
     def fail(*_: object) -> None:
         raise OSError(28, "no space")
 
+    assert make_cluster(str(alone.path("a")), f"{into}-2/", "a").path == f"{into}-2"
+    assert inspect_survivor(f"{into}-2").voters == ("a",)
     with pytest.raises(OSError, match="no space"):
         make_cluster(str(alone.path("a")), into, "a", carry=[lambda _: fail])
     assert not Path(into).exists()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,41 @@ def test_a_command_that_cannot_be_appended_was_not(
     with a.client() as client:
         client.call(put("one", "k", 1))
     assert a.machine("a").applied == {"one": 1}
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file may be written beyond its first 64 KiB."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_command_that_the_disk_refuses_after_all_is_appended_again(
+    machines: Callable[..., Machines],
+) -> None:
+    """Nobody waits for what is in no log, and nothing of it stays."""
+    a = machines("a")
+    node, host = a.begin(), a.hosts["a"]
+    node.append(bytes(1 << 17))
+    with a.client() as client, ThreadPoolExecutor(2) as pool:
+        client.call(put("one", "k", 1))
+        last_lsn = node.last_lsn
+        with full_disk():
+            calling = pool.submit(client.call, put("two", "k", 2))
+            found = asked(a, "a", COMMAND)
+            assert (found.status, b"too large" in found.data) == (Status.BUSY, True)
+            first, second = pool.map(lambda _: asked(a, "a", COMMAND), range(2))
+            assert {first.status, second.status} <= {Status.BUSY, Status.UNSETTLED}
+            assert not calling.done()
+        calling.result()
+        assert node.last_lsn == last_lsn + 1
+    server = server_of(host)
+    until(lambda: not server._sent, "what is done is looked after no more")
+    assert a.machine("a").applied == {"one": 1, "two": 1}
 
 
 class FailsAmid(MachineHost):

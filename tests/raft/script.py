@@ -295,7 +295,8 @@ class Script(RaftWorld):
         self.raft_nodes[name].transfer(target)
 
     def do_change(self, name: str, voters: str, learners: str = "") -> None:
-        self.raft_nodes[name].change(set(voters), set(learners.removeprefix("+")))
+        wanted = set(voters), set(learners.removeprefix("+"))
+        self.raft_nodes[name].change(lambda *_: wanted)
 
     def do_cut(self, first: str, second: str = "") -> None:
         """Both ways: connections end at once. One way: when the silence is noticed."""

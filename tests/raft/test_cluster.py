@@ -28,7 +28,7 @@ from walstore.replication import (
     TooFewNodesError,
     UnreachableError,
 )
-from walstore.replication.log import CONFIGURATIONS_NAME
+from walstore.replication.log import CONFIGURATIONS_NAME, NodeLog
 from walstore.testing.partitions import Partitions
 from walstore.wal.record import DATA
 
@@ -391,12 +391,76 @@ def test_members_come_and_go(elected: Callable[..., Elected]) -> None:
     assert len(configurations(entries)) >= 6
 
 
+def awaits(leader: ReplicationWALManager, *newcomers: str) -> None:
+    """Waits until these are on their way, and that is committed."""
+    until(
+        lambda: leader.status().newcomers == newcomers and leader.committed_lsn == leader.last_lsn,
+        "they are waited for",
+    )
+
+
+def test_a_change_that_waits_for_a_newcomer_makes_room(elected: Callable[..., Elected]) -> None:
+    """Whoever waits for it is told, at once; who is on its way still is."""
+    abc = elected()
+    leader = abc.begin()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(leader.add_voter, "d", timeout_s=WAIT_S)
+        awaits(leader, "d")
+        second = pool.submit(leader.replace_node, "c", "e", timeout_s=WAIT_S)
+        with pytest.raises(MembershipError, match=r"a later change has .* yet to vote: d, e"):
+            first.result(WAIT_S / 2)
+        with pytest.raises(MembershipError, match=r"c votes only until those .* be a, b, d, e"):
+            leader.replace_node("c", "f")
+        awaits(leader, "d", "e")
+        third = pool.submit(leader.remove_node, "d", timeout_s=WAIT_S)
+        with pytest.raises(MembershipError, match=r"a later change has .* yet to vote: e"):
+            second.result(WAIT_S / 2)
+        awaits(leader, "e")
+        leader.remove_node("e")
+        with pytest.raises(MembershipError, match="a later change has taken the place of this one"):
+            third.result(WAIT_S / 2)
+    assert leader.status().voters == ("a", "b", "c")
+    assert leader.status().learners == ()
+
+
+def test_a_change_waits_for_no_step_of_another(
+    elected: Callable[..., Elected], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The followers' disks are stuck: what is in the log and not committed is not to be undone."""
+    abc = elected()
+    leader = abc.begin()
+    held = leader.append(b"one")
+    monkeypatch.setattr(
+        NodeLog,
+        "durable_lsn",
+        property(
+            lambda log: (
+                log._shared.durable_lsn
+                if log.path == leader.path
+                else min(log._shared.durable_lsn, held)
+            )
+        ),
+    )
+    gone = abc.others(leader)[0].node_id
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(leader.remove_node, gone, timeout_s=1.0)
+        until(lambda: leader.status().outgoing, "it is in the log")
+        with pytest.raises(MembershipError, match="an earlier change is not committed yet"):
+            leader.add_learner("d")
+        with pytest.raises(ReplicationTimeoutError, match=r"lsn \d+, is not committed; known: "):
+            first.result()
+    monkeypatch.undo()
+    until(lambda: gone not in leader.status().voters, "it is made yet")
+
+
 def test_a_change_of_the_members_waits_for_the_one_before(
     elected: Callable[..., Elected],
 ) -> None:
     abc = elected()
     leader = abc.begin()
-    with pytest.raises(ReplicationTimeoutError):
+    with pytest.raises(
+        ReplicationTimeoutError, match=r"0\.3 s: not with all of the log yet: nobody$"
+    ):
         leader.add_voter("nobody", timeout_s=0.3)  # a learner for now: it never has the log
     assert leader.status().learners == ("nobody",)
     assert leader.status().changing

@@ -47,6 +47,7 @@ def test_every_change_gets_where_it_should_and_no_step_splits_the_cluster() -> N
         course = [before, *steps(before.change(to_vote, to_learn))]
         assert course[-1] == Configuration(to_vote, to_learn)
         assert len(course) <= 4
+        assert all(step.outcome == (to_vote, to_learn) for step in course[1:])
         for one, other in pairwise(course):
             one.check()
             nodes = one.members | other.members
@@ -55,6 +56,61 @@ def test_every_change_gets_where_it_should_and_no_step_splits_the_cluster() -> N
             assert all(a & b for a, b in product(enough, beside))
         cases += 1
     assert cases == 65 * 65
+
+
+def pending(nodes: str) -> list[Configuration]:
+    """Every configuration in which some wait to vote."""
+    found = {
+        Configuration(voters, learners).change(to_vote, to_learn)
+        for (voters, learners), (to_vote, to_learn) in product(roles(nodes), roles(nodes))
+        if voters and to_vote
+    }
+    return [item for item in found if item.newcomers]
+
+
+def test_taking_a_newcomer_back_takes_no_vote() -> None:
+    """What waited for it is abandoned; the others that are to vote still are."""
+    cases = 0
+    for before in pending("abcd"):
+        for node, stays in product(sorted(before.newcomers), (False, True)):
+            learner = {node} if stays else set[str]()
+            voters, learners = before.wished(
+                lambda old, others, node=node, learner=learner: (  # type: ignore[misc]
+                    old - {node},
+                    others - {node} | learner,
+                )
+            )
+            assert voters == before.voters | before.target - {node}
+            assert (node in learners) == stays
+            course = steps(before.change(voters, learners))
+            assert all(step.voters >= before.voters for step in course)
+            assert course[0].newcomers == before.newcomers - {node}
+            cases += 1
+    assert cases > 500
+
+
+def test_what_takes_no_newcomer_back_is_wished_of_those_to_come() -> None:
+    """Also where one is replaced: another node is to come in its place."""
+    cases = 0
+    for before in pending("abcd"):
+        others = before.learners - before.target
+        for node in sorted({*"abcd"} - before.newcomers):
+            removed = before.wished(lambda old, learn, node=node: (old - {node}, learn - {node}))  # type: ignore[misc]
+            assert removed == (before.target - {node}, others - {node})
+        for node in sorted(before.newcomers):
+            replaced = before.wished(
+                lambda old, learn, node=node: (old - {node} | {"e"}, learn - {node})  # type: ignore[misc]
+            )
+            assert replaced == (before.target - {node} | {"e"}, others)
+        cases += 1
+    assert cases > 200
+
+
+def test_a_replacement_that_is_taken_back_leaves_the_old_voter() -> None:
+    step = Configuration(ABC).change(frozenset("abe"))
+    assert (step.newcomers, step.leaving) == (frozenset("e"), frozenset("c"))
+    assert step.wished(lambda old, others: (old - {"e"}, others - {"e"})) == (ABC, frozenset())
+    assert Configuration(ABC).leaving == frozenset()
 
 
 def test_a_new_voter_learns_first_and_leaves_nobody_out_meanwhile() -> None:

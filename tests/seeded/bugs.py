@@ -2829,8 +2829,8 @@ BUGS = (
         (
             Edit(
                 "walstore/replication/manager.py",
-                "if new in voters and old in",
-                "if new == old and old in",
+                "if old in voters | learners and new in (",
+                "if new == old and new in (",
             ),
         ),
         ("tests/cluster/test_manager.py::test_nobody_is_removed_who_is_needed",),
@@ -3322,6 +3322,79 @@ BUGS = (
                 "walstore/cluster/serving.py",
                 "forget(command) is not None:\n                self._answer",
                 "forget(command) or True:\n                self._answer",
+            ),
+        ),
+        (SERVING,),
+    ),
+    Bug(
+        "raft-newcomer-takes-a-vote",
+        "taking a newcomer back takes no voter's vote",
+        (
+            Edit(
+                f"{RAFT}/membership.py",
+                "            voters = self.voters | self.target\n",
+                "            voters = self.target\n",
+            ),
+        ),
+        ("tests/raft/test_membership.py", "tests/cluster/test_manager.py", RAFT_SIM),
+    ),
+    Bug(
+        "cluster-forgets-who-leaves",
+        "who is left is judged as of when those that are on their way vote",
+        (
+            Edit(
+                "walstore/cluster/manager.py",
+                "({*status.voters} - {*status.leaving} | newcomers) - {node_id}",
+                "{*status.voters} - {node_id}",
+            ),
+        ),
+        ("tests/cluster/test_manager.py",),
+    ),
+    Bug(
+        "raft-learner-gone-at-once",
+        "a learner that has not come yet is given its time from when it was added",
+        (
+            Edit(
+                DRIVER_PY,
+                "max(self._role_since_ms, self._learning_since_ms[node])",
+                "self._role_since_ms",
+            ),
+        ),
+        ("tests/cluster/test_manager.py",),
+    ),
+    Bug(
+        "raft-waiting-change-locks",
+        "a change that waits for a newcomer keeps no other one out",
+        (
+            Edit(
+                DRIVER_PY,
+                "        self._changes += 1\n",
+                "        if self._changes:\n"
+                '            raise MembershipError("an earlier change is under way")\n'
+                "        self._changes += 1\n",
+            ),
+        ),
+        (RAFT_CLUSTER,),
+    ),
+    Bug(
+        "raft-superseded-waits",
+        "whoever waits for a change is told that a later one has taken its place",
+        (
+            Edit(
+                DRIVER_PY, "if self.core.configuration.outcome != (voters, learners):", "if False:"
+            ),
+        ),
+        (RAFT_CLUSTER,),
+    ),
+    Bug(
+        "command-refused-by-the-disk-waits",
+        "a command that the disk refuses after the log has taken it is expected no more",
+        (
+            Edit(
+                "walstore/cluster/serving.py",
+                "            except LogFullError as error:\n"
+                "                listener = self._host.forget(command)\n",
+                "            except LogFullError as error:\n                listener = None\n",
             ),
         ),
         (SERVING,),

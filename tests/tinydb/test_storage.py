@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from tinydb import TinyDB, where
 from tinydb.middlewares import CachingMiddleware
 from tinydb.operations import delete
 from tinydb.storages import JSONStorage
-from tinydb.table import Document
+from tinydb.table import Document, Table
 
 from tests.helpers import contents, run_child, seeded
 from walstore import FileWALManager, LogLockedError, NotALogError, ReadOnlyLogError
@@ -311,6 +312,37 @@ def test_ids_of_another_class(tmp_path: Path) -> None:
         table.insert(Document({"n": 1}, "ada"))  # type: ignore[arg-type]
         table.update({"n": 2}, doc_ids=["ada", "bob"])
         assert table.get(doc_id="ada") == {"n": 2}
+
+
+@pytest.mark.parametrize("base", [Table, WALTable])
+def test_ids_that_are_no_text(base: type[Table], tmp_path: Path) -> None:
+    """Of a class that takes nothing but text."""
+
+    class ByUUID(base):  # type: ignore[misc, valid-type]
+        document_id_class = uuid.UUID
+
+        def _get_next_id(self) -> uuid.UUID:
+            return uuid.uuid4()
+
+    def opened() -> TinyDB:
+        db = WALTinyDB(tmp_path / "db")
+        db.table_class = ByUUID
+        return db
+
+    with opened() as db:
+        table = db.table("people")
+        first, second = table.insert_multiple([{"n": 1}, {"n": 2}])
+        table.update({"n": 3}, doc_ids=[first])
+        assert table.remove(doc_ids=[second]) == [second]
+        with pytest.raises(ValueError, match="already exists"):
+            table.insert(Document({}, first))
+    with opened() as db:
+        table = db.table("people")
+        assert [(found.doc_id, found) for found in table.all()] == [(first, {"n": 3})]
+        assert table.get(doc_id=first) == {"n": 3}
+        if base is WALTable:
+            assert table.remove(doc_ids=[str(first), 7]) == []
+        assert table.remove(doc_ids=[first]) == [first]
 
 
 def test_ids_that_are_not_of_the_tables_class_match_as_in_a_dict(opener: Open) -> None:

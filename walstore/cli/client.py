@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException, InvalidURL
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ __all__ = [
     "NodeClient",
     "NodeRefusedError",
     "NodeUnreachableError",
+    "check_fields",
     "is_url",
     "url_argument",
     "urls_argument",
@@ -91,23 +93,28 @@ class NodeClient:
         except InvalidURL:
             raise ValueError(url) from None
 
-    def get(self, path: str) -> Any:
+    def get(self, path: str, **fields: type) -> Any:
         """What the node answers.
 
-        Raises:
-            NodeUnreachableError, NodeRefusedError
-        """
-        return self._ask("GET", path, None)
+        Args:
+            path: what is asked for.
+            fields: what has to be in the answer, and of which type.
 
-    def post(self, path: str, body: bytes = b"") -> Any:
+        Raises:
+            NodeUnreachableError: nobody answers, or no node of this version.
+            NodeRefusedError
+        """
+        return self._ask("GET", path, None, fields)
+
+    def post(self, path: str, body: bytes = b"", **fields: type) -> Any:
         """Has the node do something; otherwise as `get`."""
-        return self._ask("POST", path, body)
+        return self._ask("POST", path, body, fields)
 
     def close(self) -> None:
         """Ends the connection."""
         self._connection.close()
 
-    def _ask(self, method: str, path: str, body: bytes | None) -> Any:
+    def _ask(self, method: str, path: str, body: bytes | None, fields: Mapping[str, type]) -> Any:
         headers = {CHANGE_HEADER: "1"} if method == "POST" else {}
         try:
             self._connection.request(method, path, body, headers)
@@ -126,4 +133,13 @@ class NodeClient:
             raise NodeUnreachableError(f"{self.url} is not a node's endpoint")
         if answer.status != 200:
             raise NodeRefusedError(answer.status, found)
+        check_fields(self.url, found, fields)
         return found
+
+
+def check_fields(url: str, found: Any, fields: Mapping[str, type]) -> None:
+    """Raises NodeUnreachableError where a part of an answer is not of a node of this version."""
+    if not isinstance(found, dict) or not all(
+        key in found and isinstance(found[key], kind) for key, kind in fields.items()
+    ):
+        raise NodeUnreachableError(f"{url} answers as no node of this version does")

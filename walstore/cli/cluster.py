@@ -20,6 +20,8 @@ from walstore.cli.remote import RemoteNode
 from walstore.cluster import ClusterHealth, ClusterManager, judge
 from walstore.errors import OptionError, WALStoreError
 from walstore.replication import NodeStatus
+from walstore.replication.message import is_node_id
+from walstore.replication.requests import is_client_id
 
 __all__ = ["cluster"]
 
@@ -27,7 +29,16 @@ _LEADER_TIMEOUT_S = 5.0
 _CHANGE_TIMEOUT_S = 60
 _LOOK_S = 0.1
 
-_node_option = click.option("--node", "node_id", metavar="ID", required=True, help="Which node.")
+
+def _node_id(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    if value is not None and (not is_node_id(value) or is_client_id(value)):
+        raise click.BadParameter(f"{value!r} cannot be a node's id.")
+    return value
+
+
+_node_option = click.option(
+    "--node", "node_id", metavar="ID", required=True, callback=_node_id, help="Which node."
+)  # fmt: skip
 _timeout_option = click.option(
     "--timeout", "timeout_s", metavar="SECONDS", type=click.IntRange(1, 3600),
     default=_CHANGE_TIMEOUT_S, show_default=True, help="How long the change is waited for.",
@@ -199,7 +210,9 @@ def remove(urls: tuple[str, ...], node_id: str, timeout_s: int) -> int:
 
 @click.command()
 @urls_argument
-@click.option("--to", "node_id", metavar="ID", help="Who shall lead; else who has most.")
+@click.option(
+    "--to", "node_id", metavar="ID", callback=_node_id, help="Who shall lead; else who has most."
+)
 def transfer(urls: tuple[str, ...], node_id: str | None) -> int:
     """Hand the leadership over, before the node that leads is stopped.
 
@@ -222,7 +235,10 @@ def transfer(urls: tuple[str, ...], node_id: str | None) -> int:
 @click.command()
 @urls_argument
 @_node_option
-@click.option("--with", "new_id", metavar="ID", required=True, help="The node that was started.")
+@click.option(
+    "--with", "new_id", metavar="ID", required=True, callback=_node_id,
+    help="The node that was started.",
+)  # fmt: skip
 @_timeout_option
 def replace(urls: tuple[str, ...], node_id: str, new_id: str, timeout_s: int) -> int:
     """Put a new node in the place of another, which may be dead.

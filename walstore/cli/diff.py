@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 import click
 
 from walstore.cli import exits
-from walstore.cli.client import NodeClient, NodeUnreachableError, is_url
+from walstore.cli.client import NodeClient, NodeUnreachableError, check_fields, is_url
 from walstore.cli.entries import describe_entry
 from walstore.cli.options import json_option
 from walstore.cli.output import Screen, complain, count, grid, iso_time, size
@@ -23,6 +23,11 @@ from walstore.wal.manager import FileWALManager
 __all__ = ["Comparison", "compare", "diff"]
 
 _PROGRESS_EVERY = 4096
+_STATUS_FIELDS = {"cluster_id": str, "first_lsn": int, "committed_lsn": int, "durable_lsn": int}
+_ENTRY_FIELDS = {
+    **dict.fromkeys(("lsn", "term", "timestamp_ns", "kind", "size"), int),
+    "xxh3": str,
+}
 
 
 class _Source(Protocol):
@@ -65,7 +70,7 @@ class _Node:
         self.name = url
         self._client = NodeClient(url)
         try:
-            found = self._client.get("/status")
+            found = self._client.get("/status", **_STATUS_FIELDS)
         except WALStoreError:
             self._client.close()
             raise
@@ -76,11 +81,16 @@ class _Node:
     def entries(self, from_lsn: int, to_lsn: int) -> Iterator[dict[str, Any]]:
         """As the node reads them."""
         while from_lsn <= to_lsn:
-            page = self._client.get(f"/entries?from={from_lsn}&to={to_lsn}")["entries"]
-            if not page or page[0]["lsn"] != from_lsn:
+            path = f"/entries?from={from_lsn}&to={to_lsn}"
+            page = self._client.get(path, entries=list)["entries"]
+            for lsn, entry in enumerate(page, from_lsn):
+                check_fields(self.name, entry, _ENTRY_FIELDS)
+                if entry["lsn"] != lsn:
+                    raise NodeUnreachableError(f"{self.name} did not give entry {lsn}")
+            if not page:
                 raise NodeUnreachableError(f"{self.name} did not give entry {from_lsn}")
             yield from page
-            from_lsn = page[-1]["lsn"] + 1
+            from_lsn += len(page)
 
     def close(self) -> None:
         """Closes the connection."""

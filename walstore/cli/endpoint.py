@@ -340,7 +340,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _request(self, method: str) -> tuple[_Action, _Request]:
         self._check_host()
-        parts = urlsplit(self.path)
+        try:
+            parts = urlsplit(self.path)
+        except ValueError:  # brackets that do not match
+            raise _Refused(HTTPStatus.BAD_REQUEST, "the target of the request is none") from None
         route = _ROUTES.get(parts.path)
         if route is None:
             raise _Refused(HTTPStatus.NOT_FOUND, f"here are {', '.join(_ROUTES)}")

@@ -80,6 +80,8 @@ def load_config(path: str) -> NodeConfig:
             table = tomllib.load(file)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} is not TOML: {error}") from None
+        except ValueError:  # of Python, about an integer of more digits than it converts
+            raise ConfigError(f"{path} has a number of too many digits") from None
         except RecursionError:
             raise ConfigError(f"{path} is nested too deeply") from None
     try:
@@ -216,7 +218,14 @@ def _check_keys(table: dict[str, Any], known: Mapping[str, _Rule], where: str) -
             raise ConfigError(f"unknown key {where}{key}; {place} go {', '.join(sorted(known))}")
         expected, good = known[key]
         if not good(value):
-            raise ConfigError(f"{where}{key} must be {expected}, not {value!r}")
+            raise ConfigError(f"{where}{key} must be {expected}, not {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # an integer in hexadecimal digits may have any number of them
+        return "a number of too many digits"
 
 
 def _security(table: dict[str, Any], base: str) -> dict[str, Any]:

@@ -39,6 +39,9 @@ _UNIT_S = {
     "d": Decimal(86400),
     "w": Decimal(604800),
 }
+_SECONDS_MAX = 10**11
+"""Beyond every entry's time; an exponent can make a number of seconds as long as it likes."""
+
 _PART = r"(\d{1,12}(?:\.\d{1,9})?)(ms|[smhdw])"
 _RELATIVE = re.compile(rf"-(?:{_PART})+")
 _FRACTION = re.compile(r"(.*\d{2}:?\d{2}:?\d{2})[.,](\d{1,9})(.*)")
@@ -63,9 +66,12 @@ def parse_time(text: str, now_ns: int) -> int:
         return now_ns - int(sum(Decimal(n) * _UNIT_S[unit] for n, unit in parts) * 1_000_000_000)
     if text.startswith("@"):
         try:
-            return int(Decimal(text[1:]) * 1_000_000_000)
+            seconds = Decimal(text[1:])
+            if abs(seconds) <= _SECONDS_MAX:
+                return int(seconds * 1_000_000_000)
         except ArithmeticError as error:
             raise ValueError(text) from error
+        raise ValueError(text)
     fraction_ns = 0
     found = _FRACTION.fullmatch(text)
     if found:

@@ -37,7 +37,7 @@ def promote(url: str, force: bool) -> int:
       0  it leads      4  it does not, and why      64 wrong usage
     """
     with closing(NodeClient(url)) as client:
-        found = client.post(f"/promote?force={int(force)}")
+        found = client.post(f"/promote?force={int(force)}", node_id=str, term=int)
     click.echo(plain(f"{found['node_id']} leads in term {found['term']}"))
     return exits.OK
 
@@ -59,6 +59,6 @@ def demote(url: str) -> int:
       0  it does not lead      4  it cannot be asked      64 wrong usage
     """
     with closing(NodeClient(url)) as client:
-        found = client.post("/demote")
+        found = client.post("/demote", node_id=str, term=int)
     click.echo(plain(f"{found['node_id']} does not lead; term {found['term']}"))
     return exits.OK

@@ -59,17 +59,19 @@ class RemoteNode:
 
     def transfer(self, node_id: str | None) -> int:
         """As above."""
-        found = self._post("/transfer", {} if node_id is None else {"to": node_id})
+        query = {} if node_id is None else {"to": node_id}
+        found = self._post("/transfer", query, term=int)
         return int(found["term"])
 
     def _change(self, what: str, **query: str) -> int:
-        found = self._post(f"/members/{what}", query | {"timeout": str(self._timeout_s)})
+        query |= {"timeout": str(self._timeout_s)}
+        found = self._post(f"/members/{what}", query, lsn=int)
         return int(found["lsn"])
 
-    def _post(self, path: str, query: dict[str, str]) -> Any:
+    def _post(self, path: str, query: dict[str, str], **fields: type) -> Any:
         with closing(NodeClient(self.url, self._timeout_s + _MARGIN_S)) as client:
             try:
-                return client.post(f"{path}?{urlencode(query)}")
+                return client.post(f"{path}?{urlencode(query)}", b"", **fields)
             except NodeRefusedError as error:
                 _raise_as_told(error)
 

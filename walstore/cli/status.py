@@ -21,6 +21,7 @@ from walstore.cli.client import (
     NodeClient,
     NodeRefusedError,
     NodeUnreachableError,
+    check_fields,
     urls_argument,
 )
 from walstore.cli.options import json_option
@@ -33,6 +34,18 @@ _WATCH_S = 1.0
 _NARROW_COLUMNS = 110
 _HEADS = ["node", "role", ">term", ">last", ">durable", ">committed", ">applied", "lag"]
 _HEADS += ["connected", ">since", ""]
+_NUMBER: Any = (int, float)
+_FIELDS: dict[str, Any] = {
+    **dict.fromkeys(("node_id", "role", "error"), str),
+    **dict.fromkeys(("term", "last_lsn", "durable_lsn", "committed_lsn", "applied_lsn"), int),
+    "since_s": _NUMBER,
+    "leader_id": str | None,
+    "peers": list,
+}
+"""Of what a node says, what is shown here."""
+
+_PEER_FIELDS: dict[str, Any] = {"node_id": str, "connected": bool, "lag": dict | None}
+_LAG_FIELDS: dict[str, Any] = {"entries": int, "bytes": int, "ms": _NUMBER}
 _LEFT_OUT = {4, 6, 9}
 """Columns that a narrow terminal has no room for."""
 
@@ -106,7 +119,12 @@ def is_healthy(views: Sequence[NodeView]) -> bool:
 def _ask(url: str) -> NodeView:
     with closing(NodeClient(url, _TIMEOUT_S)) as client:
         try:
-            return NodeView(url, client.get("/status"))
+            found = client.get("/status", **_FIELDS)
+            for peer in found["peers"]:
+                check_fields(client.url, peer, _PEER_FIELDS)
+                if peer["lag"]:
+                    check_fields(client.url, peer["lag"].get("durable"), _LAG_FIELDS)
+            return NodeView(url, found)
         except (NodeUnreachableError, NodeRefusedError) as error:
             return NodeView(url, None, str(error).removeprefix(f"{client.url} "))
 

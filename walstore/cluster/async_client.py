@@ -34,6 +34,7 @@ from walstore.replication.requests import (
     Status,
     is_client_id,
 )
+from walstore.wal.arguments import checked_lsn
 
 __all__ = ["AsyncClusterClient"]
 
@@ -137,7 +138,9 @@ class AsyncClusterClient:
         self, query: bytes, lsn: int | None = None, *, timeout_s: float | None = None
     ) -> bytes:
         """See ClusterClient.read_after."""
-        after = self.last_lsn if lsn is None else lsn
+        after = self.last_lsn if lsn is None else checked_lsn("lsn", lsn)
+        if not 0 <= after <= LSN_MAX:
+            raise OptionError(f"lsn is 0 to {LSN_MAX}, not {after}")
         request = ClientRequest(0, Ask.READ_AFTER, sequence=after, data=query)
         return await self._read(request, timeout_s, anywhere=True)
 

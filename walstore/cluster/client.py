@@ -132,7 +132,8 @@ class ClusterClient:
         """The answer of any node that has applied an entry; by default `last_lsn`.
 
         Raises:
-            As `read`.
+            OptionError: `lsn` is no entry's number, nor 0.
+            Otherwise as `read`.
         """
         return self._calls.wait_for(self._client.read_after(query, lsn, timeout_s=timeout_s))
 

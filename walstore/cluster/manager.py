@@ -100,7 +100,9 @@ class ClusterManager:
         self._on_leader(change)
 
     def remove(self, node_id: str) -> None:
-        """Removes a node, whose process is for its user to end: also how a node leaves.
+        """Removes a node, whose process is for its user to end: also how a node leaves. One that is
+        to vote and has not the log yet is taken back, with what waits for it: a voter that it was
+        to replace stays one.
 
         Raises:
             ChangeRefusedError: those that are left could commit nothing.
@@ -115,10 +117,17 @@ class ClusterManager:
         self._on_leader(change)
 
     def _check_left(self, node_id: str, status: NodeStatus) -> None:
-        health, left = self.health(), {*status.voters} - {node_id}
+        """Taking back who has no vote yet takes nobody's; and who is to have one by then has the
+        log."""
         if node_id not in status.voters:
             return
-        good = {n.node_id for n in health.nodes if n.state in (State.LEADING, State.FOLLOWING)}
+        newcomers = {*status.newcomers}
+        good = {
+            node.node_id
+            for node in self.health().nodes
+            if node.state in (State.LEADING, State.FOLLOWING) or node.node_id in newcomers
+        }
+        left = ({*status.voters} - {*status.leaving} | newcomers) - {node_id}
         if not left or len(left & good) <= len(left) // 2:
             raise ChangeRefusedError(
                 f"taking the vote of {node_id}",
@@ -151,15 +160,29 @@ class ClusterManager:
             NotWellError: nobody led in time.
             PromotionError: as ReplicationWALManager.transfer.
         """
-        before = self._on_leader(lambda _, status: status.node_id)
+        before, term = self._on_leader(lambda _, status: (status.node_id, status.term))
         if node_id == before:
             return before
         self._on_leader(
             lambda leader, status: leader.transfer(node_id) if status.node_id == before else None
         )
-        after = self._wait(lambda health: health.leader_id not in (None, before)).leader_id
-        assert after is not None
-        return after
+        return self._next_leader(before, term)
+
+    def _next_leader(self, before: str, term: int) -> str:
+        """Waits until a node leads in a later term, which may be told by those that follow it."""
+        deadline_s = time.monotonic() + self._timeout_s
+        while True:
+            found = [status for _, status in self._ask()]
+            later = [
+                (status.term, status.leader_id)
+                for status in found
+                if status.term > term and status.leader_id not in (None, before)
+            ]
+            if later:
+                return str(max(later)[1])
+            if time.monotonic() >= deadline_s:
+                raise NotWellError(judge(found, self._limits), self._timeout_s)
+            time.sleep(_LOOK_S)
 
     # ---- all of its nodes ----
 

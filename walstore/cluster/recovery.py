@@ -9,6 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 from walstore.cluster.errors import RecoveryError
+from walstore.errors import OptionError
 from walstore.raft.ledger import COPY_NAME, Ledger
 from walstore.raft.membership import Configuration
 from walstore.replication.log import CONFIGURATIONS_NAME, NodeLog
@@ -173,10 +174,16 @@ def make_cluster(
             log begins later than with its first entry, and no snapshot was found for what is
             missing; or `into` is there.
         ConfigurationError: `node_id` cannot be a node's.
+        OptionError: `path` is among the others.
         Otherwise as inspect_survivor.
     """
     first = Configuration(frozenset({node_id}))
     first.check()
+    others = [*others]
+    for place in others:
+        if os.path.realpath(place) == os.path.realpath(path):
+            raise OptionError(f"{place} is the log itself: name those of other survivors")
+    into = into.rstrip(os.sep) or into
     unfinished = into + UNFINISHED
     for taken in (into, unfinished):
         if os.path.lexists(taken):

@@ -1,7 +1,8 @@
 """The requests of clients, on a node: two threads serve all of them.
 
 One appends commands, one reads. A command that is on its way to the disks of a quorum occupies no
-thread: its entry is expected, and who applies it answers.
+thread: its entry is expected, and who applies it answers. Where the own disk has no space for it
+after all, the one that appended it finds out when it looks, now and then.
 """
 
 from __future__ import annotations
@@ -14,12 +15,19 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from walstore import ClosedLogError, OptionError, WALStoreError
+from walstore import (
+    ClosedLogError,
+    EntryTruncatedError,
+    LogFullError,
+    OptionError,
+    WALStoreError,
+)
 from walstore.cluster.commands import KIND, Command, encode_command
 from walstore.cluster.machine_errors import CommandRefusedError, MachineError
 from walstore.cluster.sessions import Outcome, encode_reason
 from walstore.replication import (
     NotLeaderError,
+    ReplicatedCommit,
     ReplicationEvent,
     ReplicationWALManager,
     RoleChanged,
@@ -79,6 +87,8 @@ class RequestServer:
         self._commands: deque[tuple[ClientLink, ClientRequest]] = deque()
         self._reads: deque[tuple[ClientLink, ClientRequest]] = deque()
         self._later: list[_Read] = []
+        self._sent: deque[tuple[Command, ReplicatedCommit]] = deque()
+        self._look_s = 0.0  # when to look after them
         self._open = 0
         self._open_bytes = 0
         self._moved = False
@@ -144,8 +154,8 @@ class RequestServer:
 
     def _answer_outcome(self, link: ClientLink, request: ClientRequest, outcome: Outcome) -> None:
         response = ClientResponse(request.number, outcome.status, outcome.lsn, data=outcome.data)
-        if outcome.status is Status.UNSETTLED:
-            response = self._elsewhere(request, Status.UNSETTLED)
+        if outcome.status in (Status.UNSETTLED, Status.BUSY):
+            response = self._elsewhere(request, outcome.status, outcome.data)
         self._answer(link, request, response)
 
     def _elsewhere(
@@ -175,12 +185,34 @@ class RequestServer:
     def _append_all(self) -> None:
         while True:
             with self._lock:
-                while not (self._commands or self._ending):
-                    self._came.wait()
+                if not (self._commands or self._ending):
+                    self._came.wait(_LOOK_S if self._sent else None)
                 if self._ending and not self._commands:
                     return
-                link, request = self._commands.popleft()
-            self._append(link, request)
+                came = self._commands.popleft() if self._commands else None
+            if self._sent and time.monotonic() >= self._look_s:
+                self._look_after_sent()
+            if came is not None:
+                self._append(*came)
+
+    def _look_after_sent(self) -> None:
+        """The disk may have refused an entry that the log had taken: then the command is in no log,
+        and whoever waits for it is told so. The end of the leadership tells all by itself."""
+        self._look_s = time.monotonic() + _LOOK_S
+        left: deque[tuple[Command, ReplicatedCommit]] = deque()
+        for command, commit in self._sent if self._log.role == "leader" else ():
+            try:
+                commit.check()
+            except LogFullError as error:
+                listener = self._host.forget(command)
+                if listener is not None:
+                    listener(Outcome(Status.BUSY, 0, encode_reason(error, _REASON_BYTES_MAX)))
+            except EntryTruncatedError:
+                pass
+            else:
+                if not commit.done():
+                    left.append((command, commit))
+        self._sent = left
 
     def _append(self, link: ClientLink, request: ClientRequest) -> None:
         """Appends a command, unless it was asked for before and is on its way: who asked then asks
@@ -208,7 +240,7 @@ class RequestServer:
                 self._answer(link, request, self._elsewhere(request, Status.BUSY))
             return
         try:
-            log.submit(encode_command(command), kind=KIND)
+            self._sent.append((command, log.submit(encode_command(command), kind=KIND)))
         except WALStoreError as error:
             if self._host.forget(command) is not None:  # nor told by an end of the leadership
                 self._answer(link, request, self._why_not(request, error))

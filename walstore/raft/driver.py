@@ -142,7 +142,8 @@ class RaftReplicationManager(WALReplicationManager):
         self._admitted = threading.Event()
         self._reads: dict[int, asyncio.Future[int]] = {}
         self._next_read = 0
-        self._changing = False
+        self._learning_since_ms: dict[str, float] = {}
+        self._changes = 0  # that are waited for
         self._change: asyncio.Future[int] | None = None
         self._transfer: asyncio.Future[str] | None = None
         self._target = ""
@@ -234,7 +235,7 @@ class RaftReplicationManager(WALReplicationManager):
         """Every node of the cluster. From any thread."""
         return self.core.configuration.members | {self._node_id}
 
-    def _voters(self) -> frozenset[str]:
+    def voters(self) -> frozenset[str]:
         return self.core.configuration.voters
 
     def _configuration_at(self, lsn: int) -> bytes:
@@ -306,27 +307,27 @@ class RaftReplicationManager(WALReplicationManager):
             change.set_exception(MembershipError(effect.reason))
 
     async def change_members(self, wish: Wish, timeout_s: float) -> int:
-        """See ReplicationWALManager.add_learner."""
+        """See ReplicationWALManager.add_learner. What comes amid the steps of an earlier change the
+        core refuses; one that waits for a newcomer to get the log gives way."""
         self._check_leading()
-        if self._changing:
-            raise MembershipError("an earlier change is under way")
-        self._changing = True
         change: asyncio.Future[int] = self.loop.create_future()
         wanted: tuple[Set[str], Set[str]] = (frozenset(), frozenset())
+        lsn = 0
 
         def begin() -> list[Effect]:
             nonlocal wanted
+            if change.done():  # nobody waits for it any more
+                return []
             self._change = change  # answered before the core gets its next input
-            current = self.core.configuration
-            voters = current.target or current.voters  # an addition that is not done yet stands
             try:
-                wanted = wish(voters, current.learners - voters)
+                wanted = self.core.configuration.wished(wish)
             except MembershipError as error:
                 self._change = None
                 change.set_exception(error)
                 return []
             return self.core.change(*wanted, monotonic_ms())
 
+        self._changes += 1
         try:
             async with asyncio.timeout(timeout_s):
                 self._input(begin)
@@ -334,18 +335,37 @@ class RaftReplicationManager(WALReplicationManager):
                 if not lsn:
                     raise MembershipError("the disk has no space for it")
                 while not self._has_become(*wanted):
-                    self.check()
-                    if not self.leading:
-                        raise MembershipError("the leader changed meanwhile; it may still be made")
+                    self._check_still_becomes(*wanted)
                     await asyncio.sleep(_LOOK_S)
         except TimeoutError:
-            lsn = self.core.configuration_lsn
+            receipt, reason = self.core.receipt(self.core.configuration_lsn), self._not_yet(lsn)
             raise ReplicationTimeoutError(
-                self.core.receipt(lsn), "quorum", "committed", timeout_s
+                receipt, "quorum", "committed", timeout_s, reason=reason
             ) from None
         finally:
-            self._changing = False
+            self._changes -= 1
         return self.core.configuration_lsn
+
+    def _check_still_becomes(self, voters: Set[str], learners: Set[str]) -> None:
+        """Raises where there is nothing to wait for any more."""
+        self.check()
+        if not self.leading:
+            raise MembershipError("the leader changed meanwhile; it may still be made")
+        if self.core.configuration.outcome != (voters, learners):
+            coming = ", ".join(sorted(self.core.configuration.newcomers))
+            still = f", after which these are yet to vote: {coming}" if coming else ""
+            raise MembershipError(f"a later change has taken the place of this one{still}")
+
+    def _not_yet(self, lsn: int) -> str:
+        """Why a change is not made, whose entry has this lsn; 0: it is not written."""
+        core = self.core
+        if not lsn:
+            return "it is not written to the leader's log"
+        if core.configuration_lsn > core.committed_lsn:
+            receipt = core.receipt(core.configuration_lsn)
+            return f"its entry, lsn {core.configuration_lsn}, is not committed; known: {receipt}"
+        coming = ", ".join(sorted(core.configuration.newcomers))
+        return f"not with all of the log yet: {coming}" if coming else "its last step is not begun"
 
     def _has_become(self, voters: Set[str], learners: Set[str]) -> bool:
         """Whether these are the members, for good."""
@@ -367,14 +387,20 @@ class RaftReplicationManager(WALReplicationManager):
         while True:
             if self.leading and self.core.configuration_lsn == self._ledger.assumed:
                 self._input(self._write_down)
-            if self.leading and not self._changing:
-                await self._remove_gone()
+            gone = self._gone() if self.leading else []
+            if gone and not self._changes:
+                await self._remove_gone(gone)
             await asyncio.sleep(self._options.election_ms / 1000)
 
-    async def _remove_gone(self) -> None:
-        gone = [node for node in sorted(self.core.configuration.learners) if self._is_gone(node)]
-        if not gone:
-            return
+    def _gone(self) -> list[str]:
+        """Learners without a vote that were not heard for too long, nor became learners since."""
+        now, now_ms = self.core.configuration, monotonic_ms()
+        self._learning_since_ms = {
+            node: self._learning_since_ms.get(node, now_ms) for node in now.learners - now.voters
+        }
+        return [node for node in sorted(self._learning_since_ms) if self._is_gone(node)]
+
+    async def _remove_gone(self, gone: Sequence[str]) -> None:
         limit_s = self._options.learner_gone_s
         logger.warning("%s: gone for %g s, removed: %s", self._node_id, limit_s, ", ".join(gone))
         try:
@@ -386,7 +412,8 @@ class RaftReplicationManager(WALReplicationManager):
             logger.info("%s: %s", self._node_id, error)
 
     def _is_gone(self, node: str) -> bool:
-        seen_ms = max(self._seen_ms.get(node, 0.0), self._role_since_ms)
+        since_ms = max(self._role_since_ms, self._learning_since_ms[node])
+        seen_ms = max(self._seen_ms.get(node, 0.0), since_ms)
         gone_s = (monotonic_ms() - seen_ms) / 1000
         return node not in self.network.connected and gone_s >= self._options.learner_gone_s
 
@@ -588,6 +615,11 @@ class RaftReplicationManager(WALReplicationManager):
             super()
             .status()
             .with_members(
-                now.voters, now.learners, now.outgoing, now.newcomers, changing=not settled
+                now.voters,
+                now.learners,
+                now.outgoing,
+                now.newcomers,
+                now.leaving,
+                changing=not settled,
             )
         )

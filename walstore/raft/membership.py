@@ -9,7 +9,7 @@ What a node is: 1 a voter, 2 an outgoing voter, 4 a learner, 8 of the target, or
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 
 from walstore.raft.errors import ConfigurationError
@@ -68,6 +68,17 @@ class Configuration:
         """Nodes that become voters when they have caught up."""
         return self.target - self.voters
 
+    @property
+    def leaving(self) -> frozenset[str]:
+        """Voters that are none any more when the newcomers become some."""
+        return self.voters - self.target if self.target else _NONE
+
+    @property
+    def outcome(self) -> tuple[frozenset[str], frozenset[str]]:
+        """The voters and learners there are when all steps are made."""
+        voters = self.target or self.voters
+        return voters, self.learners - voters
+
     def change(self, voters: Set[str], learners: Set[str] = _NONE) -> Configuration:
         """The first step to these voters and learners; nodes that are in neither are removed.
 
@@ -87,6 +98,25 @@ class Configuration:
         changed = Configuration(self.voters, others | (target - self.voters), _NONE, target)
         changed.check()
         return changed if changed.newcomers else changed.promote()
+
+    def wished(
+        self, wish: Callable[[Set[str], Set[str]], tuple[Set[str], Set[str]]]
+    ) -> tuple[frozenset[str], frozenset[str]]:
+        """The voters and learners that somebody wishes for.
+
+        The wish is of those that there shall be: a change that waits for newcomers stands. But one
+        that takes a newcomer back, and puts nobody in its place, abandons what waits for it: then
+        the voters that were to leave stay, and no vote is lost. Other newcomers stay ones.
+
+        Args:
+            wish: gives the voters and learners there shall be, of those there are.
+        """
+        voters, learners = self.outcome
+        to_vote, to_learn = wish(voters, learners)
+        if to_vote <= voters and not self.newcomers <= to_vote:
+            voters = self.voters | self.target
+            to_vote, to_learn = wish(voters, self.learners - voters)
+        return frozenset(to_vote), frozenset(to_learn)
 
     def promote(self) -> Configuration:
         """The target's nodes become the voters, jointly with those before them."""

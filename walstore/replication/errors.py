@@ -230,19 +230,30 @@ class QuarantinedError(ReplicationError):
 
 
 class ReplicationTimeoutError(ReplicationError, TimeoutError):
-    """An entry is not known to be on as many nodes as was asked. It may still get there.
+    """An entry is not known to be on as many nodes as was asked, or a change of the members is not
+    made. It may still get there.
 
     Attributes:
         receipt: what is known to hold where.
+        reason: why the members are not changed yet; "" where an entry is waited for.
     """
 
     hint = "the entry is in the leader's log: wait for it again, or look at the receipt"
 
-    def __init__(self, receipt: Receipt, acks: str, stage: str, timeout_s: float) -> None:
+    def __init__(
+        self, receipt: Receipt, acks: str, stage: str, timeout_s: float, *, reason: str = ""
+    ) -> None:
         self.receipt = receipt
         self.acks = acks
         self.stage = stage
         self.timeout_s = timeout_s
+        self.reason = reason
+        if reason:
+            self.hint = (
+                "it may still be made; ask again, or take a node back that does not come: remove it"
+            )
+            super().__init__(f"the members are not changed after {timeout_s:g} s: {reason}")
+            return
         super().__init__(
             f"lsn {receipt.lsn} is not known to be {stage} as acks={acks} asks after "
             f"{timeout_s:g} s; known: {receipt}"

@@ -132,6 +132,14 @@ class ReplicatedCommit(Commit):
                 acked.cancel()
         self._check_fate()
 
+    def check(self) -> None:
+        """Raises what keeps the entry out of the log for good, where that is known by now.
+
+        Raises:
+            LogFullError, EntryTruncatedError: as `wait`.
+        """
+        self._check_fate()
+
     def _check_fate(self) -> None:
         """Raises when the entry is known to be gone: what was acknowledged of its lsn is another's
         then."""
@@ -437,8 +445,10 @@ class ReplicationWALManager(FileWALManager):
 
         Raises:
             NotLeaderError: this node does not lead.
-            MembershipError: an earlier change is under way, or the members cannot be these.
-            ReplicationTimeoutError: not done in time; it still may be.
+            MembershipError: an earlier change is not committed yet, or the members cannot be
+                these; or a later change has taken the place of this one while it waited for a
+                newcomer to get the log.
+            ReplicationTimeoutError: not done in time, and why; it still may be.
             OptionError: nodes do not elect here.
             ClosedLogError
         """
@@ -455,7 +465,9 @@ class ReplicationWALManager(FileWALManager):
 
     def remove_node(self, node_id: str, *, timeout_s: float | None = None) -> int:
         """Removes a voter or a learner: this node, too, which then leads no longer. The process of
-        a removed node is for its user to end. Otherwise as `add_learner`."""
+        a removed node is for its user to end. One that is to vote and has not the log yet is taken
+        back, and changes that wait for it are abandoned: voters that were to leave then stay.
+        Otherwise as `add_learner`."""
         return self._change(
             lambda old, learners: (old - {node_id}, learners - {node_id}), timeout_s
         )
@@ -466,7 +478,8 @@ class ReplicationWALManager(FileWALManager):
         already: that would be removing the old one. Otherwise as `add_learner`."""
 
         def wish(voters: Set[str], learners: Set[str]) -> tuple[Set[str], Set[str]]:
-            if new in voters and old in voters | learners:
+            voting = self._streaming.voters()
+            if old in voters | learners and new in (voting if old in voters else voting | voters):
                 raise MembershipError(
                     f"{new} votes already, and cannot take the place of {old}: start a new node "
                     f"for that, or remove {old}"
@@ -477,7 +490,13 @@ class ReplicationWALManager(FileWALManager):
                 return voters, learners - {old} | {new}
             if new in voters | learners:  # it is on its way there, or is there
                 return voters, learners
-            raise MembershipError(f"{old} is no member: {', '.join(sorted(voters | learners))} are")
+            shall = ", ".join(sorted(voters | learners))
+            if old in voting:
+                raise MembershipError(
+                    f"{old} votes only until those that are on their way do; there shall be "
+                    f"{shall}: one of these can be replaced, or removed"
+                )
+            raise MembershipError(f"{old} is no member: {shall} are")
 
         return self._change(wish, timeout_s)
 

@@ -93,6 +93,7 @@ class NodeStatus:
         voters, learners: where nodes elect, the members that this one knows of.
         outgoing: while the voters change, those before: a majority of these is needed, too.
         newcomers: the learners that vote as soon as they have the log.
+        leaving: the voters that are none any more from then on.
         changing: whether a change of them is under way.
         stalled_s: for how long the disk has taken nothing while entries wait for it; 0: it works.
         quarantined: whether its log is not that of the others; `error` says where.
@@ -120,6 +121,7 @@ class NodeStatus:
     learners: tuple[str, ...] = ()
     outgoing: tuple[str, ...] = ()
     newcomers: tuple[str, ...] = ()
+    leaving: tuple[str, ...] = ()
     changing: bool = False
     stalled_s: float = 0.0
     lost_to_lsn: int = 0
@@ -131,6 +133,7 @@ class NodeStatus:
         learners: Iterable[str],
         outgoing: Iterable[str],
         newcomers: Iterable[str],
+        leaving: Iterable[str],
         *,
         changing: bool,
     ) -> NodeStatus:
@@ -143,6 +146,7 @@ class NodeStatus:
             learners=tuple(sorted(learners)),
             outgoing=tuple(sorted(outgoing)),
             newcomers=tuple(sorted(newcomers)),
+            leaving=tuple(sorted(leaving)),
             changing=changing,
         )
 
@@ -161,7 +165,7 @@ class NodeStatus:
         Raises:
             AttributeError, KeyError, TypeError: it is none.
         """
-        lists = ("voters", "learners", "outgoing", "newcomers")
+        lists = ("voters", "learners", "outgoing", "newcomers", "leaving")
         peers = tuple(
             PeerStatus(**peer | {"lag": peer["lag"] and _lags(peer["lag"])})
             for peer in found["peers"]

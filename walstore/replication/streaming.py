@@ -197,7 +197,7 @@ class WALReplicationManager:
             self._log,
             self.network,
             self.core,
-            self._voters,
+            self.voters,
             self._fail,
             self._quarantine,
             self._options.audit_bytes,
@@ -209,8 +209,8 @@ class WALReplicationManager:
         """Every node of the cluster. From any thread."""
         return self._given_members
 
-    def _voters(self) -> frozenset[str]:
-        """The nodes whose word counts in an audit."""
+    def voters(self) -> frozenset[str]:
+        """The nodes that vote, and whose word counts in an audit. From any thread."""
         return self._given_members
 
     def _configuration_at(self, lsn: int) -> bytes:

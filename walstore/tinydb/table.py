@@ -84,10 +84,11 @@ class _Draft(MutableMapping[Any, Any]):
         return edit
 
     def _key(self, doc_id: Any) -> str | None:
-        """The row that an equal key of a dict would lead to."""
+        """The row that an equal key of a dict would lead to. Not every class makes one
+        of its own from another: UUID takes no UUID."""
         try:
-            known = self._id_class(doc_id)
-        except (TypeError, ValueError, OverflowError):
+            known = doc_id if type(doc_id) is self._id_class else self._id_class(doc_id)
+        except (TypeError, ValueError, OverflowError, AttributeError):
             return None
         return str(known) if known == doc_id else None
 

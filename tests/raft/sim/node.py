@@ -28,6 +28,7 @@ from walstore.replication.effects import (
 )
 from walstore.replication.entries import Batch
 from walstore.replication.message import SnapshotPart
+from walstore.replication.streaming import Wish
 
 from .disk import RaftDisk
 
@@ -159,13 +160,30 @@ class RaftSimNode(Node):
         self.step(lambda core: self.raft.transfer(target, self.world.now_ms))
         self._to_transfer = False
 
-    def change(self, voters: set[str], learners: set[str]) -> None:
+    def change(self, wish: Wish) -> None:
         """An operator wants other members; also when that has waited, none while a node lacks
         entries."""
 
         def change(core: Core) -> list[Effect]:
             if self.world.lacks_any():
                 return []
+            return self.raft.change(*self.raft.configuration.wished(wish), self.world.now_ms)
+
+        self.step(change)
+
+    def take_back(self, node: str, *, learns: bool) -> None:
+        """An operator has enough of waiting for a newcomer: no voter loses its vote by that."""
+        learning = {node} if learns else set[str]()
+
+        def change(core: Core) -> list[Effect]:
+            before = self.raft.configuration
+            if self.world.lacks_any() or node not in before.newcomers:
+                return []
+            voters, learners = before.wished(
+                lambda voters, learners: (voters - {node}, learners - {node} | learning)
+            )
+            assert voters >= before.voters, "a vote is lost with a newcomer"
+            self.world.counts["newcomers taken back"] += 1
             return self.raft.change(voters, learners, self.world.now_ms)
 
         self.step(change)

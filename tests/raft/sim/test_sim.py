@@ -37,6 +37,7 @@ EXPECTED = {
     "mended": 200,
     "mended by the same leader": 12,
     "newcomers": 200,
+    "newcomers taken back": 60,
     "one-way partitions": 1_000,
     "partitions": 1_000,
     "pauses": 2_000,

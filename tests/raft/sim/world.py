@@ -112,27 +112,29 @@ class RaftWorld(World):
             node.transfer(target)
 
     def change(self) -> None:
-        """An operator adds, removes or replaces nodes, a few at a time; none while a node lacks
-        entries, whose vote would be needed then."""
+        """An operator adds, removes or replaces nodes, a few at a time, or takes back one that is
+        on its way; none while a node lacks entries, whose vote would be needed then."""
         rng = self.rng
         if self.lacks_any():
             return
         for node in self.leads():
-            now = node.raft.configuration
-            voters, learners = set(now.target or now.voters), set(now.learners - now.target)
+            self.counts["changes"] += 1
+            newcomers = sorted(node.raft.configuration.newcomers)
+            if newcomers and rng.random() < 0.5:
+                node.take_back(rng.choice(newcomers), learns=rng.random() < 0.3)
+                continue
             names = rng.sample(sorted(self.nodes), min(len(self.nodes), rng.choice((1, 1, 2))))
             if rng.random() < 0.2:
                 names = [node.name]
-            for name in names:
-                voters.discard(name)
-                learners.discard(name)
-                kind = rng.random()
-                if kind < 0.6:
-                    voters.add(name)
-                elif kind < 0.75:
-                    learners.add(name)
-            self.counts["changes"] += 1
-            node.change(voters, learners)
+            kinds = {name: rng.random() for name in names}
+            voting = {name for name, kind in kinds.items() if kind < 0.6}
+            learning = {name for name, kind in kinds.items() if 0.6 <= kind < 0.75}
+            node.change(
+                lambda voters, learners, names={*names}, voting=voting, learning=learning: (  # type: ignore[misc]
+                    voters - names | voting,
+                    learners - names | learning,
+                )
+            )
 
     def stall(self) -> None:
         """A disk takes nothing for a while."""
