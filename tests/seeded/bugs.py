@@ -3243,6 +3243,18 @@ BUGS = (
         (RETENTION,),
     ),
     Bug(
+        "lag-since-a-sample-that-is-kept",
+        "however long nothing is committed, a leader knows how much it has written since",
+        (Edit(LAG_PY, "        kept.append(0)\n", ""),),
+        (RETENTION,),
+    ),
+    Bug(
+        "lag-of-what-was-left-out",
+        "what a follower lacks is known to 5 %, and not taken for all that a leader has written",
+        (Edit(LAG_PY, "if before_bytes > bytes_most or", "if"),),
+        (RETENTION,),
+    ),
+    Bug(
         "nothing-kept-for-who-was-not-heard",
         "a new leader keeps the end of its log for followers that it has not heard yet",
         (Edit(RETENTION_PY, "if not progress.matched_lsn:", "if False:"),),
