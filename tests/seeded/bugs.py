@@ -39,6 +39,7 @@ RUNS_PY = "walstore/replication/runs.py"
 SECURITY_PY = "walstore/replication/security.py"
 SENDING_PY = "walstore/replication/sending.py"
 STREAMING_PY = "walstore/replication/streaming.py"
+THREADS_PY = "walstore/replication/threads.py"
 
 DURABLE_PY = "walstore/durable.py"
 SNAPSHOT_FILES_PY = "walstore/snapshot_files.py"
@@ -79,6 +80,7 @@ BEGINNING_ANEW = "tests/raft/test_beginning_anew.py"
 RECEIVING = "tests/replication/test_receiving.py"
 RETENTION = "tests/replication/test_retention.py"
 STARTING = "tests/replication/test_starting.py"
+THREADS = "tests/replication/test_threads.py"
 HANDSHAKE = "tests/replication/test_handshake.py"
 HOSTILE = "tests/replication/test_hostile.py"
 MESSAGE = "tests/replication/test_message.py"
@@ -3271,6 +3273,40 @@ BUGS = (
             ),
         ),
         (BEGINNING_ANEW,),
+    ),
+    Bug(
+        "threads-of-the-interpreters",
+        "a node works on when the main thread has returned",
+        (Edit(THREADS_PY, "self._threads if executor is None else executor", "executor"),),
+        (f"{THREADS}::test_nodes_go_on_when_the_main_thread_has_returned",),
+    ),
+    Bug(
+        "no-thread-more-is-a-failure",
+        "work that finds no thread waits for one",
+        (
+            Edit(
+                THREADS_PY,
+                "                    if not self._threads:\n                        raise\n",
+                "                    raise\n",
+            ),
+        ),
+        (THREADS,),
+    ),
+    Bug(
+        "threads-are-left",
+        "a node that is closed leaves no thread behind, and none at work on its log",
+        (Edit(THREADS_PY, "        await self._threads.end()\n", "        pass\n"),),
+        (THREADS,),
+    ),
+    Bug(
+        "audit-without-memory-is-fatal",
+        "an audit that finds no memory leaves entries out, and the node goes on",
+        (
+            Edit(
+                "walstore/replication/auditing.py", "(WALStoreError, MemoryError)", "WALStoreError"
+            ),
+        ),
+        (THREADS,),
     ),
     Bug(
         "task-dies-unseen",

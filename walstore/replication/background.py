@@ -10,6 +10,7 @@ from concurrent.futures import CancelledError, wait
 from typing import Any, Protocol, TypeVar
 
 from walstore.errors import ClosedLogError, OptionError
+from walstore.replication.threads import Loop, Threads
 
 __all__ = ["Background", "LoopCalls", "Service"]
 
@@ -41,7 +42,8 @@ class Background:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._started = threading.Event()
         self._stopping = asyncio.Event()
-        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._threads = Threads(f"{name}-work")
+        self._runner = asyncio.Runner(loop_factory=lambda: Loop(self._threads))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._error: BaseException | None = None
 
@@ -50,6 +52,7 @@ class Background:
         interrupted has to `stop` it."""
         self._loop = self._runner.get_loop()  # before the thread: `stop` needs it amid all of this
         try:
+            self._threads.begin()
             self._thread.start()
         except RuntimeError:  # there can be no thread more
             self._runner.close()

@@ -324,14 +324,14 @@ class WALReplicationManager:
         await self._auditor.stop()
         self._incoming.close()
         await self.network.stop()
-        if self._addressing.changed:  # who moves next would look for the others where they were
-            await asyncio.to_thread(self._addressing.keep)
         for watch in self._watches:
             watch.close()
         self._candidacy.withdraw()
         self._waiters.fail(ClosedLogError(f"{self._log.path} is closed"))
         for waiting in self._idle:
             waiting.cancel()
+        if self._addressing.changed:  # who moves next would look for the others where they were
+            await asyncio.to_thread(self._addressing.keep)
 
     def _watch(self, level: int, callback: Callable[[], None]) -> LsnWatch:
         watch = self._log.watch(level, callback)
