@@ -10,12 +10,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from tests.helpers import run_child
 from tests.replication.nodes import WAIT_S, free_ports, own_threads, until
-from walstore.replication import ReplicationWALManager
+from walstore.replication import ReplicationOptions, ReplicationWALManager
 from walstore.replication.background import Background
 
 FEW_DESCRIPTORS = """
@@ -155,3 +156,31 @@ def test_nothing_is_left_of_a_node_that_was_interrupted_while_it_opened(tmp_path
     with opened() as node:
         until(lambda: node.role == "leader", "it leads")
         node.append(b"again")
+
+
+@pytest.mark.parametrize("election", ["manual", "raft"])
+def test_nothing_is_left_of_a_node_that_was_interrupted_while_it_joined(
+    tmp_path: Path, election: Literal["manual", "raft"]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as peer:
+
+        def accept() -> None:
+            """It is asked which log there is, and does not answer."""
+            with peer.accept()[0]:
+                interrupt()
+                ended.wait(WAIT_S)
+
+        ended = threading.Event()
+        thread = threading.Thread(target=accept)
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            ReplicationWALManager(
+                tmp_path / "log",
+                node_id="a",
+                peers={"b": f"ws://127.0.0.1:{peer.getsockname()[1]}"},
+                election=election,
+                options=ReplicationOptions(join_timeout_ms=WAIT_S * 1000),
+            )
+        assert not own_threads()
+        ended.set()
+        thread.join()
