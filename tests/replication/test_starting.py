@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import errno
 import signal
 import socket
@@ -73,6 +74,32 @@ class NeverBegins:
 def test_what_keeps_a_service_from_beginning_is_told_whatever_its_end_brings() -> None:
     with pytest.raises(OSError, match="what kept it from beginning"):
         Background(NeverBegins(), "walstore-test").start()
+
+
+REQUEST = contextvars.ContextVar("REQUEST", default="none")
+
+
+class Looks:
+    """A service that sees what is set around it."""
+
+    async def start(self) -> None:
+        self.seen = REQUEST.get()
+
+    async def stop(self) -> None:
+        assert REQUEST.get() == self.seen
+
+
+def test_a_service_is_not_part_of_what_its_caller_is_at() -> None:
+    service = Looks()
+    background = Background(service, "walstore-test")
+
+    def begin() -> None:
+        REQUEST.set("7")
+        background.start()
+
+    contextvars.copy_context().run(begin)
+    background.stop()
+    assert service.seen == "none"
 
 
 # ---- Ctrl-C ----

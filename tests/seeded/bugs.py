@@ -3078,6 +3078,18 @@ BUGS = (
         (f"{STARTING}::test_what_keeps_a_service_from_beginning_is_told_whatever_its_end_brings",),
     ),
     Bug(
+        "node-within-its-callers-context",
+        "a node knows nothing of the context variables of who opened it",
+        (
+            Edit(
+                "walstore/replication/background.py",
+                "contextvars.Context().run(self._runner.get_loop)",
+                "self._runner.get_loop()",
+            ),
+        ),
+        (STARTING,),
+    ),
+    Bug(
         "interrupted-start-goes-on",
         "nothing is left of a node whose opening is interrupted",
         (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, wait
@@ -50,7 +51,9 @@ class Background:
     def start(self) -> None:
         """Returns when the service has begun, or raises what kept it from doing so. Who is
         interrupted has to `stop` it."""
-        self._loop = self._runner.get_loop()  # before the thread: `stop` needs it amid all of this
+        # Before the thread: `stop` needs it amid all of this. In an empty context: the service is
+        # not part of what the caller is at, whose variables would be the service's for good.
+        self._loop = contextvars.Context().run(self._runner.get_loop)
         try:
             self._threads.begin()
             self._thread.start()
