@@ -3102,6 +3102,18 @@ BUGS = (
         (STARTING,),
     ),
     Bug(
+        "interrupted-client-goes-on",
+        "nothing is left of a client whose beginning is interrupted",
+        (
+            Edit(
+                "walstore/cluster/client.py",
+                "            self._background.stop()\n            raise\n",
+                "            raise\n",
+            ),
+        ),
+        ("tests/cluster/test_clients.py",),
+    ),
+    Bug(
         "start-forgets-the-watch-it-made",
         "a node that gets no descriptors for its second watch lets go of the first",
         (Edit(STREAMING_PY, "        self._watches.append(watch)", "        assert watch"),),
