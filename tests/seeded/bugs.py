@@ -3333,6 +3333,18 @@ BUGS = (
         (THREADS,),
     ),
     Bug(
+        "nonsense-of-the-application-is-fatal",
+        "an application that says nonsense of its newest snapshot is asked again",
+        (
+            Edit(
+                SENDING_PY,
+                "            newest = None if answer is None else self._checked(*answer)\n",
+                "            newest = answer\n",
+            ),
+        ),
+        (SENDING,),
+    ),
+    Bug(
         "task-dies-unseen",
         "a mistake of ours ends the node's part, and is said",
         (Edit("walstore/replication/tasks.py", "            fail(error)\n", ""),),
