@@ -3345,6 +3345,18 @@ BUGS = (
         (SENDING,),
     ),
     Bug(
+        "disk-that-fails-a-candidate-is-a-mistake",
+        "a disk that fails is said to be that, and no mistake of a task that waited for it",
+        (
+            Edit(
+                STREAMING_PY,
+                "            if error is not self.error:\n                raise\n",
+                "            assert error\n            raise\n",
+            ),
+        ),
+        ("tests/replication/test_failing_disks.py", BEGINNING_ANEW),
+    ),
+    Bug(
         "task-dies-unseen",
         "a mistake of ours ends the node's part, and is said",
         (Edit("walstore/replication/tasks.py", "            fail(error)\n", ""),),
