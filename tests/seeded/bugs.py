@@ -900,7 +900,13 @@ BUGS = (
     Bug(
         "core-asks-again-and-again",
         "a refused batch is asked for once",
-        (Edit(FOLLOWER_PY, "self._refused = place", "self._refused = None"),),
+        (Edit(FOLLOWER_PY, "self._passed_over = place, None", "self._passed_over = None, None"),),
+        CORE_TESTS,
+    ),
+    Bug(
+        "core-asks-only-once",
+        "a leader that has lost the question is told again",
+        (Edit(FOLLOWER_PY, "None if batch.runs else place", "None"),),
         CORE_TESTS,
     ),
     Bug(
