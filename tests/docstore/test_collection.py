@@ -517,6 +517,19 @@ def test_durable_means_the_disk_whatever_the_log_does_by_itself(file_site: Site)
     assert log.durable_lsn == log.last_lsn == 2
 
 
+@pytest.mark.parametrize("sort", [None, "_id", "a"])
+@pytest.mark.parametrize("limit", [sys.maxsize, sys.maxsize + 1, 1 << 70])
+def test_a_limit_may_be_any_number(file_site: Site, limit: int, sort: Any) -> None:
+    things = file_site.things()
+    things.create_index("a")
+    things.insert_many({"_id": at, "a": at} for at in range(5))
+    for query in ({}, {"a": {"$gte": 2}}, {"a": {"$gte": 2}, "b": None}):
+        expected = things.find(query, sort=sort).to_list()
+        for skip in (0, 1, limit):
+            found = things.find(query, sort=sort, skip=skip, limit=limit).to_list()
+            assert found == expected[skip:]
+
+
 @pytest.mark.parametrize("sort", [None, "a", [("a", -1)]])
 @pytest.mark.parametrize("inside", [False, True], ids=["", "in a transaction"])
 def test_what_few_match_is_matched_outside_of_the_lock(

@@ -7,6 +7,7 @@ an order that is asked for.
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
@@ -93,7 +94,7 @@ def find(
     Raises:
         NoSuchIndexError: there is no index as hinted.
     """
-    stop = skip + limit if limit else None
+    stop = min(skip + limit, sys.maxsize) if limit else None  # what islice takes
     taken: list[Document] = []
     examined = 0
     with lock:
