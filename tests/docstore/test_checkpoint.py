@@ -16,7 +16,6 @@ from tests.helpers import run_child
 from tests.replication.nodes import until
 from walstore import UnsupportedFormatError
 from walstore.docstore import SnapshotError, snapshot
-from walstore.limits import DOCUMENT_BYTES_MAX
 
 
 def names(site: Site) -> list[str]:
@@ -366,12 +365,21 @@ def frames_of(*sizes_bytes: int) -> list[int]:
     position = snapshot.Position("ab" * 16, 9, 3, 8)
     frames = [len(frame) for frame in snapshot.write(position, [("things", [], documents)])]
     assert sum(frames) > sum(sizes_bytes)
+    written = memoryview(b"".join(snapshot.write(position, [("things", [], documents)])))
+    state = snapshot.read("snapshot", written)[1]
+    assert list(state.collection("things").documents.values()) == documents
     return frames[1:]
 
 
 def test_a_snapshots_batches_are_bounded_by_their_bytes() -> None:
-    large = 1 << 20
-    assert max(frames_of(*[large] * 300)) < 2 * large, "none holds many large ones"
-    assert len(frames_of(*[100] * 10_000)) < 100, "small ones share one"
-    grown = max(frames_of(*[100] * 300, *[large] * 300))
-    assert grown * DOCUMENT_BYTES_MAX // large < 1 << 32, "a frame of the largest has a length"
+    large, small = 1 << 20, 100
+    most = snapshot.BATCH_BYTES + large + 100
+    for sizes in (
+        [large] * 300,
+        [small] * 600 + [large] * 300,
+        [small, large] * 300,
+        ([small] * 2600 + [large]) * 3,
+    ):
+        assert max(frames_of(*sizes)) < most, "none holds many large ones"
+    assert len(frames_of(*[small] * 10_000)) < 10, "small ones share one"
+    assert frames_of() == []

@@ -1522,8 +1522,8 @@ BUGS = (
         (
             Edit(
                 f"{DOCSTORE}/snapshot.py",
-                "min(max(1, count * BATCH_BYTES // len(batch)), BATCH_DOCUMENTS_MAX)",
-                "BATCH_DOCUMENTS_MAX",
+                "if len(batch) >= BATCH_BYTES:",
+                "if count >= 255:",
             ),
         ),
         (
