@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import os
 import threading
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.docstore.sites import Site, contents
+from tests.docstore.test_transactions import before_line
 from tests.helpers import run_child
 from tests.replication.nodes import until
 from walstore import UnsupportedFormatError
@@ -310,6 +312,52 @@ def test_a_checkpoint_that_cannot_be_written_is_tried_again_soon(
     in_the_way.rmdir()
     store["things"].insert_one({"pad": b"x" * 10_000})
     until(lambda: len(names(file_site)) == 1, "an eighth later it is tried again")
+
+
+def test_a_checkpoint_whose_entry_cannot_be_read_is_tried_again_soon(
+    file_site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    one_segment = {"segment_bytes": 1 << 20}
+    store = file_site.open(checkpoint_bytes=80_000, log_options=one_segment)
+    pad = os.urandom(80_000)
+    with store._checkpointing:
+        store["things"].insert_one({"pad": pad})
+        files = (path for path in file_site.path.iterdir() if path.is_file())
+        (segment,) = (path for path in files if pad in path.read_bytes())
+        with segment.open("r+b") as file:  # the entry is damaged before it is read
+            file.seek(segment.read_bytes().index(pad))
+            file.write(bytes([pad[0] ^ 1]))
+    until(lambda: "no checkpoint of" in caplog.text, "it was tried")
+    assert "(lsn 1): the record" in caplog.text
+    until(lambda: store._journal.payload_bytes == 70_000, "and will be again")
+    store["things"].insert_one({"pad": b"x" * 10_000})
+    until(lambda: len(names(file_site)) == 1, "an eighth later it is tried again")
+
+
+def test_a_checkpoint_that_fails_anywhere_is_tried_again_soon(file_site: Site) -> None:
+    """Before each line of what makes a snapshot in turn; also in the copy, under the lock, when
+    the counter is not yet set back."""
+    store = file_site.open(checkpoint_bytes=80_000)
+    things = store["things"]
+
+    def fail() -> None:
+        raise MemoryError
+
+    for line in itertools.count(1):
+        things.delete_many({})
+        store.checkpoint()
+        assert store._journal.payload_bytes == 0
+        things.insert_one({"_id": line, "pad": b"x" * 75_000})
+        assert 70_000 < store._journal.payload_bytes < 80_000, "not yet due"
+        try:
+            failed = before_line(("/snapshot.py",), line, fail, store.checkpoint)
+        except MemoryError:
+            failed = True
+        if not failed:
+            break
+        assert store._journal.payload_bytes == 70_000
+    assert line > 10
+    assert store._journal.payload_bytes == 0
 
 
 NO_MEMORY = """

@@ -1517,6 +1517,36 @@ BUGS = (
         ),
     ),
     Bug(
+        "store-checkpoint-tried-at-every-write",
+        "a checkpoint that fails is tried again, and not at every write",
+        (
+            Edit(
+                f"{DOCSTORE}/store.py",
+                "self._journal.payload_bytes = due_bytes - due_bytes // RETRIES",
+                "self._journal.payload_bytes = max(\n"
+                "                self._journal.payload_bytes, due_bytes - due_bytes // RETRIES\n"
+                "            )",
+            ),
+        ),
+        (
+            f"{DOCSTORE_TESTS}/test_checkpoint.py::test_a_checkpoint_that_fails_anywhere_is_tried_again_soon",
+        ),
+    ),
+    Bug(
+        "store-checkpoint-waits-after-a-failed-read",
+        "a checkpoint that fails is tried again soon, whatever failed",
+        (
+            Edit(
+                f"{DOCSTORE}/store.py",
+                "            except BaseException:\n                self._try_again_soon()\n",
+                "            except OSError:\n                self._try_again_soon()\n",
+            ),
+        ),
+        (
+            f"{DOCSTORE_TESTS}/test_checkpoint.py::test_a_checkpoint_whose_entry_cannot_be_read_is_tried_again_soon",
+        ),
+    ),
+    Bug(
         "snapshot-batches-of-any-size",
         "a snapshot of any documents can be written, and needs no memory for many",
         (
@@ -1585,8 +1615,8 @@ BUGS = (
         (
             Edit(
                 f"{DOCSTORE}/store.py",
-                "                self._files.write(lsn, ",
-                "                log.truncate_before(lsn)\n                self._files.write(lsn, ",
+                "        self._files.write(lsn, ",
+                "        log.truncate_before(lsn)\n        self._files.write(lsn, ",
             ),
         ),
         (f"{DOCSTORE_TESTS}/test_crash.py::test_a_store_survives_power_cuts",),
@@ -1785,7 +1815,7 @@ BUGS = (
         (
             Edit(
                 f"{DOCSTORE}/store.py",
-                "journal.keep_from(self._files.prune())",
+                "self._journal.keep_from(self._files.prune())",
                 "self._files.prune()",
             ),
         ),
