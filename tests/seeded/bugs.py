@@ -1467,6 +1467,26 @@ BUGS = (
         (f"{DOCSTORE_TESTS}/test_transactions.py::test_conflict",),
     ),
     Bug(
+        "store-notes-one-filter-a-value",
+        "a transaction's filters still give what they gave",
+        (Edit(f"{DOCSTORE}/draft.py", "(key, {})[what] =", "(key, {})[path] ="),),
+        (f"{DOCSTORE_TESTS}/test_index.py::test_reads_meet_what_their_filters_match",),
+    ),
+    Bug(
+        "store-asks-all-filters-of-several-fields",
+        "what a transaction costs others does not grow with how much it has looked for",
+        (
+            Edit(
+                f"{DOCSTORE}/draft.py",
+                "        if not equal:\n",
+                "        if len(query.predicates) != 1:\n",
+            ),
+        ),
+        (
+            f"{DOCSTORE_TESTS}/test_index.py::test_a_filter_of_several_fields_is_looked_up_by_one_of_them",
+        ),
+    ),
+    Bug(
         "store-durable-is-not",
         "concern durable waits for the disk",
         (
