@@ -417,6 +417,24 @@ def test_a_name_that_is_none(file_site: Site, name: Any) -> None:
         file_site.open()[name]
 
 
+def test_what_can_be_gone_through_by_position_is_taken(file_site: Site) -> None:
+    """As `for` and `list` take it."""
+
+    class Pages:
+        def __init__(self, *pages: Any) -> None:
+            self.pages = pages
+
+        def __getitem__(self, position: int) -> Any:
+            return self.pages[position]
+
+    things = file_site.things()
+    documents: Any = Pages({"_id": 1}, {"_id": 2})
+    assert things.insert_many(documents).inserted_ids == [1, 2]
+    requests: Any = Pages(InsertOne({"_id": 3}), DeleteOne({"_id": 1}))
+    assert things.bulk_write(requests).inserted_count == 1
+    assert things.distinct("_id") == [2, 3]
+
+
 @pytest.mark.parametrize("given", [5, None, object()], ids=["number", "none", "object"])
 def test_what_is_not_one_thing_after_the_other_is_refused(file_site: Site, given: Any) -> None:
     things = file_site.things()
