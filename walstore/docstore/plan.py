@@ -28,7 +28,8 @@ POINTS_MAX = 1000
 MATCHED_LOCKED_MIN = 1000
 MATCHED_LOCKED_SHARE = 16
 """How many candidates are matched under the lock, while a few that match are wanted: so many, or
-one in so many of the collection, which takes no longer than a list of all of them."""
+one in so many of the collection. Where a match is cheap that takes no longer than a list of all of
+them, which is spared when there are enough; others wait longer where it is not."""
 
 
 class View(Protocol):
