@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import os
 import threading
@@ -12,11 +13,11 @@ from typing import Any
 import pytest
 
 from tests.docstore.sites import Site, contents
+from tests.docstore.test_transactions import before_line
 from tests.helpers import run_child
 from tests.replication.nodes import until
 from walstore import UnsupportedFormatError
 from walstore.docstore import SnapshotError, snapshot
-from walstore.limits import DOCUMENT_BYTES_MAX
 
 
 def names(site: Site) -> list[str]:
@@ -313,6 +314,52 @@ def test_a_checkpoint_that_cannot_be_written_is_tried_again_soon(
     until(lambda: len(names(file_site)) == 1, "an eighth later it is tried again")
 
 
+def test_a_checkpoint_whose_entry_cannot_be_read_is_tried_again_soon(
+    file_site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    one_segment = {"segment_bytes": 1 << 20}
+    store = file_site.open(checkpoint_bytes=80_000, log_options=one_segment)
+    pad = os.urandom(80_000)
+    with store._checkpointing:
+        store["things"].insert_one({"pad": pad})
+        files = (path for path in file_site.path.iterdir() if path.is_file())
+        (segment,) = (path for path in files if pad in path.read_bytes())
+        with segment.open("r+b") as file:  # the entry is damaged before it is read
+            file.seek(segment.read_bytes().index(pad))
+            file.write(bytes([pad[0] ^ 1]))
+    until(lambda: "no checkpoint of" in caplog.text, "it was tried")
+    assert "(lsn 1): the record" in caplog.text
+    until(lambda: store._journal.payload_bytes == 70_000, "and will be again")
+    store["things"].insert_one({"pad": b"x" * 10_000})
+    until(lambda: len(names(file_site)) == 1, "an eighth later it is tried again")
+
+
+def test_a_checkpoint_that_fails_anywhere_is_tried_again_soon(file_site: Site) -> None:
+    """Before each line of what makes a snapshot in turn; also in the copy, under the lock, when
+    the counter is not yet set back."""
+    store = file_site.open(checkpoint_bytes=80_000)
+    things = store["things"]
+
+    def fail() -> None:
+        raise MemoryError
+
+    for line in itertools.count(1):
+        things.delete_many({})
+        store.checkpoint()
+        assert store._journal.payload_bytes == 0
+        things.insert_one({"_id": line, "pad": b"x" * 75_000})
+        assert 70_000 < store._journal.payload_bytes < 80_000, "not yet due"
+        try:
+            failed = before_line(("/snapshot.py",), line, fail, store.checkpoint)
+        except MemoryError:
+            failed = True
+        if not failed:
+            break
+        assert store._journal.payload_bytes == 70_000
+    assert line > 10
+    assert store._journal.payload_bytes == 0
+
+
 NO_MEMORY = """
 import logging, resource, sys, threading
 from pathlib import Path
@@ -366,12 +413,21 @@ def frames_of(*sizes_bytes: int) -> list[int]:
     position = snapshot.Position("ab" * 16, 9, 3, 8)
     frames = [len(frame) for frame in snapshot.write(position, [("things", [], documents)])]
     assert sum(frames) > sum(sizes_bytes)
+    written = memoryview(b"".join(snapshot.write(position, [("things", [], documents)])))
+    state = snapshot.read("snapshot", written)[1]
+    assert list(state.collection("things").documents.values()) == documents
     return frames[1:]
 
 
 def test_a_snapshots_batches_are_bounded_by_their_bytes() -> None:
-    large = 1 << 20
-    assert max(frames_of(*[large] * 300)) < 2 * large, "none holds many large ones"
-    assert len(frames_of(*[100] * 10_000)) < 100, "small ones share one"
-    grown = max(frames_of(*[100] * 300, *[large] * 300))
-    assert grown * DOCUMENT_BYTES_MAX // large < 1 << 32, "a frame of the largest has a length"
+    large, small = 1 << 20, 100
+    most = snapshot.BATCH_BYTES + large + 100
+    for sizes in (
+        [large] * 300,
+        [small] * 600 + [large] * 300,
+        [small, large] * 300,
+        ([small] * 2600 + [large]) * 3,
+    ):
+        assert max(frames_of(*sizes)) < most, "none holds many large ones"
+    assert len(frames_of(*[small] * 10_000)) < 10, "small ones share one"
+    assert frames_of() == []

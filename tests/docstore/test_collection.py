@@ -417,6 +417,24 @@ def test_a_name_that_is_none(file_site: Site, name: Any) -> None:
         file_site.open()[name]
 
 
+def test_what_can_be_gone_through_by_position_is_taken(file_site: Site) -> None:
+    """As `for` and `list` take it."""
+
+    class Pages:
+        def __init__(self, *pages: Any) -> None:
+            self.pages = pages
+
+        def __getitem__(self, position: int) -> Any:
+            return self.pages[position]
+
+    things = file_site.things()
+    documents: Any = Pages({"_id": 1}, {"_id": 2})
+    assert things.insert_many(documents).inserted_ids == [1, 2]
+    requests: Any = Pages(InsertOne({"_id": 3}), DeleteOne({"_id": 1}))
+    assert things.bulk_write(requests).inserted_count == 1
+    assert things.distinct("_id") == [2, 3]
+
+
 @pytest.mark.parametrize("given", [5, None, object()], ids=["number", "none", "object"])
 def test_what_is_not_one_thing_after_the_other_is_refused(file_site: Site, given: Any) -> None:
     things = file_site.things()
@@ -515,6 +533,19 @@ def test_durable_means_the_disk_whatever_the_log_does_by_itself(file_site: Site)
     assert log.durable_lsn < log.last_lsn == 1
     things.insert_one({})
     assert log.durable_lsn == log.last_lsn == 2
+
+
+@pytest.mark.parametrize("sort", [None, "_id", "a"])
+@pytest.mark.parametrize("limit", [sys.maxsize, sys.maxsize + 1, 1 << 70])
+def test_a_limit_may_be_any_number(file_site: Site, limit: int, sort: Any) -> None:
+    things = file_site.things()
+    things.create_index("a")
+    things.insert_many({"_id": at, "a": at} for at in range(5))
+    for query in ({}, {"a": {"$gte": 2}}, {"a": {"$gte": 2}, "b": None}):
+        expected = things.find(query, sort=sort).to_list()
+        for skip in (0, 1, limit):
+            found = things.find(query, sort=sort, skip=skip, limit=limit).to_list()
+            assert found == expected[skip:]
 
 
 @pytest.mark.parametrize("sort", [None, "a", [("a", -1)]])

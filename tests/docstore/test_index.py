@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import random
 import re
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from typing import Any
 
@@ -21,7 +22,6 @@ from walstore.docstore.errors import (
     QueryError,
 )
 from walstore.docstore.index import Index, IndexSpec, KeyRange, checked_spec
-from walstore.docstore.paths import Match
 from walstore.docstore.plan import find
 from walstore.docstore.query import Filter, compile_filter
 from walstore.docstore.record import encoded_operation
@@ -412,21 +412,24 @@ def test_reads_meet_what_their_filters_match(lists: bool) -> None:
     assert looked_up >= 50
 
 
+def note_counted(reads: Reads, query: Any, number: int, asked: list[int]) -> None:
+    """Notes a filter that says when it is asked."""
+    compiled = compile_filter(query)
+
+    def match(document: Any) -> bool:
+        asked.append(number)
+        return compiled.match(document)
+
+    reads.note("things", Filter(match, compiled.predicates, compiled.is_whole))
+
+
 def test_a_change_is_looked_up_among_the_equalities_of_a_transaction() -> None:
     """So what it costs others does not grow with how much it has looked for."""
     asked: list[int] = []
-
-    def matching(number: int, query: Filter) -> Match:
-        def match(document: Any) -> bool:
-            asked.append(number)
-            return query.match(document)
-
-        return match
-
     reads = Reads()
     for number in [*range(1000)] * 2:
-        query = compile_filter({"a": number} if number % 2 else {"a": {"$in": [number, -number]}})
-        reads.note("things", Filter(matching(number, query), query.predicates, query.is_whole))
+        query = {"a": number} if number % 2 else {"a": {"$in": [number, -number]}}
+        note_counted(reads, query, number, asked)
     put = {"_id": 1, "a": 5000, "b": 7}
     assert not reads.meet(Change("p", "things", key_of(1), None, put))
     assert not reads.meet(Change("p", "others", key_of(1), None, {"_id": 1, "a": 7}))
@@ -435,3 +438,36 @@ def test_a_change_is_looked_up_among_the_equalities_of_a_transaction() -> None:
     assert asked == [0]
     assert reads.meet(Change("d", "things", key_of(1), {"_id": 1, "a": [-8]}))
     assert asked == [0, 8]
+
+
+FILTERS: dict[str, Callable[[int], Any]] = {
+    "the other field first": lambda number: {"b": 1, "a": number},
+    "the other field last": lambda number: {"a": number, "b": 1},
+    "a range": lambda number: {"b": {"$lt": 9}, "a": number},
+    "more than an index finds": lambda number: {"b": {"$ne": 2}, "a": number},
+}
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_a_filter_of_several_fields_is_looked_up_by_one_of_them(name: str) -> None:
+    """By one that tells it from others: `b` has the same value in all of them."""
+    asked: list[int] = []
+    reads = Reads()
+    for number in range(1000):
+        note_counted(reads, FILTERS[name](number), number, asked)
+    put = {"_id": 1, "a": 5000, "b": 1}
+    assert not reads.meet(Change("p", "things", key_of(1), None, put))
+    assert len(asked) <= 1
+    asked.clear()
+    assert reads.meet(Change("p", "things", key_of(1), put, {"_id": 1, "a": 8, "b": 1}))
+    assert 8 in asked
+    assert len(asked) <= 3
+
+
+def test_filters_that_ask_for_the_same_are_noted_once() -> None:
+    asked: list[int] = []
+    reads = Reads()
+    for number in range(1000):
+        note_counted(reads, {"a": 7, "b": {"$gt": 5}}, number, asked)
+    assert not reads.meet(Change("p", "things", key_of(1), None, {"_id": 1, "a": 7, "b": 1}))
+    assert len(asked) == 1

@@ -426,7 +426,7 @@ def test_an_unknown_leader_is_asked_again_on_a_new_connection() -> None:
     log = RaftLog()
     node = node_of(log, first=Configuration(), name="d")
     (_, _, asked) = node.received("a", A1, batch((5, A1), []), 0)
-    farther = batch((6, A1), [])
+    farther = batch((6, A1), [A1])
     assert node.received("a", A1, farther, 0) == [], "it has asked"
     node.connected("x", 10)
     assert node.received("a", A1, farther, 10) == []

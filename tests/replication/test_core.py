@@ -299,6 +299,19 @@ def test_a_refused_batch_is_asked_for_once() -> None:
     assert kinds(core.received("b", B2, batch((0, 0), [B2]), 0)) == ["AppendRecords"]
 
 
+def test_a_leader_that_has_lost_the_question_is_told_again() -> None:
+    """As one that has dropped the node and feeds it anew: it asks at one place again and again."""
+    core = core_of(Log())
+    question = [Send("b", SyncRequest(0, 0))]
+    assert core.received("b", B2, batch((3, B2), []), 0)[-1:] == question
+    assert core.received("b", B2, batch((4, B2), []), 0) == []
+    assert core.received("b", B2, batch((5, B2), []), 0) == []
+    assert core.received("b", B2, batch((5, B2), [B2]), 0) == []
+    assert core.received("b", B2, batch((5, B2), []), 0) == []
+    assert core.received("b", B2, batch((5, B2), []), 0) == question
+    assert core.received("b", B2, batch((6, B2), []), 0) == []
+
+
 def test_a_follower_that_keeps_nothing_is_given_a_rest() -> None:
     log = Log([A1] * 5, durable_lsn=5)
     core = leading(log)

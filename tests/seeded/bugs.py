@@ -902,7 +902,13 @@ BUGS = (
     Bug(
         "core-asks-again-and-again",
         "a refused batch is asked for once",
-        (Edit(FOLLOWER_PY, "self._refused = place", "self._refused = None"),),
+        (Edit(FOLLOWER_PY, "self._passed_over = place, None", "self._passed_over = None, None"),),
+        CORE_TESTS,
+    ),
+    Bug(
+        "core-asks-only-once",
+        "a leader that has lost the question is told again",
+        (Edit(FOLLOWER_PY, "None if batch.runs else place", "None"),),
         CORE_TESTS,
     ),
     Bug(
@@ -1469,6 +1475,26 @@ BUGS = (
         (f"{DOCSTORE_TESTS}/test_transactions.py::test_conflict",),
     ),
     Bug(
+        "store-notes-one-filter-a-value",
+        "a transaction's filters still give what they gave",
+        (Edit(f"{DOCSTORE}/draft.py", "(key, {})[what] =", "(key, {})[path] ="),),
+        (f"{DOCSTORE_TESTS}/test_index.py::test_reads_meet_what_their_filters_match",),
+    ),
+    Bug(
+        "store-asks-all-filters-of-several-fields",
+        "what a transaction costs others does not grow with how much it has looked for",
+        (
+            Edit(
+                f"{DOCSTORE}/draft.py",
+                "        if not equal:\n",
+                "        if len(query.predicates) != 1:\n",
+            ),
+        ),
+        (
+            f"{DOCSTORE_TESTS}/test_index.py::test_a_filter_of_several_fields_is_looked_up_by_one_of_them",
+        ),
+    ),
+    Bug(
         "store-durable-is-not",
         "concern durable waits for the disk",
         (
@@ -1519,13 +1545,43 @@ BUGS = (
         ),
     ),
     Bug(
+        "store-checkpoint-tried-at-every-write",
+        "a checkpoint that fails is tried again, and not at every write",
+        (
+            Edit(
+                f"{DOCSTORE}/store.py",
+                "self._journal.payload_bytes = due_bytes - due_bytes // RETRIES",
+                "self._journal.payload_bytes = max(\n"
+                "                self._journal.payload_bytes, due_bytes - due_bytes // RETRIES\n"
+                "            )",
+            ),
+        ),
+        (
+            f"{DOCSTORE_TESTS}/test_checkpoint.py::test_a_checkpoint_that_fails_anywhere_is_tried_again_soon",
+        ),
+    ),
+    Bug(
+        "store-checkpoint-waits-after-a-failed-read",
+        "a checkpoint that fails is tried again soon, whatever failed",
+        (
+            Edit(
+                f"{DOCSTORE}/store.py",
+                "            except BaseException:\n                self._try_again_soon()\n",
+                "            except OSError:\n                self._try_again_soon()\n",
+            ),
+        ),
+        (
+            f"{DOCSTORE_TESTS}/test_checkpoint.py::test_a_checkpoint_whose_entry_cannot_be_read_is_tried_again_soon",
+        ),
+    ),
+    Bug(
         "snapshot-batches-of-any-size",
         "a snapshot of any documents can be written, and needs no memory for many",
         (
             Edit(
                 f"{DOCSTORE}/snapshot.py",
-                "min(max(1, count * BATCH_BYTES // len(batch)), BATCH_DOCUMENTS_MAX)",
-                "BATCH_DOCUMENTS_MAX",
+                "if len(batch) >= BATCH_BYTES:",
+                "if count >= 255:",
             ),
         ),
         (
@@ -1587,8 +1643,8 @@ BUGS = (
         (
             Edit(
                 f"{DOCSTORE}/store.py",
-                "                self._files.write(lsn, ",
-                "                log.truncate_before(lsn)\n                self._files.write(lsn, ",
+                "        self._files.write(lsn, ",
+                "        log.truncate_before(lsn)\n        self._files.write(lsn, ",
             ),
         ),
         (f"{DOCSTORE_TESTS}/test_crash.py::test_a_store_survives_power_cuts",),
@@ -1787,7 +1843,7 @@ BUGS = (
         (
             Edit(
                 f"{DOCSTORE}/store.py",
-                "journal.keep_from(self._files.prune())",
+                "self._journal.keep_from(self._files.prune())",
                 "self._files.prune()",
             ),
         ),

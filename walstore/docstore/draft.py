@@ -13,7 +13,7 @@ from typing import Any
 from walstore.docstore.errors import DuplicateKeyError
 from walstore.docstore.index import Index, IndexSpec, KeyRange
 from walstore.docstore.paths import Match, values_at
-from walstore.docstore.query import Filter
+from walstore.docstore.query import Filter, Predicate
 from walstore.docstore.record import encoded_operation
 from walstore.docstore.state import ID_INDEX, Change, CollectionState, State, found_by
 from walstore.docstore.values import MISSING, Document, Key, Missing, key_of
@@ -145,9 +145,10 @@ class Reads:
 
     def __init__(self) -> None:
         self._ids: set[tuple[str, Key]] = set()
-        # By collection and path: what asks for one of these keys there and for nothing else. Those
-        # that ask for the same are one, and a change is looked up among them.
-        self._equal: dict[tuple[str, str], dict[Key, Match]] = {}
+        # By collection and path: what asks for one of these keys there, among other things. A
+        # change is looked up among them. Those that ask for the same are one: a filter's predicates
+        # stand for it where they are all that it asks.
+        self._equal: dict[tuple[str, str], dict[Key, dict[object, Match]]] = {}
         self._filters: list[tuple[str, Match]] = []
 
     def note_id(self, name: str, id_key: Key) -> None:
@@ -158,11 +159,21 @@ class Reads:
         """Documents were looked for by a filter."""
         if query.id_key is not None:
             self._ids.add((name, query.id_key))
-        elif query.is_whole and len(query.predicates) == 1 and query.predicates[0].op == "=":
-            path, _op, keys = query.predicates[0]
-            self._equal.setdefault((name, path), {}).update(dict.fromkeys(keys, query.match))
-        else:
+            return
+        equal = [predicate for predicate in query.predicates if predicate.op == "="]
+        if not equal:
             self._filters.append((name, query.match))
+            return
+        path, _op, keys = min(equal, key=lambda predicate: self._crowd(name, predicate))
+        what = tuple(query.predicates) if query.is_whole else query.match
+        noted = self._equal.setdefault((name, path), {})
+        for key in keys:
+            noted.setdefault(key, {})[what] = query.match
+
+    def _crowd(self, name: str, predicate: Predicate) -> int:
+        """How many keys an equality has, and filters that stand there already."""
+        noted = self._equal.get((name, predicate.path), {})
+        return sum(1 + len(noted.get(key, ())) for key in predicate.keys)
 
     def meet(self, change: Change) -> bool:
         """Whether a change by somebody else could have changed what was seen."""
@@ -184,7 +195,7 @@ class Reads:
             if filtered == name:
                 values, _many = values_at(document, tuple(path.split(".")))
                 for key in map(key_of, values):
-                    if key in matches and matches[key](document):
+                    if any(match(document) for match in matches.get(key, {}).values()):
                         return True
         return False
 

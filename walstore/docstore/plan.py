@@ -7,6 +7,7 @@ an order that is asked for.
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
@@ -27,7 +28,8 @@ POINTS_MAX = 1000
 MATCHED_LOCKED_MIN = 1000
 MATCHED_LOCKED_SHARE = 16
 """How many candidates are matched under the lock, while a few that match are wanted: so many, or
-one in so many of the collection, which takes no longer than a list of all of them."""
+one in so many of the collection. Where a match is cheap that takes no longer than a list of all of
+them, which is spared when there are enough; others wait longer where it is not."""
 
 
 class View(Protocol):
@@ -93,7 +95,7 @@ def find(
     Raises:
         NoSuchIndexError: there is no index as hinted.
     """
-    stop = skip + limit if limit else None
+    stop = min(skip + limit, sys.maxsize) if limit else None  # what islice takes
     taken: list[Document] = []
     examined = 0
     with lock:

@@ -5,7 +5,7 @@ caller's thread, before anybody waits for it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from walstore.docstore import operations
@@ -44,15 +44,25 @@ def new_documents(name: str, documents: Iterable[Any], make_id: MakeId) -> list[
         InvalidDocumentError
         QueryError: they are no documents one after the other.
     """
-    if not isinstance(documents, Iterable):
-        raise QueryError("insert_many", f"takes documents, not {documents!r}")
     new: list[New] = []
-    rest = iter(documents)
+    rest = _each(documents, "insert_many", "documents")
     while batch := list(itertools.islice(rest, BATCH_DOCUMENTS)):
         copies, raws = stored([_with_id(storable(document), make_id) for document in batch])
         puts = put_operations(name, copies, raws)
         new += [(key_of(copy["_id"]), copy, put) for copy, put in zip(copies, puts, strict=True)]
     return new
+
+
+def _each(given: Any, what: str, taken: str) -> Iterator[Any]:
+    """Goes through an argument.
+
+    Raises:
+        QueryError: it is not one thing after the other.
+    """
+    try:
+        return iter(given)
+    except TypeError as error:
+        raise QueryError(what, f"takes {taken}, not {given!r}") from error
 
 
 def _with_id(document: Document, make_id: MakeId) -> Document:
@@ -141,10 +151,8 @@ def bulk(
         BulkWriteError: an operation makes no sense, and which.
         QueryError: they are no operations one after the other.
     """
-    if not isinstance(requests, Iterable):
-        raise QueryError("bulk_write", f"takes operations, not {requests!r}")
     computes: list[Callable[[Draft], _Count]] = []
-    for at, request in enumerate(requests):
+    for at, request in enumerate(_each(requests, "bulk_write", "operations")):
         try:
             computes.append(_bulk_operation(name, make_id, request))
         except DocumentStoreError as error:

@@ -30,17 +30,17 @@ __all__ = ["Copy", "Position", "copy_of_state", "position_of", "read", "write"]
 
 VERSION = 1
 
-BATCH_DOCUMENTS_MAX = 255
 BATCH_BYTES = 256 << 10
-"""A batch has fewer documents where they are so large, going by the batch before. Where they grow
-all at once, the length of its frame still fits."""
-assert BATCH_DOCUMENTS_MAX * DOCUMENT_BYTES_MAX < 1 << 32
+"""A batch ends with the document that reaches it: a checkpoint needs no more memory than for that
+one, whatever came before it."""
 
 _LENGTH = struct.Struct("<I")
+assert 2 * BATCH_BYTES + DOCUMENT_BYTES_MAX < 1 << 32
 
 _Collection = tuple[str, list[IndexSpec], int]
 _Header = tuple[int, str, int, int, int, list[_Collection]]
-_batches = msgspec.msgpack.Decoder(list[Document], ext_hook=no_extension)
+_decoder = msgspec.msgpack.Decoder(list[Document], ext_hook=no_extension)
+_encode_into = msgspec.msgpack.Encoder().encode_into
 
 Copy = list[tuple[str, list[IndexSpec], list[Document]]]
 """Name, indexes and documents of each collection, at one moment."""
@@ -75,16 +75,29 @@ def write(position: Position, copy: Copy) -> Iterator[bytes]:
     collections = [(name, specs, len(documents)) for name, specs, documents in copy]
     yield _frame(encode((VERSION, *position, collections)))
     for _name, _specs, documents in copy:
-        at, count = 0, 1
-        while at < len(documents):
-            batch = encode(documents[at : at + count])
-            yield _frame(batch)
-            at += count
-            count = min(max(1, count * BATCH_BYTES // len(batch)), BATCH_DOCUMENTS_MAX)
+        yield from _batches(documents)
 
 
-def _frame(data: bytes) -> bytes:
-    return _LENGTH.pack(len(data)) + data
+def _batches(documents: list[Document]) -> Iterator[bytes]:
+    """The frames of a collection's documents."""
+    batch, count = bytearray(), 0
+    for document in documents:
+        _encode_into(document, batch, -1)  # behind what is there
+        count += 1
+        if len(batch) >= BATCH_BYTES:
+            yield _frame(_list_head(count), batch)
+            batch, count = bytearray(), 0
+    if count:
+        yield _frame(_list_head(count), batch)
+
+
+def _list_head(count: int) -> bytes:
+    """What comes before so many documents that are one list."""
+    return encode([None] * count)[:-count]  # less the byte that each None takes
+
+
+def _frame(*parts: bytes | bytearray) -> bytes:
+    return b"".join((_LENGTH.pack(sum(map(len, parts))), *parts))
 
 
 def position_of(path: str, file: BinaryIO) -> Position:
@@ -152,7 +165,7 @@ def _documents(frames: Iterator[memoryview], count: int) -> list[Document]:
     documents: list[Document] = []
     while len(documents) < count:
         try:
-            batch = _batches.decode(next(frames, b""))
+            batch = _decoder.decode(next(frames, b""))
         except UNDECODABLE as error:
             raise UnusableSnapshotError(f"documents are missing in it: {error}") from None
         documents += batch

@@ -284,33 +284,39 @@ class DocumentStore:
         self._check_writable()
         self._journal.refresh()  # before: who leads may need what is held while checkpointing
         with self._checkpointing:
-            journal, log = self._journal, self.log
-            with journal.lock:
-                lsn, state_lsn = journal.applied_lsn, journal.state_lsn
-                copy = snapshot.copy_of_state(journal.state)
-                journal.payload_bytes = 0
-            if lsn == 0 or lsn in self._files.lsns:
-                return lsn
-            # What is read is durable: a snapshot holds nothing that the log could still lose.
-            term = log.read(lsn).term
-            position = Position(log.log_id, lsn, term, state_lsn)
             try:
-                self._files.write(lsn, snapshot.write(position, copy))
+                lsn, is_new = self._write_snapshot()
             except BaseException:
                 self._try_again_soon()
                 raise
-            keep_lsn = journal.keep_from(self._files.prune())
-            if keep_lsn > log.first_lsn:
-                log.truncate_before(keep_lsn)
+            if is_new:
+                keep_lsn = self._journal.keep_from(self._files.prune())
+                if keep_lsn > self.log.first_lsn:
+                    self.log.truncate_before(keep_lsn)
             return lsn
+
+    def _write_snapshot(self) -> tuple[int, bool]:
+        """Writes the state of now, with nobody else checkpointing. Returns the lsn that it covers,
+        and whether it was not there before."""
+        journal, log = self._journal, self.log
+        with journal.lock:
+            lsn, state_lsn = journal.applied_lsn, journal.state_lsn
+            copy = snapshot.copy_of_state(journal.state)
+            journal.payload_bytes = 0
+        if lsn == 0 or lsn in self._files.lsns:
+            return lsn, False
+        # What is read is durable: a snapshot holds nothing that the log could still lose.
+        term = log.read(lsn).term
+        position = Position(log.log_id, lsn, term, state_lsn)
+        self._files.write(lsn, snapshot.write(position, copy))
+        return lsn, True
 
     def _try_again_soon(self) -> None:
         """After a checkpoint that was not written: not only when as much has come as makes one due,
         and not at every write either."""
         due_bytes = self._checkpoint_bytes or 0
-        with self._journal.lock:
-            soon_bytes = due_bytes - due_bytes // RETRIES
-            self._journal.payload_bytes = max(self._journal.payload_bytes, soon_bytes)
+        with self._journal.lock:  # set, also where it is full: it failed before it was emptied
+            self._journal.payload_bytes = due_bytes - due_bytes // RETRIES
 
     def _look_at_size(self) -> None:
         if self._journal.payload_bytes >= (self._checkpoint_bytes or 0):

@@ -52,6 +52,7 @@ class Follower:
         self._leader_committed_lsn = 0
         self._acked = _NOTHING
         self._refused: tuple[int, int] | None = None
+        self._passed_over: tuple[int, int] | None = None  # of an empty message since then
         self._snapshot: _Taken | None = None
 
     @property
@@ -111,15 +112,19 @@ class Follower:
         """Asks the leader to go on elsewhere, once per refused place.
 
         What was under way behind a refused message lies at the same place or behind it; the
-        answer, and only that, lies before it in (lsn, term) or is what is asked for.
+        answer, and only that, lies before it in (lsn, term) or is what is asked for. Where the
+        leader has lost the question, as with a node that it has dropped and feeds anew, it asks
+        at one place again and again.
         """
         assert self.leader_id is not None
         place = (batch.prev_lsn, batch.prev_term)
-        if self._refused is not None and (
+        is_behind = self._refused is not None and (
             place > self._refused or (batch.runs and place == self._refused)
-        ):
+        )
+        if is_behind and (batch.runs or place != self._passed_over):
+            self._passed_over = None if batch.runs else place
             return []
-        self._refused = place
+        self._refused, self._passed_over = place, None
         log = self._shared.log
         lsn = last_of_term(log, batch.prev_lsn, batch.prev_term)
         if lsn is None:
