@@ -3368,10 +3368,22 @@ BUGS = (
         (
             Edit(
                 DRIVER_PY,
-                "        self._changes += 1\n",
+                "        self._changes.add(change)\n",
                 "        if self._changes:\n"
                 '            raise MembershipError("an earlier change is under way")\n'
-                "        self._changes += 1\n",
+                "        self._changes.add(change)\n",
+            ),
+        ),
+        (RAFT_CLUSTER,),
+    ),
+    Bug(
+        "raft-made-is-superseded",
+        "a change that was made is told so, whatever change comes next",
+        (
+            Edit(
+                DRIVER_PY,
+                "            self._look_at_changes()\n",
+                "            self.loop.call_later(0.01, self._look_at_changes)\n",
             ),
         ),
         (RAFT_CLUSTER,),
@@ -3379,11 +3391,7 @@ BUGS = (
     Bug(
         "raft-superseded-waits",
         "whoever waits for a change is told that a later one has taken its place",
-        (
-            Edit(
-                DRIVER_PY, "if self.core.configuration.outcome != (voters, learners):", "if False:"
-            ),
-        ),
+        (Edit(DRIVER_PY, "elif core.configuration.outcome != change.wanted:", "elif False:"),),
         (RAFT_CLUSTER,),
     ),
     Bug(
