@@ -3389,6 +3389,18 @@ BUGS = (
         (RAFT_CLUSTER,),
     ),
     Bug(
+        "raft-change-in-line-dangles",
+        "whoever waits for a change is told when the node fails, also in line behind the disk",
+        (
+            Edit(
+                DRIVER_PY,
+                "[change.made for change in self._changes]",
+                "[change.made for change in self._changes if change is self._change]",
+            ),
+        ),
+        (FAILING_READS,),
+    ),
+    Bug(
         "raft-superseded-waits",
         "whoever waits for a change is told that a later one has taken its place",
         (Edit(DRIVER_PY, "elif core.configuration.outcome != change.wanted:", "elif False:"),),
