@@ -3363,6 +3363,18 @@ BUGS = (
         ("tests/cluster/test_manager.py",),
     ),
     Bug(
+        "raft-learner-keeps-its-count",
+        "a learner that is removed and added again is given its time from then on",
+        (
+            Edit(
+                DRIVER_PY,
+                "            self._note_learners()\n            self._admit()\n",
+                "            self._admit()\n",
+            ),
+        ),
+        ("tests/cluster/test_manager.py",),
+    ),
+    Bug(
         "raft-waiting-change-locks",
         "a change that waits for a newcomer keeps no other one out",
         (

@@ -314,6 +314,7 @@ class RaftReplicationManager(WALReplicationManager):
         if isinstance(effect, effects.AppendConfiguration):
             lsn = self._configuration_lsn
             self._effects.extend(self.core.configured(lsn, monotonic_ms()))
+            self._note_learners()
             self._admit()
             change, self._change = self._change, None
             if change is not None and lsn:
@@ -416,12 +417,16 @@ class RaftReplicationManager(WALReplicationManager):
                 await self._remove_gone(gone)
             await asyncio.sleep(self._options.election_ms / 1000)
 
-    def _gone(self) -> list[str]:
-        """Learners without a vote that were not heard for too long, nor became learners since."""
+    def _note_learners(self) -> None:
+        """Notes since when each learner without a vote has been one."""
         now, now_ms = self.core.configuration, monotonic_ms()
         self._learning_since_ms = {
             node: self._learning_since_ms.get(node, now_ms) for node in now.learners - now.voters
         }
+
+    def _gone(self) -> list[str]:
+        """Learners without a vote that were not heard for too long, nor became learners since."""
+        self._note_learners()  # those of another leader, too
         return [node for node in sorted(self._learning_since_ms) if self._is_gone(node)]
 
     async def _remove_gone(self, gone: Sequence[str]) -> None:
