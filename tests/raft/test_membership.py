@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations, pairwise, product
+from itertools import combinations, pairwise, permutations, product
 
 import pytest
 from hypothesis import given
@@ -104,6 +104,20 @@ def test_what_takes_no_newcomer_back_is_wished_of_those_to_come() -> None:
             assert replaced == (before.target - {node} | {"e"}, others)
         cases += 1
     assert cases > 200
+
+
+def test_replacing_a_newcomer_by_another_one_takes_it_back() -> None:
+    """Which of them takes whose place is not known: no voter leaves for it."""
+    cases = 0
+    for before in pending("abcd"):
+        for old, new in permutations(sorted(before.newcomers), 2):
+            voters, learners = before.wished(
+                lambda votes, learn, old=old, new=new: (votes - {old} | {new}, learn - {old, new})  # type: ignore[misc]
+            )
+            assert voters == before.voters | before.target - {old}
+            assert old not in learners
+            cases += 1
+    assert cases > 100
 
 
 def test_a_replacement_that_is_taken_back_leaves_the_old_voter() -> None:
