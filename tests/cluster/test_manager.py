@@ -338,7 +338,7 @@ def test_a_newcomer_that_is_gone_is_taken_back_and_no_vote_with_it(
     elected: Callable[..., Elected],
 ) -> None:
     """Nor that of a voter which is to learn only when the newcomer votes, and is gone, too."""
-    abc = elected(options=replace(OPTIONS, learner_gone_s=1.0))
+    abc = elected(options=replace(OPTIONS, learner_gone_s=3.0))  # both are asked for before that
     leader = abc.begin()
     gone, other = (node.node_id for node in abc.others(leader))
     with pytest.raises(ReplicationTimeoutError):
