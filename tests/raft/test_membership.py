@@ -13,6 +13,7 @@ from walstore.raft.errors import ConfigurationError
 from walstore.raft.history import History
 from walstore.raft.membership import MEMBERS_MAX, Configuration, decode_configuration
 from walstore.replication.message import is_node_id
+from walstore.replication.requests import is_client_id
 from walstore.replication.terms import term_bits
 
 ABC = frozenset("abc")
@@ -168,6 +169,7 @@ def colliding() -> tuple[str, str]:
         ({"a", "b"}, {"b"}, "both vote and only learn"),
         ({"a", ""}, set(), "cannot be a node's id"),
         ({"a"}, {"x" * 65}, "cannot be a node's id"),
+        ({"a", "client:x"}, set(), "cannot be a node's id"),
         ({f"n{i}" for i in range(MEMBERS_MAX + 1)}, set(), "nodes; at most 63"),
         ({"a"}, set(colliding()), "would own the same terms"),
     ],
@@ -184,7 +186,9 @@ def test_nothing_is_changed_in_a_joint_configuration() -> None:
         joint.change(ABC)
 
 
-ids = st.text(min_size=1, max_size=64).filter(is_node_id)
+ids = st.text(min_size=1, max_size=64).filter(
+    lambda name: is_node_id(name) and not is_client_id(name)
+)
 
 
 @given(st.dictionaries(ids, st.integers(0, 7), max_size=8), ids)
