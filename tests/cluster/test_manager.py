@@ -319,11 +319,26 @@ def test_a_learner_is_not_gone_before_it_could_come(elected: Callable[..., Elect
     assert time.monotonic() - began >= 1.0
 
 
+def test_a_learner_that_is_added_again_is_given_its_time_again(
+    elected: Callable[..., Elected],
+) -> None:
+    """Also where its leader has not looked between its removal and that."""
+    leader = elected("a", options=replace(OPTIONS, learner_gone_s=1.0)).begin()
+    leader.add_learner("d")
+    added = time.monotonic()
+    until(lambda: time.monotonic() - added > 0.6, "it has been gone for a while")
+    leader.remove_node("d")
+    again = time.monotonic()
+    leader.add_learner("d")
+    until(lambda: "d" not in leader.status().learners, "it is removed")
+    assert time.monotonic() - again >= 1.0
+
+
 def test_a_newcomer_that_is_gone_is_taken_back_and_no_vote_with_it(
     elected: Callable[..., Elected],
 ) -> None:
     """Nor that of a voter which is to learn only when the newcomer votes, and is gone, too."""
-    abc = elected(options=replace(OPTIONS, learner_gone_s=1.0))
+    abc = elected(options=replace(OPTIONS, learner_gone_s=3.0))  # both are asked for before that
     leader = abc.begin()
     gone, other = (node.node_id for node in abc.others(leader))
     with pytest.raises(ReplicationTimeoutError):

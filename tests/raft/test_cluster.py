@@ -28,6 +28,7 @@ from walstore.replication import (
     TooFewNodesError,
     UnreachableError,
 )
+from walstore.replication.effects import AppendConfiguration
 from walstore.replication.log import CONFIGURATIONS_NAME, NodeLog
 from walstore.testing.partitions import Partitions
 from walstore.wal.record import DATA
@@ -468,6 +469,57 @@ def test_a_change_of_the_members_waits_for_the_one_before(
     assert leader.status().learners == ()
     with pytest.raises(MembershipError, match="rename"):
         leader.add_voter(_twin("a"))
+
+
+def test_a_change_that_was_made_is_told_so_whatever_comes_next(
+    elected: Callable[..., Elected],
+) -> None:
+    """Each thread changes what is its own: none takes another's place."""
+    leader = elected("a").begin()
+
+    def come_and_go(name: str) -> None:
+        for _ in range(20):
+            for change, is_in in ((leader.add_learner, True), (leader.remove_node, False)):
+                lsn = _changed(change, name)
+                assert lsn <= leader.committed_lsn
+                now = decode_configuration(leader.read(lsn).payload)
+                assert (name in now.learners) == is_in
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(come_and_go, "xyz"))
+    assert leader.status().learners == ()
+
+
+def test_a_change_that_is_made_as_the_next_one_begins_is_told_so(
+    elected: Callable[..., Elected],
+) -> None:
+    """The next one waits in line while the disk takes the first."""
+    leader = elected("a").begin()
+    node: Any = leader._streaming
+    append = node._disk_handlers[AppendConfiguration]
+
+    def append_slowly(effect: AppendConfiguration) -> None:
+        append(effect)
+        until(lambda: node._log.durable_lsn == leader.last_lsn, "it is durable")
+        until(lambda: len(node._changes) == 2 or leader.status().learners, "the next one waits")
+
+    node._disk_handlers[AppendConfiguration] = append_slowly
+    with ThreadPoolExecutor(2) as pool:
+        lsns = list(pool.map(leader.add_learner, "de"))
+    assert leader.status().learners == ("d", "e")
+    changed = [decode_configuration(leader.read(lsn).payload).learners for lsn in sorted(lsns)]
+    assert len(changed[0]) == 1
+    assert changed[1] == {"d", "e"}
+
+
+def _changed(change: Callable[[str], int], name: str) -> int:
+    """Asks until no earlier change is under way; returns the lsn."""
+    while True:
+        try:
+            return change(name)
+        except MembershipError as error:
+            if error.reason != "an earlier change is not committed yet":
+                raise
 
 
 def _twin(name: str) -> str:

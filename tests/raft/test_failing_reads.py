@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Set
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from tests.raft.lone import MEMBERS, OPTIONS, WAIT_S, Lone, Paused, led, record
 from walstore import LogAccessError
 from walstore.raft.membership import Configuration
 from walstore.replication import FatalReplicationError
-from walstore.replication.effects import AppendTermEntry
+from walstore.replication.effects import AppendConfiguration, AppendTermEntry
 from walstore.replication.message import Confirm, VoteRequest, VoteResponse
 from walstore.replication.notes import CLAIM_COPY_NAME, CLAIM_NAME, write_note
 from walstore.replication.terms import next_term
@@ -163,6 +163,48 @@ def test_who_changes_the_members_is_told_of_it(
             with pytest.raises(LogAccessError) as caught:
                 await node.driver.change_members(lambda voters, _: (voters, {"d"}), 3.0)
             assert caught.value is error is node.driver.error
+
+    asyncio.run(run())
+
+
+def test_whose_changes_wait_is_told_of_it_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One waits for a newcomer, one is on the way to the disk, and two are in line behind it."""
+    error = LogAccessError(errno.EMFILE, "the log", "cannot read")
+
+    def configured(lsn: int, now_ms: float) -> None:
+        raise error
+
+    async def run() -> None:
+        async with reopened(tmp_path) as node:
+            node.hear("b", B1, Confirm(1))
+            node.follow = True
+            await node.lead("b")
+            await node.append(b"it leads")
+
+            def change(name: str, vote: bool) -> asyncio.Task[int]:
+                def wish(voters: Set[str], learners: Set[str]) -> tuple[Set[str], Set[str]]:
+                    return (voters | {name}, learners) if vote else (voters, learners | {name})
+
+                return asyncio.create_task(node.driver.change_members(wish, 2 * WAIT_S))
+
+            waiting = [change("d", vote=True)]
+            core = node.driver.core
+            await node.until(
+                lambda: (
+                    core.configuration.newcomers and core.configuration_lsn <= core.committed_lsn
+                ),
+                "a newcomer is waited for",
+            )
+            paused = Paused(node, AppendConfiguration)
+            monkeypatch.setattr(core, "configured", configured)
+            waiting += [change(name, vote=False) for name in "efg"]
+            await asyncio.to_thread(paused.begun.wait, WAIT_S)
+            assert not any(task.done() for task in waiting)
+            paused.goes_on.set()
+            told = asyncio.gather(*waiting, return_exceptions=True)
+            assert await asyncio.wait_for(told, WAIT_S) == [error] * 4
 
     asyncio.run(run())
 

@@ -3515,27 +3515,59 @@ BUGS = (
         ("tests/cluster/test_manager.py",),
     ),
     Bug(
+        "raft-learner-keeps-its-count",
+        "a learner that is removed and added again is given its time from then on",
+        (
+            Edit(
+                DRIVER_PY,
+                "            self._note_learners()\n            self._admit()\n",
+                "            self._admit()\n",
+            ),
+        ),
+        ("tests/cluster/test_manager.py",),
+    ),
+    Bug(
         "raft-waiting-change-locks",
         "a change that waits for a newcomer keeps no other one out",
         (
             Edit(
                 DRIVER_PY,
-                "        self._changes += 1\n",
+                "        self._changes.add(change)\n",
                 "        if self._changes:\n"
                 '            raise MembershipError("an earlier change is under way")\n'
-                "        self._changes += 1\n",
+                "        self._changes.add(change)\n",
             ),
         ),
         (RAFT_CLUSTER,),
     ),
     Bug(
-        "raft-superseded-waits",
-        "whoever waits for a change is told that a later one has taken its place",
+        "raft-made-is-superseded",
+        "a change that was made is told so, whatever change comes next",
         (
             Edit(
-                DRIVER_PY, "if self.core.configuration.outcome != (voters, learners):", "if False:"
+                DRIVER_PY,
+                "            self._look_at_changes()\n",
+                "            self.loop.call_later(0.01, self._look_at_changes)\n",
             ),
         ),
+        (RAFT_CLUSTER,),
+    ),
+    Bug(
+        "raft-change-in-line-dangles",
+        "whoever waits for a change is told when the node fails, also in line behind the disk",
+        (
+            Edit(
+                DRIVER_PY,
+                "[change.made for change in self._changes]",
+                "[change.made for change in self._changes if change is self._change]",
+            ),
+        ),
+        (FAILING_READS,),
+    ),
+    Bug(
+        "raft-superseded-waits",
+        "whoever waits for a change is told that a later one has taken its place",
+        (Edit(DRIVER_PY, "elif core.configuration.outcome != change.wanted:", "elif False:"),),
         (RAFT_CLUSTER,),
     ),
     Bug(

@@ -12,6 +12,8 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from walstore.errors import ClosedLogError, LogFullError, OptionError, WALStoreError
@@ -79,6 +81,26 @@ def _is_founding(configurations: Sequence[tuple[int, Configuration]]) -> bool:
     )
 
 
+@dataclass(eq=False, slots=True)
+class _Change:
+    """Of the members, that somebody waits for.
+
+    Attributes:
+        made: the lsn of the entry that says so, when that is committed.
+        wanted: the voters and the learners there shall be.
+        lsn: of its first entry; 0: it is not written.
+    """
+
+    made: asyncio.Future[int]
+    wanted: tuple[Set[str], Set[str]] = (frozenset(), frozenset())
+    lsn: int = 0
+
+    def refuse(self, reason: str) -> None:
+        """Tells who waits that it is not made, and why."""
+        if not self.made.done():
+            self.made.set_exception(MembershipError(reason))
+
+
 class _View:
     """What a RaftNode may ask of the log."""
 
@@ -143,8 +165,8 @@ class RaftReplicationManager(WALReplicationManager):
         self._reads: dict[int, asyncio.Future[int]] = {}
         self._next_read = 0
         self._learning_since_ms: dict[str, float] = {}
-        self._changes = 0  # that are waited for
-        self._change: asyncio.Future[int] | None = None
+        self._changes: set[_Change] = set()  # that are waited for
+        self._change: _Change | None = None  # that the core is about to answer
         self._transfer: asyncio.Future[str] | None = None
         self._target = ""
         self._configuration_lsn = 0
@@ -193,7 +215,8 @@ class RaftReplicationManager(WALReplicationManager):
         self._end_requests(self.error or error)
 
     def _end_requests(self, error: Exception) -> None:
-        for future in [*self._reads.values(), self._change, self._transfer]:
+        changes = [change.made for change in self._changes]
+        for future in [*self._reads.values(), *changes, self._transfer]:
             if future is not None and not future.done():
                 future.set_exception(error)
         self._reads.clear()
@@ -291,10 +314,13 @@ class RaftReplicationManager(WALReplicationManager):
         if isinstance(effect, effects.AppendConfiguration):
             lsn = self._configuration_lsn
             self._effects.extend(self.core.configured(lsn, monotonic_ms()))
+            self._note_learners()
             self._admit()
             change, self._change = self._change, None
-            if change is not None and not change.done():
-                change.set_result(lsn)
+            if change is not None and lsn:
+                change.lsn = lsn
+            elif change is not None:
+                change.refuse("the disk has no space for it")
         elif isinstance(effect, effects.AppendTermEntry) and not done:
             self._effects.extend(self.core.resign(monotonic_ms()))
 
@@ -303,63 +329,62 @@ class RaftReplicationManager(WALReplicationManager):
 
     def _change_refused(self, effect: effects.ChangeRefused) -> None:
         change, self._change = self._change, None
-        if change is not None and not change.done():
-            change.set_exception(MembershipError(effect.reason))
+        if change is not None:
+            change.refuse(effect.reason)
 
     async def change_members(self, wish: Wish, timeout_s: float) -> int:
         """See ReplicationWALManager.add_learner. What comes amid the steps of an earlier change the
         core refuses; one that waits for a newcomer to get the log gives way."""
         self._check_leading()
-        change: asyncio.Future[int] = self.loop.create_future()
-        wanted: tuple[Set[str], Set[str]] = (frozenset(), frozenset())
-        lsn = 0
-
-        def begin() -> list[Effect]:
-            nonlocal wanted
-            if change.done():  # nobody waits for it any more
-                return []
-            self._change = change  # answered before the core gets its next input
-            try:
-                wanted = self.core.configuration.wished(wish)
-            except MembershipError as error:
-                self._change = None
-                change.set_exception(error)
-                return []
-            return self.core.change(*wanted, monotonic_ms())
-
-        self._changes += 1
+        change = _Change(self.loop.create_future())
+        self._changes.add(change)
         try:
             async with asyncio.timeout(timeout_s):
-                self._input(begin)
-                lsn = await change
-                if not lsn:
-                    raise MembershipError("the disk has no space for it")
-                while not self._has_become(*wanted):
-                    self._check_still_becomes(*wanted)
-                    await asyncio.sleep(_LOOK_S)
+                self._input(partial(self._begin_change, change, wish))
+                return await change.made
         except TimeoutError:
-            receipt, reason = self.core.receipt(self.core.configuration_lsn), self._not_yet(lsn)
+            receipt, reason = self.core.receipt(self.core.configuration_lsn), self._not_yet(change)
             raise ReplicationTimeoutError(
                 receipt, "quorum", "committed", timeout_s, reason=reason
             ) from None
         finally:
-            self._changes -= 1
-        return self.core.configuration_lsn
+            self._changes.remove(change)
 
-    def _check_still_becomes(self, voters: Set[str], learners: Set[str]) -> None:
-        """Raises where there is nothing to wait for any more."""
-        self.check()
-        if not self.leading:
-            raise MembershipError("the leader changed meanwhile; it may still be made")
-        if self.core.configuration.outcome != (voters, learners):
-            coming = ", ".join(sorted(self.core.configuration.newcomers))
-            still = f", after which these are yet to vote: {coming}" if coming else ""
-            raise MembershipError(f"a later change has taken the place of this one{still}")
+    def _begin_change(self, change: _Change, wish: Wish) -> list[Effect]:
+        if change.made.done():  # nobody waits for it any more
+            return []
+        try:
+            change.wanted = self.core.configuration.wished(wish)
+        except MembershipError as error:
+            change.refuse(error.reason)
+            return []
+        self._change = change  # answered before the core gets its next input
+        return self.core.change(*change.wanted, monotonic_ms())
 
-    def _not_yet(self, lsn: int) -> str:
-        """Why a change is not made, whose entry has this lsn; 0: it is not written."""
+    def _turn(self) -> None:
+        super()._turn()
+        if self._changes:  # before a later one is in the log: the turn ends where the disk begins
+            self._look_at_changes()
+
+    def _look_at_changes(self) -> None:
+        """Tells those who wait what has become of the changes that are in the log."""
         core = self.core
-        if not lsn:
+        for change in self._changes:
+            if not change.lsn or change.made.done():
+                continue
+            if self._has_become(*change.wanted):
+                change.made.set_result(core.configuration_lsn)
+            elif not self.leading:
+                change.refuse("the leader changed meanwhile; it may still be made")
+            elif core.configuration.outcome != change.wanted:
+                coming = ", ".join(sorted(core.configuration.newcomers))
+                still = f", after which these are yet to vote: {coming}" if coming else ""
+                change.refuse(f"a later change has taken the place of this one{still}")
+
+    def _not_yet(self, change: _Change) -> str:
+        """Why a change is not made."""
+        core = self.core
+        if not change.lsn:
             return "it is not written to the leader's log"
         if core.configuration_lsn > core.committed_lsn:
             receipt = core.receipt(core.configuration_lsn)
@@ -392,12 +417,16 @@ class RaftReplicationManager(WALReplicationManager):
                 await self._remove_gone(gone)
             await asyncio.sleep(self._options.election_ms / 1000)
 
-    def _gone(self) -> list[str]:
-        """Learners without a vote that were not heard for too long, nor became learners since."""
+    def _note_learners(self) -> None:
+        """Notes since when each learner without a vote has been one."""
         now, now_ms = self.core.configuration, monotonic_ms()
         self._learning_since_ms = {
             node: self._learning_since_ms.get(node, now_ms) for node in now.learners - now.voters
         }
+
+    def _gone(self) -> list[str]:
+        """Learners without a vote that were not heard for too long, nor became learners since."""
+        self._note_learners()  # those of another leader, too
         return [node for node in sorted(self._learning_since_ms) if self._is_gone(node)]
 
     async def _remove_gone(self, gone: Sequence[str]) -> None:

@@ -105,8 +105,9 @@ class Configuration:
         """The voters and learners that somebody wishes for.
 
         The wish is of those that there shall be: a change that waits for newcomers stands. But one
-        that takes a newcomer back, and puts nobody in its place, abandons what waits for it: then
-        the voters that were to leave stay, and no vote is lost. Other newcomers stay ones.
+        that takes a newcomer back, and puts nobody else in its place, abandons what waits for it:
+        then the voters that were to leave stay, and no vote is lost. Other newcomers stay ones; to
+        put one of them there adds nobody.
 
         Args:
             wish: gives the voters and learners there shall be, of those there are.

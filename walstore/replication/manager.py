@@ -475,7 +475,8 @@ class ReplicationWALManager(FileWALManager):
     def replace_node(self, old: str, new: str, *, timeout_s: float | None = None) -> int:
         """Puts a node in another's place: as what that one was, and as soon as it has on its disk
         what is committed. Until then the old one counts as before. Refused where the new one votes
-        already: that would be removing the old one. Otherwise as `add_learner`."""
+        already: that would be removing the old one. Where both are on their way to vote, the old
+        one is taken back, as by `remove_node`. Otherwise as `add_learner`."""
 
         def wish(voters: Set[str], learners: Set[str]) -> tuple[Set[str], Set[str]]:
             voting = self._streaming.voters()
