@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import threading
-from collections.abc import Callable
+from collections import UserDict
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +21,8 @@ from tests.cluster.registers import Registers, put
 from tests.replication.certificates import Authority
 from tests.replication.networks import SECRET, Net, Raw, in_loop
 from tests.replication.networks import until as until_async
-from tests.replication.nodes import OPTIONS, free_ports, until
+from tests.replication.nodes import OPTIONS, WAIT_S, free_ports, own_threads, until
+from tests.replication.test_starting import interrupt
 from walstore import ClosedLogError, OptionError
 from walstore.cluster import (
     AsyncClusterClient,
@@ -831,3 +834,32 @@ def test_a_machine_that_failed_takes_nothing(machines: Callable[..., Machines]) 
         with pytest.raises(ClusterUnavailableError, match="busy"):
             client.call(put("two", "k", 2), timeout_s=0.3)
         assert a.machine("a").applied == {}
+
+
+class Interrupts(UserDict[str, str]):
+    """The nodes of a client, whose caller is interrupted while it looks at them."""
+
+    def __init__(self) -> None:
+        self._caught = threading.Event()
+        super().__init__(a="ws://127.0.0.1:9")
+
+    def handle(self, number: int, frame: object) -> None:
+        self._caught.set()
+        raise KeyboardInterrupt
+
+    def __iter__(self) -> Iterator[str]:
+        if not self._caught.is_set():
+            interrupt()
+            assert self._caught.wait(WAIT_S)
+        return super().__iter__()
+
+
+def test_nothing_is_left_of_a_client_that_was_interrupted_while_it_began() -> None:
+    nodes = Interrupts()
+    before = signal.signal(signal.SIGINT, nodes.handle)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            ClusterClient(nodes)
+        assert not own_threads()
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -4,6 +4,7 @@ of it meanwhile."""
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import threading
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from walstore.replication import streaming
 from walstore.replication.addressing import Addressing
 from walstore.replication.message import SnapshotAck, SnapshotPart
 from walstore.replication.notes import CLAIM_COPY_NAME, CLAIM_NAME, write_note
+from walstore.replication.tasks import begin_task
 from walstore.replication.terms import next_term
 
 B1 = next_term(0, "b")
@@ -173,6 +175,31 @@ def test_a_mistake_in_what_is_looked_at_now_and_then_ends_the_nodes_part(
     (told,) = [record for record in caplog.records if record.exc_info]
     assert told.exc_info is not None
     assert told.exc_info[0] is ZeroDivisionError
+
+
+def test_a_disk_that_fails_amid_a_removal_is_no_mistake_of_ours(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a member that is gone; there is no traceback."""
+    refusal = OSError(errno.EIO, "the disk refuses the members")
+
+    def refuse(payload: bytes) -> int:
+        raise refusal
+
+    async def run() -> None:
+        async with Lone(tmp_path, lambda _: None) as node:
+            await node.take("b", BEGIN, 0)
+            node.follow = True
+            await node.lead("b")
+            await node.until(lambda: node.log.committed_lsn == node.log.last_lsn, "it may change")
+            node.log.append_configuration = refuse  # type: ignore[method-assign]
+            removal = begin_task(node.driver._remove_gone(["c"]), node.driver._fail)
+            await asyncio.wait([removal])
+            assert node.driver.error is refusal
+            assert removal.exception() is None
+
+    asyncio.run(run())
+    assert [record.message for record in caplog.records if record.exc_info] == []
 
 
 def _in_task(call: Callable[..., None]) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -170,6 +171,29 @@ def test_a_leader_that_cannot_read_takes_nothing_more(cluster: Callable[..., Clu
     cut["b"].promote()
     cut["b"].append(b"of b", acks={"c"})
     assert data(cut.assert_equal("b", "c"))[-1] == b"of b"
+
+
+def test_a_disk_that_fails_a_candidate_is_no_mistake_of_ours(
+    cluster: Callable[..., Cluster], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The term it asks votes in is refused, while it waits for them; there is no traceback."""
+    ab = cluster("ab")
+    ab.lead().append(b"an entry")
+    ab.level()
+    ab.stop("a")
+    ab.stop("b")
+    candidate = ab.start("a", role="leader")
+    refusal = OSError(errno.EIO, "the disk refuses the term")
+
+    def refuse(term: int) -> None:
+        raise refusal
+
+    candidate._streaming._log.adopt_term = refuse  # type: ignore[method-assign]
+    ab.start("b")
+    until(lambda: candidate.error, "its disk has failed")
+    assert candidate.error is refusal
+    ab.close()
+    assert [record.message for record in caplog.records if record.exc_info] == []
 
 
 def damage(path: Path, what: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from tests.wal.replicas import replicated
 from walstore.replication import ReplicationOptions
-from walstore.replication.lag import Lag, Samples
+from walstore.replication.lag import _SAMPLES_MAX, Lag, Samples
 from walstore.replication.log import NodeLog
 from walstore.replication.progress import Progress
 from walstore.replication.retention import needed_from
@@ -99,3 +100,25 @@ def test_what_was_written_before_a_leadership_is_nobody_s_lag() -> None:
     samples.restart(2000, 20 << 30, 20.0)
     samples.note(2001, (20 << 30) + 100, 25.0)
     assert samples.lag(1003, 2001, 30.0) == Lag(998, 100, 10.0)
+
+
+def test_what_is_far_behind_is_known_to_a_part_of_it() -> None:
+    """Also behind where the leadership began, and when samples have been thinned out many times;
+    however unevenly the log grows."""
+    samples, rng = Samples(), random.Random(7)
+    samples.restart(1000, 0, 0.0)
+    whole = [(1000, 0, 0.0)]
+    for count in range(50_000):
+        lsn, written, now_ms = whole[-1]
+        if count % 500 == 0:
+            size, pause_ms = rng.choice((100, 1 << 20)), rng.choice((5.0, 500.0))
+        whole.append((lsn + 1, written + size, now_ms + pause_ms))
+        samples.note(*whole[-1])
+        assert len(samples._lsns) <= _SAMPLES_MAX
+    last_lsn, last_bytes, last_ms = whole[-1]
+    assert samples.lag(1, last_lsn, last_ms).bytes == last_bytes
+    for at, (lsn, written, _) in enumerate(whole[:-1]):
+        lag = samples.lag(lsn, last_lsn, last_ms)
+        behind_bytes, behind_ms = last_bytes - written, last_ms - whole[at + 1][2]
+        assert behind_bytes <= lag.bytes <= 1.05 * behind_bytes
+        assert lag.ms <= behind_ms <= 1.05 * lag.ms

@@ -73,7 +73,7 @@ class Application:
 
     def __init__(self, base: Path) -> None:
         self._base = base
-        self._newest: tuple[int, str] | None = None
+        self.answer: Any = None
         self.terms: TermOf | None = None
         self.holds: list[tuple[threading.Event, threading.Event]] = []
         self.mistakes: list[Exception] = []
@@ -82,7 +82,7 @@ class Application:
         state = b"as of %d" % lsn
         path = self._base / f"{lsn}.snapshot"
         path.write_bytes(state)
-        self._newest = lsn, str(path)
+        self.answer = lsn, str(path)
         return state
 
     def hold(self) -> tuple[threading.Event, threading.Event]:
@@ -90,8 +90,8 @@ class Application:
         self.holds.append((threading.Event(), threading.Event()))
         return self.holds[-1]
 
-    def newest(self, term_of: TermOf) -> tuple[int, str] | None:
-        self.terms, answer = term_of, self._newest
+    def newest(self, term_of: TermOf) -> Any:
+        self.terms, answer = term_of, self.answer
         if self.holds:
             came, go = self.holds.pop()
             came.set()
@@ -308,6 +308,41 @@ async def test_an_application_that_fails_to_say_is_asked_again(
         await node.settled()
         assert node.sender.application_error is None
         assert [part.data for part in _parts(node)] == [state]
+
+
+NO_SNAPSHOTS = {
+    "no pair": 15,
+    "too many": (15, "name", "more"),
+    "a str": ("15", "name"),
+    "a float": (15.0, "name"),
+    "beyond": (ENTRIES + 1, "name"),
+    "vast": (1 << 70, "name"),
+    "no name": (15, None),
+    "a descriptor": (15, 0),
+    "a NUL": (15, "na\0me"),
+    "a surrogate": (15, "\ud800"),
+}
+
+
+@pytest.mark.parametrize("answer", NO_SNAPSHOTS.values(), ids=NO_SNAPSHOTS.keys())
+def test_an_application_that_says_nonsense_is_asked_again(tmp_path: Path, answer: Any) -> None:
+    @in_loop
+    async def main() -> None:
+        async with Leading(tmp_path) as node:
+            node.drop(10)
+            node.application.answer = answer
+            node.sender.snapshot(node.asked(0))
+            await node.settled()
+            assert node.sender.application_error is not None
+            (effect,) = node.core.tick(NOW_MS + PROBE_MS)
+            state = node.application.save(15)
+            node.application.answer = (15, Path(node.application.answer[1]))
+            node.sender.snapshot(effect)  # type: ignore[arg-type]
+            await node.settled()
+            assert node.sender.application_error is None
+            assert [part.data for part in _parts(node)] == [state]
+
+    main()
 
 
 @in_loop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import errno
 import signal
 import socket
@@ -10,12 +11,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from tests.helpers import run_child
 from tests.replication.nodes import WAIT_S, free_ports, own_threads, until
-from walstore.replication import ReplicationWALManager
+from walstore.replication import ReplicationOptions, ReplicationWALManager
 from walstore.replication.background import Background
 
 FEW_DESCRIPTORS = """
@@ -72,6 +74,32 @@ class NeverBegins:
 def test_what_keeps_a_service_from_beginning_is_told_whatever_its_end_brings() -> None:
     with pytest.raises(OSError, match="what kept it from beginning"):
         Background(NeverBegins(), "walstore-test").start()
+
+
+REQUEST = contextvars.ContextVar("REQUEST", default="none")
+
+
+class Looks:
+    """A service that sees what is set around it."""
+
+    async def start(self) -> None:
+        self.seen = REQUEST.get()
+
+    async def stop(self) -> None:
+        assert REQUEST.get() == self.seen
+
+
+def test_a_service_is_not_part_of_what_its_caller_is_at() -> None:
+    service = Looks()
+    background = Background(service, "walstore-test")
+
+    def begin() -> None:
+        REQUEST.set("7")
+        background.start()
+
+    contextvars.copy_context().run(begin)
+    background.stop()
+    assert service.seen == "none"
 
 
 # ---- Ctrl-C ----
@@ -155,3 +183,31 @@ def test_nothing_is_left_of_a_node_that_was_interrupted_while_it_opened(tmp_path
     with opened() as node:
         until(lambda: node.role == "leader", "it leads")
         node.append(b"again")
+
+
+@pytest.mark.parametrize("election", ["manual", "raft"])
+def test_nothing_is_left_of_a_node_that_was_interrupted_while_it_joined(
+    tmp_path: Path, election: Literal["manual", "raft"]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as peer:
+
+        def accept() -> None:
+            """It is asked which log there is, and does not answer."""
+            with peer.accept()[0]:
+                interrupt()
+                ended.wait(WAIT_S)
+
+        ended = threading.Event()
+        thread = threading.Thread(target=accept)
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            ReplicationWALManager(
+                tmp_path / "log",
+                node_id="a",
+                peers={"b": f"ws://127.0.0.1:{peer.getsockname()[1]}"},
+                election=election,
+                options=ReplicationOptions(join_timeout_ms=WAIT_S * 1000),
+            )
+        assert not own_threads()
+        ended.set()
+        thread.join()

@@ -39,6 +39,7 @@ RUNS_PY = "walstore/replication/runs.py"
 SECURITY_PY = "walstore/replication/security.py"
 SENDING_PY = "walstore/replication/sending.py"
 STREAMING_PY = "walstore/replication/streaming.py"
+THREADS_PY = "walstore/replication/threads.py"
 
 DURABLE_PY = "walstore/durable.py"
 SNAPSHOT_FILES_PY = "walstore/snapshot_files.py"
@@ -79,6 +80,7 @@ BEGINNING_ANEW = "tests/raft/test_beginning_anew.py"
 RECEIVING = "tests/replication/test_receiving.py"
 RETENTION = "tests/replication/test_retention.py"
 STARTING = "tests/replication/test_starting.py"
+THREADS = "tests/replication/test_threads.py"
 HANDSHAKE = "tests/replication/test_handshake.py"
 HOSTILE = "tests/replication/test_hostile.py"
 MESSAGE = "tests/replication/test_message.py"
@@ -2669,8 +2671,8 @@ BUGS = (
     Bug(
         "joining-goes-on-when-interrupted",
         "a node that waits for its peers ends when it is told to",
-        (Edit("walstore/replication/joining.py", "begun.result()()", "begun.result()"),),
-        ("tests/cli/test_serve.py::test_a_node_that_waits_for_its_peers_is_ended",),
+        (Edit("walstore/replication/joining.py", "background.stop()", "pass"),),
+        (f"{STARTING}::test_nothing_is_left_of_a_node_that_was_interrupted_while_it_joined",),
     ),
     Bug(
         "connection-speaks-after-the-end",
@@ -3132,6 +3134,18 @@ BUGS = (
         (f"{STARTING}::test_what_keeps_a_service_from_beginning_is_told_whatever_its_end_brings",),
     ),
     Bug(
+        "node-within-its-callers-context",
+        "a node knows nothing of the context variables of who opened it",
+        (
+            Edit(
+                "walstore/replication/background.py",
+                "contextvars.Context().run(self._runner.get_loop)",
+                "self._runner.get_loop()",
+            ),
+        ),
+        (STARTING,),
+    ),
+    Bug(
         "interrupted-start-goes-on",
         "nothing is left of a node whose opening is interrupted",
         (
@@ -3142,6 +3156,18 @@ BUGS = (
             ),
         ),
         (STARTING,),
+    ),
+    Bug(
+        "interrupted-client-goes-on",
+        "nothing is left of a client whose beginning is interrupted",
+        (
+            Edit(
+                "walstore/cluster/client.py",
+                "            self._background.stop()\n            raise\n",
+                "            raise\n",
+            ),
+        ),
+        ("tests/cluster/test_clients.py",),
     ),
     Bug(
         "start-forgets-the-watch-it-made",
@@ -3299,6 +3325,18 @@ BUGS = (
         (RETENTION,),
     ),
     Bug(
+        "lag-since-a-sample-that-is-kept",
+        "however long nothing is committed, a leader knows how much it has written since",
+        (Edit(LAG_PY, "        kept.append(0)\n", ""),),
+        (RETENTION,),
+    ),
+    Bug(
+        "lag-of-what-was-left-out",
+        "what a follower lacks is known to 5 %, and not taken for all that a leader has written",
+        (Edit(LAG_PY, "if before_bytes > bytes_most or", "if"),),
+        (RETENTION,),
+    ),
+    Bug(
         "nothing-kept-for-who-was-not-heard",
         "a new leader keeps the end of its log for followers that it has not heard yet",
         (Edit(RETENTION_PY, "if not progress.matched_lsn:", "if False:"),),
@@ -3315,6 +3353,64 @@ BUGS = (
             ),
         ),
         (BEGINNING_ANEW,),
+    ),
+    Bug(
+        "threads-of-the-interpreters",
+        "a node works on when the main thread has returned",
+        (Edit(THREADS_PY, "self._threads if executor is None else executor", "executor"),),
+        (f"{THREADS}::test_nodes_go_on_when_the_main_thread_has_returned",),
+    ),
+    Bug(
+        "no-thread-more-is-a-failure",
+        "work that finds no thread waits for one",
+        (
+            Edit(
+                THREADS_PY,
+                "                    if not self._threads:\n                        raise\n",
+                "                    raise\n",
+            ),
+        ),
+        (THREADS,),
+    ),
+    Bug(
+        "threads-are-left",
+        "a node that is closed leaves no thread behind, and none at work on its log",
+        (Edit(THREADS_PY, "        await self._threads.end()\n", "        pass\n"),),
+        (THREADS,),
+    ),
+    Bug(
+        "audit-without-memory-is-fatal",
+        "an audit that finds no memory leaves entries out, and the node goes on",
+        (
+            Edit(
+                "walstore/replication/auditing.py", "(WALStoreError, MemoryError)", "WALStoreError"
+            ),
+        ),
+        (THREADS,),
+    ),
+    Bug(
+        "nonsense-of-the-application-is-fatal",
+        "an application that says nonsense of its newest snapshot is asked again",
+        (
+            Edit(
+                SENDING_PY,
+                "            newest = None if answer is None else self._checked(*answer)\n",
+                "            newest = answer\n",
+            ),
+        ),
+        (SENDING,),
+    ),
+    Bug(
+        "disk-that-fails-a-candidate-is-a-mistake",
+        "a disk that fails is said to be that, and no mistake of a task that waited for it",
+        (
+            Edit(
+                STREAMING_PY,
+                "            if error is not self.error:\n                raise\n",
+                "            assert error\n            raise\n",
+            ),
+        ),
+        ("tests/replication/test_failing_disks.py", BEGINNING_ANEW),
     ),
     Bug(
         "task-dies-unseen",

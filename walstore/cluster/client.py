@@ -84,7 +84,11 @@ class ClusterClient:
 
         service = _Service(make, self._calls)
         self._background = Background(service, "walstore-client")
-        self._background.start()
+        try:
+            self._background.start()
+        except BaseException:  # interrupted, too
+            self._background.stop()
+            raise
         assert service.client is not None
         self._client = service.client
 

@@ -212,7 +212,7 @@ class RaftReplicationManager(WALReplicationManager):
 
     def _fail(self, error: Exception) -> None:
         super()._fail(error)
-        self._end_requests(error)
+        self._end_requests(self.error or error)
 
     def _end_requests(self, error: Exception) -> None:
         changes = [change.made for change in self._changes]
@@ -433,10 +433,11 @@ class RaftReplicationManager(WALReplicationManager):
         limit_s = self._options.learner_gone_s
         logger.warning("%s: gone for %g s, removed: %s", self._node_id, limit_s, ", ".join(gone))
         try:
-            await self.change_members(
-                lambda voters, learners: (voters - {*gone}, learners - {*gone}),
-                self._options.election_ms / 1000,
-            )
+            with self._unless_ended():
+                await self.change_members(
+                    lambda voters, learners: (voters - {*gone}, learners - {*gone}),
+                    self._options.election_ms / 1000,
+                )
         except WALStoreError as error:  # it is tried again
             logger.info("%s: %s", self._node_id, error)
 

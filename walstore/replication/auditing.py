@@ -125,11 +125,11 @@ class Auditor:
             return await asyncio.to_thread(hash_entries, self._log, first_lsn, last_lsn, bytes_max)
         except (LSNOutOfRangeError, ClosedLogError):  # truncated meanwhile
             return None
-        except WALStoreError as error:
-            if isinstance(
-                damage_of(error), LogAccessError
-            ):  # of this moment: no file or memory left
-                logger.warning("%s: the audit leaves entries out: %s", self._node_id, error)
+        except (WALStoreError, MemoryError) as error:
+            cause = damage_of(error)
+            if isinstance(cause, LogAccessError | MemoryError):  # of this moment: none is left
+                why = str(error) or "no memory left"
+                logger.warning("%s: the audit leaves entries out: %s", self._node_id, why)
             else:
                 self._fail(error)
             return None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, wait
 from typing import Any, Protocol, TypeVar
 
 from walstore.errors import ClosedLogError, OptionError
+from walstore.replication.threads import Loop, Threads
 
 __all__ = ["Background", "LoopCalls", "Service"]
 
@@ -41,15 +43,19 @@ class Background:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._started = threading.Event()
         self._stopping = asyncio.Event()
-        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._threads = Threads(f"{name}-work")
+        self._runner = asyncio.Runner(loop_factory=lambda: Loop(self._threads))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._error: BaseException | None = None
 
     def start(self) -> None:
         """Returns when the service has begun, or raises what kept it from doing so. Who is
         interrupted has to `stop` it."""
-        self._loop = self._runner.get_loop()  # before the thread: `stop` needs it amid all of this
+        # Before the thread: `stop` needs it amid all of this. In an empty context: the service is
+        # not part of what the caller is at, whose variables would be the service's for good.
+        self._loop = contextvars.Context().run(self._runner.get_loop)
         try:
+            self._threads.begin()
             self._thread.start()
         except RuntimeError:  # there can be no thread more
             self._runner.close()

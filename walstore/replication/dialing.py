@@ -59,8 +59,9 @@ async def open_socket(
                 lambda: connection, host, port, ssl=tls.client() if tls is not None else None
             )
     # TimeoutError and ssl.SSLError are OSErrors. ValueError: no host can have this name, as only
-    # who looks it up says (UnicodeError, of a part that is empty or too long).
-    except (OSError, ValueError) as error:
+    # who looks it up says (UnicodeError, of a part that is empty or too long). RuntimeError: the
+    # loop is an application's, and has no thread to look it up.
+    except (OSError, ValueError, RuntimeError) as error:
         raise UnreachableError(node_id, url, timeout_s, str(error) or "timed out") from error
 
 

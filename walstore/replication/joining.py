@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+from walstore.replication.background import Background
 from walstore.replication.errors import UnreachableError
 from walstore.replication.message import NO_CLUSTER
 from walstore.replication.network import NetworkManager
@@ -38,7 +37,7 @@ def ask_cluster_id(
         UnreachableError: none did, in time.
         RefusedError: one does not take this node for one of its own.
     """
-    return _run(_ask(make_network, urls, timeout_s))
+    return _run(partial(_ask, make_network, urls, timeout_s))
 
 
 def meet(
@@ -53,28 +52,33 @@ def meet(
     Raises:
         UnreachableError: neither came to pass in time.
     """
-    return _run(_meet(make_network, others, founds, timeout_s))
+    return _run(partial(_meet, make_network, others, founds, timeout_s))
 
 
-def _run(work: Coroutine[Any, Any, bytes]) -> bytes:
+class _Joining:
+    """A background.Service that has begun when it has found what it asks for."""
+
+    def __init__(self, ask: Callable[[], Coroutine[Any, Any, bytes]]) -> None:
+        self._ask = ask
+        self.found = b""
+
+    async def start(self) -> None:
+        self.found = await self._ask()
+
+    async def stop(self) -> None:
+        pass
+
+
+def _run(ask: Callable[[], Coroutine[Any, Any, bytes]]) -> bytes:
     """In a thread of its own: the caller's may have an event loop that is running. Who is
     interrupted ends the work before it returns."""
-    begun: Future[Callable[[], object]] = Future()
-
-    async def cancellable() -> bytes:
-        if not begun.set_running_or_notify_cancel():
-            raise asyncio.CancelledError
-        task, loop = asyncio.ensure_future(work), asyncio.get_running_loop()
-        begun.set_result(partial(loop.call_soon_threadsafe, task.cancel))
-        return await task
-
-    with ThreadPoolExecutor(1, "walstore-join") as executor:
-        try:
-            return executor.submit(asyncio.run, cancellable()).result()
-        finally:
-            if not begun.cancel():
-                with contextlib.suppress(RuntimeError):  # its loop has ended
-                    begun.result()()
+    joining = _Joining(ask)
+    background = Background(joining, "walstore-join")
+    try:
+        background.start()
+    finally:
+        background.stop()
+    return joining.found
 
 
 async def _meet(

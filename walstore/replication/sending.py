@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ from walstore.replication.progress import State
 from walstore.replication.snapshots import Outgoing, Snapshots
 from walstore.replication.tasks import begin_task
 from walstore.replication.throttle import Throttle
+from walstore.wal.arguments import checked_lsn
 from walstore.wal.records import RecordReader, Records
 
 __all__ = ["Sender", "SentLog"]
@@ -33,7 +35,8 @@ _READERS_MAX = 8
 
 
 class _UnansweredError(Exception):
-    """The application raised something where it was to say which snapshot is its newest."""
+    """The application raised something, or said something else, where it was to say which snapshot
+    is its newest."""
 
 
 class SentLog(Protocol):
@@ -255,15 +258,25 @@ class Sender:
 
     def _newest(self, snapshots: Snapshots) -> tuple[int, str] | None:
         try:
-            newest = snapshots.newest(self._term_of)
+            answer = snapshots.newest(self._term_of)
+            newest = None if answer is None else self._checked(*answer)
         except Exception as error:
-            # The application's code, which may raise anything. Its mistake is no reason to end this
-            # task or the node: it is said, and the application is asked again later.
+            # The application's code, which may raise or answer anything. Its mistake is no reason
+            # to end this task or the node: it is said, and the application is asked again later.
             logger.exception("the application does not say which snapshot is its newest")
             self.application_error = error
             raise _UnansweredError(str(error)) from error
         self.application_error = None
         return newest
+
+    def _checked(self, lsn: object, path: str | bytes | os.PathLike[str]) -> tuple[int, str]:
+        """What the application says; raises where it can be no snapshot of this log."""
+        reached_lsn, name = checked_lsn("lsn", lsn), os.fsencode(path)
+        if reached_lsn > self._log.written_lsn:
+            raise ValueError(f"lsn is {lsn}, and the log ends at {self._log.written_lsn}")
+        if b"\0" in name:
+            raise ValueError(f"no file can have the name {path!r}")
+        return reached_lsn, os.fsdecode(name)
 
     def _term_of(self, lsn: int) -> int:
         """Of snapshots.TermOf."""

@@ -33,7 +33,8 @@ class Snapshots(Protocol):
         was put back): keep with each the term of its last entry, and pass over those of which
         `term_of` says another one.
 
-        Whatever it raises is logged and said in the node's status, and it is asked again later.
+        Whatever it raises, or answers that is nothing of the kind, is logged and said in the node's
+        status, and it is asked again later.
         """
 
     def install(self, lsn: int, path: str) -> None:

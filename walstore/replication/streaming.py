@@ -9,10 +9,11 @@ few methods that may be called from any thread say so.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -324,14 +325,14 @@ class WALReplicationManager:
         await self._auditor.stop()
         self._incoming.close()
         await self.network.stop()
-        if self._addressing.changed:  # who moves next would look for the others where they were
-            await asyncio.to_thread(self._addressing.keep)
         for watch in self._watches:
             watch.close()
         self._candidacy.withdraw()
         self._waiters.fail(ClosedLogError(f"{self._log.path} is closed"))
         for waiting in self._idle:
             waiting.cancel()
+        if self._addressing.changed:  # who moves next would look for the others where they were
+            await asyncio.to_thread(self._addressing.keep)
 
     def _watch(self, level: int, callback: Callable[[], None]) -> LsnWatch:
         watch = self._log.watch(level, callback)
@@ -807,9 +808,20 @@ class WALReplicationManager:
 
     async def _campaign_quietly(self) -> None:
         try:
-            await self.promote(False, self._options.leader_timeout_ms / 1000)
+            with self._unless_ended():
+                await self.promote(False, self._options.leader_timeout_ms / 1000)
         except PromotionError as error:
             logger.warning("%s", error)
+
+    @contextlib.contextmanager
+    def _unless_ended(self) -> Iterator[None]:
+        """Of a task that waits for something: what ends this node's part meanwhile, and is raised
+        to all who wait, has been said, and is no mistake of the task's."""
+        try:
+            yield
+        except Exception as error:
+            if error is not self.error:
+                raise
 
     # ---- retention ----
 
