@@ -262,7 +262,7 @@ def test_a_rolling_restart_fails_no_write(elected: Callable[..., Elected]) -> No
     operator = manager(abc)
 
     def restart(name: str) -> None:
-        margins.append(operator.health().can_lose)
+        margins.append(operator.wait_until_well().can_lose)
         assert abc[name].role == "follower", "it has handed over"
         node = abc.nodes.pop(name)
         node.close()

@@ -2814,8 +2814,8 @@ BUGS = (
         (
             Edit(
                 "walstore/cluster/manager.py",
-                "            if node_id == health.leader_id:\n                self.transfer()\n",
-                "",
+                "                self.transfer()\n                self.wait_until_well()",
+                "                pass",
             ),
         ),
         ("tests/cluster/test_manager.py::test_a_rolling_restart_fails_no_write",),

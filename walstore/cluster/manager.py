@@ -209,6 +209,7 @@ class ClusterManager:
                 raise ChangeRefusedError(f"restarting {node_id}", "no voter may be lost")
             if node_id == health.leader_id:
                 self.transfer()
+                self.wait_until_well()  # the new leader has heard from all
             restart(node_id)
             self._wait_for(node_id)
 
