@@ -44,6 +44,12 @@ def refuse(patch: pytest.MonkeyPatch, path: Path, number: int = errno.EMFILE) ->
     refuse_reads(patch, segment_files(path / "log")[-1], number)
 
 
+def assert_no_mistake(caplog: pytest.LogCaptureFixture) -> None:
+    """A log that cannot be read is said to be that; it kills no task of the node's."""
+    assert "replication ends here" in caplog.text
+    assert "died of a mistake" not in caplog.text
+
+
 async def ended(node: Lone, number: int = errno.EMFILE) -> None:
     """Waits until the node says that it takes no part, and why."""
     with pytest.raises(LogAccessError) as caught:
@@ -112,7 +118,7 @@ def test_a_node_that_cannot_see_when_to_look_again_says_so(
 
 
 def test_a_node_that_cannot_see_what_it_lacks_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nothing happens but that it looks after itself."""
 
@@ -122,13 +128,17 @@ def test_a_node_that_cannot_see_what_it_lacks_says_so(
             await ended(node)
 
     asyncio.run(run())
+    assert_no_mistake(caplog)
 
 
 @pytest.mark.parametrize(
     "error", [LogAccessError(errno.EMFILE, "the log", "cannot read"), MemoryError()]
 )
 def test_a_node_that_meets_it_when_it_begins_to_lead_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
 ) -> None:
     def began(lsn: int) -> None:
         raise error
@@ -143,6 +153,7 @@ def test_a_node_that_meets_it_when_it_begins_to_lead_says_so(
             assert node.driver.role == "follower"
 
     asyncio.run(run())
+    assert_no_mistake(caplog)
 
 
 def test_who_changes_the_members_is_told_of_it(

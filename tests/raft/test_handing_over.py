@@ -15,6 +15,7 @@ from walstore.raft.membership import Configuration
 from walstore.replication import PromotionError
 from walstore.replication.effects import AppendConfiguration, HoldAppends
 from walstore.replication.message import TimeoutNow
+from walstore.replication.options import ReplicationOptions
 from walstore.replication.terms import next_term
 
 B1 = next_term(0, "b")
@@ -22,9 +23,9 @@ QUICK = replace(OPTIONS, election_ms=1000, heartbeat_ms=100)
 
 
 @asynccontextmanager
-async def leading(path: Path) -> AsyncIterator[Lone]:
+async def leading(path: Path, options: ReplicationOptions = QUICK) -> AsyncIterator[Lone]:
     """A leader whose voters take what it sends, and never lead themselves."""
-    async with Lone(path, lambda _: None, options=QUICK) as node:
+    async with Lone(path, lambda _: None, options=options) as node:
         await node.take("b", [record(1, B1, Configuration(MEMBERS)), *led(2, B1, "b")], 0)
         node.follow = True
         await node.lead("b")
@@ -68,25 +69,49 @@ def test_a_voter_that_wants_to_lead_ends_nobody_else_s_hand_over(tmp_path: Path)
     asyncio.run(run())
 
 
-def test_a_hand_over_that_waits_for_the_disk_ends(tmp_path: Path) -> None:
-    """Nor does it begin when nobody waits for it any more."""
+@asynccontextmanager
+async def disk_paused(node: Lone) -> AsyncIterator[Paused]:
+    """The leader waits for its disk, which has a change of the members; the end of the block does
+    not wait for that change."""
+    paused = Paused(node, AppendConfiguration)
+    change = asyncio.create_task(
+        node.driver.change_members(lambda voters, _: (voters, {"d"}), WAIT_S)
+    )
+    await asyncio.to_thread(paused.begun.wait, WAIT_S)
+    try:
+        yield paused
+    finally:
+        paused.goes_on.set()
+        change.cancel()
+        await asyncio.gather(change, return_exceptions=True)
 
+
+def test_a_hand_over_that_waits_for_the_disk_ends(tmp_path: Path) -> None:
     async def run() -> None:
-        async with leading(tmp_path) as node:
-            paused = Paused(node, AppendConfiguration)
-            change = asyncio.create_task(
-                node.driver.change_members(lambda voters, _: (voters, {"d"}), WAIT_S)
-            )
-            await asyncio.to_thread(paused.begun.wait, WAIT_S)
+        async with leading(tmp_path) as node, disk_paused(node):
             with pytest.raises(PromotionError, match="b: it did not lead in time"):
                 await asyncio.wait_for(node.driver.transfer("b"), WAIT_S)
+
+    asyncio.run(run())
+
+
+def test_a_hand_over_that_nobody_waits_for_any_more_does_not_begin(tmp_path: Path) -> None:
+    """It was given up while it waited for the disk. No timer of the leader runs out meanwhile: one
+    that has resigned hands nothing over, whatever it is asked."""
+
+    async def run() -> None:
+        async with leading(tmp_path, OPTIONS) as node, disk_paused(node) as paused:
             held: list[HoldAppends] = []
             node.driver._handlers[HoldAppends] = held.append
+            handing = asyncio.create_task(node.driver.transfer("b"))
+            await node.until(lambda: node.driver._transfer is not None, "it waits for its turn")
+            handing.cancel()
+            await asyncio.gather(handing, return_exceptions=True)
             paused.goes_on.set()
             while node.driver._work is not None:
                 await asyncio.wait([node.driver._work])
+            assert not node.driver._inbox
+            assert node.driver.leading
             assert not held
-            change.cancel()
-            await asyncio.gather(change, return_exceptions=True)
 
     asyncio.run(run())

@@ -2386,7 +2386,7 @@ BUGS = (
     ),
     Bug(
         "raft-removed-node-forgotten",
-        "a removed node learns that it is, and is not left waiting when it is added again",
+        "a removed node learns that it is",
         (
             Edit(
                 f"{RAFT}/node.py",
@@ -2394,7 +2394,7 @@ BUGS = (
                 "if lsn:",
             ),
         ),
-        (f"{RAFT_TRACES}::test_trace[added_again]",),
+        ("tests/raft/test_node.py::test_a_removed_node_is_fed_until_it_knows_that_it_is",),
     ),
     Bug(
         "raft-removed-node-deposes",
@@ -2549,7 +2549,7 @@ BUGS = (
             Edit(
                 CONNECTION_PY,
                 "self._ws.state is State.OPEN and not self._closing\n",
-                "not self._closing\n",
+                "True\n",
             ),
         ),
         (
@@ -2590,8 +2590,8 @@ BUGS = (
         (
             Edit(
                 f"{CLUSTER}/host.py",
-                "            self._sessions.load(sessions)\n",
-                "",
+                "self._sessions.load(sessions)",
+                "pass",
             ),
         ),
         ("tests/cluster/test_host.py::test_a_command_that_is_in_the_log_twice_is_applied_once",),
@@ -3068,7 +3068,7 @@ BUGS = (
     ),
     Bug(
         "raft-stops-looking-after-itself",
-        "a node that cannot tell what damage took of it says so",
+        "a node that cannot tell what damage took of it says so, and takes it for no mistake",
         (Edit(STREAMING_PY, "self._ask(lambda: self.core.lacks) is False", "not self.core.lacks"),),
         (f"{FAILING_READS}::test_a_node_that_cannot_see_what_it_lacks_says_so",),
     ),
@@ -3118,7 +3118,7 @@ BUGS = (
         "raft-hand-over-after-its-end",
         "a hand-over that nobody waits for any more does not begin",
         (Edit(DRIVER_PY, "if self._transfer is failed else []", "if failed else []"),),
-        (f"{HANDING_OVER}::test_a_hand_over_that_waits_for_the_disk_ends",),
+        (f"{HANDING_OVER}::test_a_hand_over_that_nobody_waits_for_any_more_does_not_begin",),
     ),
     Bug(
         "start-hides-what-kept-it-from-beginning",
@@ -3189,7 +3189,7 @@ BUGS = (
     ),
     Bug(
         "raft-leads-by-half",
-        "a node that cannot read its log when it begins to lead says so",
+        "a node that cannot read its log when it begins to lead takes that for no mistake",
         (
             Edit(
                 STREAMING_PY,
