@@ -41,8 +41,8 @@ def main(name: str, path: str, ports: str, prefix: str) -> None:
             if line.strip() == "promote":
                 try:
                     node.promote(timeout_s=2.0)
-                except ReplicationError:
-                    continue  # another round tries again
+                except ReplicationError as error:  # it is asked again
+                    print(f"{name}: {error}", file=sys.stderr, flush=True)
 
 
 def _write(node: ReplicationWALManager, prefix: str) -> None:
