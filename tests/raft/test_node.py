@@ -500,6 +500,14 @@ def test_a_removed_node_that_is_not_there_is_not_fed(before: bool) -> None:
     assert node.progress("c") is None
 
 
+def test_what_a_removed_node_was_fed_is_lost_with_its_connection() -> None:
+    """Also where the end of the older one was not told: if it is added again, it is fed anew."""
+    node = removing(RaftLog())
+    assert node.progress("c") is not None
+    node.connected("c", 1_700)
+    assert node.progress("c") is None
+
+
 def test_a_removed_node_is_not_listened_to() -> None:
     node = removing(RaftLog())
     assert node.received("c", next_term(node.term, "c"), Ack(0, 0, 0), 1_700) == []

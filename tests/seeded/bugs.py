@@ -2385,6 +2385,12 @@ BUGS = (
         (RAFT_TRACES,),
     ),
     Bug(
+        "raft-feeds-on-over-a-new-connection",
+        "what was on its way to a removed node on an older connection is lost",
+        (Edit(f"{RAFT}/node.py", "if node in self._leaving:  # what", "if False:  # what"),),
+        ("tests/raft/test_node.py::test_what_a_removed_node_was_fed_is_lost_with_its_connection",),
+    ),
+    Bug(
         "raft-removed-node-forgotten",
         "a removed node learns that it is",
         (
@@ -3298,6 +3304,18 @@ BUGS = (
             ),
         ),
         (WRITER_LIMITS,),
+    ),
+    Bug(
+        "lag-less-what-was-written-last",
+        "a follower that is too far behind pins nothing, also where all was written at once",
+        (
+            Edit(
+                STREAMING_PY,
+                "        self._note_end(now_ms)\n        others = ",
+                "        others = ",
+            ),
+        ),
+        (CATCHING_UP,),
     ),
     Bug(
         "samples-outlive-a-leadership",

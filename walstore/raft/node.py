@@ -120,6 +120,8 @@ class RaftNode(Core):
     def connected(self, node: str, now_ms: float) -> list[Effect]:
         """A (new) connection to a node is up, also to one that is no member yet."""
         self._settle(now_ms)
+        if node in self._leaving:  # what it was fed on an older connection is lost
+            self.disconnected(node)
         self._connected.add(node)
         effects = super().connected(node, now_ms)
         if node not in self._shared.nodes and node == self._follower.leader_id:

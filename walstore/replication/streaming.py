@@ -532,9 +532,14 @@ class WALReplicationManager:
             self._fail(error)
             return
         now_ms = monotonic_ms()
-        if self.leading and self._samples.due(now_ms):
-            self._samples.note(self._log.last_lsn, self._log.bytes_written, now_ms)
+        if self._samples.due(now_ms):
+            self._note_end(now_ms)
         self._input(thunk)
+
+    def _note_end(self, now_ms: float) -> None:
+        """Notes where the log of a leader ends, from which lags are measured."""
+        if self.leading:
+            self._samples.note(self._log.last_lsn, self._log.bytes_written, now_ms)
 
     def _arm_timer(self) -> None:
         due_ms = self._ask(lambda: self.core.next_deadline_ms)
@@ -831,6 +836,7 @@ class WALReplicationManager:
         if not self.leading:
             return lsn
         now_ms = monotonic_ms()
+        self._note_end(now_ms)
         others = self.members - {self._node_id}
         return min([lsn, *(self._needed_by(node, now_ms) for node in others)])
 
@@ -898,6 +904,7 @@ class WALReplicationManager:
     def status(self) -> NodeStatus:
         """This node and the others. In the loop."""
         log, core, now_ms = self._log, self.core, monotonic_ms()
+        self._note_end(now_ms)
         metrics = self.network.metrics().peers
         others = sorted(self.members - {self._node_id})
         return NodeStatus(
