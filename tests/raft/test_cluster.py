@@ -400,6 +400,15 @@ def awaits(leader: ReplicationWALManager, *newcomers: str) -> None:
     )
 
 
+def test_who_asks_for_the_same_is_answered_the_same(elected: Callable[..., Elected]) -> None:
+    """Also while what the first one asked for is not committed yet."""
+    leader = elected().begin()
+    with ThreadPoolExecutor(8) as pool:
+        lsns = set(pool.map(leader.add_learner, ["d"] * 8))
+    assert len(lsns) == 1
+    assert "d" in leader.status().learners
+
+
 def test_a_change_that_waits_for_a_newcomer_makes_room(elected: Callable[..., Elected]) -> None:
     """Whoever waits for it is told, at once; who is on its way still is."""
     abc = elected()

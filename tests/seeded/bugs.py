@@ -3559,6 +3559,12 @@ BUGS = (
         (RAFT_CLUSTER,),
     ),
     Bug(
+        "raft-same-change-refused",
+        "who asks for the change that is under way waits for it",
+        (Edit(f"{RAFT}/driver.py", "if self.core.configuration_lsn and self", "if not self"),),
+        ("tests/raft/test_cluster.py::test_who_asks_for_the_same_is_answered_the_same",),
+    ),
+    Bug(
         "raft-made-is-superseded",
         "a change that was made is told so, whatever change comes next",
         (

@@ -358,6 +358,9 @@ class RaftReplicationManager(WALReplicationManager):
         except MembershipError as error:
             change.refuse(error.reason)
             return []
+        if self.core.configuration_lsn and self.core.configuration.outcome == change.wanted:
+            change.lsn = self.core.configuration_lsn  # it is under way, or made, already
+            return []
         self._change = change  # answered before the core gets its next input
         return self.core.change(*change.wanted, monotonic_ms())
 
