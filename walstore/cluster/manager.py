@@ -38,6 +38,9 @@ class ClusterNode(Protocol):
     def transfer(self, node_id: str | None, /) -> int: ...
 
 
+Answers = list[tuple[ClusterNode, NodeStatus]]
+
+
 class ClusterManager:
     """A cluster that elects, as its operator sees it. It keeps nothing: all it knows it asks.
 
@@ -66,7 +69,7 @@ class ClusterManager:
 
     def health(self) -> ClusterHealth:
         """How each node is, and how many more may fail."""
-        return judge((status for _, status in self._ask()), self._limits)
+        return self._judge(self._ask())
 
     def wait_until_well(self) -> ClusterHealth:
         """Waits until a node leads, and all members are well.
@@ -74,7 +77,7 @@ class ClusterManager:
         Raises:
             NotWellError: not in time.
         """
-        return self._wait(lambda health: health.well)
+        return self._until(self._well)
 
     # ---- its members ----
 
@@ -170,19 +173,16 @@ class ClusterManager:
 
     def _next_leader(self, before: str, term: int) -> str:
         """Waits until a node leads in a later term, which may be told by those that follow it."""
-        deadline_s = time.monotonic() + self._timeout_s
-        while True:
-            found = [status for _, status in self._ask()]
-            later = [
+
+        def later(answers: Answers) -> str | None:
+            leaders = [
                 (status.term, status.leader_id)
-                for status in found
+                for _, status in answers
                 if status.term > term and status.leader_id not in (None, before)
             ]
-            if later:
-                return str(max(later)[1])
-            if time.monotonic() >= deadline_s:
-                raise NotWellError(judge(found, self._limits), self._timeout_s)
-            time.sleep(_LOOK_S)
+            return max(leaders)[1] if leaders else None
+
+        return self._until(later)
 
     # ---- all of its nodes ----
 
@@ -215,20 +215,16 @@ class ClusterManager:
 
     def _wait_for(self, node_id: str) -> None:
         """Until a node that was restarted has heard its leader, and all are well."""
-        deadline_s = time.monotonic() + self._timeout_s
-        while True:
-            found = [status for _, status in self._ask()]
-            health = judge(found, self._limits)
-            hears = any(s.node_id == node_id and s.leader_id is not None for s in found)
-            if health.well and hears:
-                return
-            if time.monotonic() >= deadline_s:
-                raise NotWellError(health, self._timeout_s)
-            time.sleep(_LOOK_S)
+
+        def well(answers: Answers) -> ClusterHealth | None:
+            hears = any(s.node_id == node_id and s.leader_id is not None for _, s in answers)
+            return self._well(answers) if hears else None
+
+        self._until(well)
 
     # ---- inside ----
 
-    def _ask(self) -> list[tuple[ClusterNode, NodeStatus]]:
+    def _ask(self) -> Answers:
         """The nodes that answer."""
         found = []
         for node in self._nodes():
@@ -238,26 +234,35 @@ class ClusterManager:
                 continue  # how it is, its leader says
         return found
 
-    def _wait(self, truth: Callable[[ClusterHealth], bool]) -> ClusterHealth:
+    def _judge(self, answers: Answers) -> ClusterHealth:
+        return judge((status for _, status in answers), self._limits)
+
+    def _well(self, answers: Answers) -> ClusterHealth | None:
+        health = self._judge(answers)
+        return health if health.well else None
+
+    def _until(self, look: Callable[[Answers], T | None]) -> T:
+        """What is found in the nodes' answers, which are asked for until something is."""
         deadline_s = time.monotonic() + self._timeout_s
-        while not truth(health := self.health()):
+        while True:
+            answers = self._ask()
+            found = look(answers)
+            if found is not None:
+                return found
             if time.monotonic() >= deadline_s:
-                raise NotWellError(health, self._timeout_s)
+                raise NotWellError(self._judge(answers), self._timeout_s)
             time.sleep(_LOOK_S)
-        return health
 
     def _on_leader(self, action: Callable[[ClusterNode, NodeStatus], T]) -> T:
         """What an action gives on whoever leads."""
-        deadline_s = time.monotonic() + self._timeout_s
-        while True:
-            leaders = [(s.term, at, n, s) for at, (n, s) in enumerate(self._ask())
-                       if s.role == "leader"]  # fmt: skip
-            if leaders:
-                _, _, node, status = max(leaders)
-                try:
-                    return action(node, status)
-                except NotLeaderError:
-                    pass  # it led when it was asked
-            if time.monotonic() >= deadline_s:
-                raise NotWellError(self.health(), self._timeout_s)
-            time.sleep(_LOOK_S)
+
+        def done(answers: Answers) -> tuple[T] | None:
+            leaders = [(node, status) for node, status in answers if status.role == "leader"]
+            if not leaders:
+                return None
+            try:
+                return (action(*max(leaders, key=lambda leader: leader[1].term)),)
+            except NotLeaderError:
+                return None  # it led when it was asked
+
+        return self._until(done)[0]
