@@ -635,13 +635,15 @@ async def test_what_clients_say_is_not_taken_from_a_node() -> None:
 async def test_who_serves_nobody_lets_no_client_in() -> None:
     async with Net("node", options=NetworkOptions(clients_max=1)) as net:
         raw = await Raw.to(net, "client:c")
-        await raw.greet()
+        with pytest.raises(ConnectionClosed):
+            await raw.greet()
         assert await closed_with(raw) == CloseCode.TRY_LATER
         net.manager.serve(lambda link, request: None)
         first = await Raw.to(net, "client:c")
         session = await first.greet()
         second = await Raw.to(net, "client:c")
-        await second.greet()
+        with pytest.raises(ConnectionClosed):
+            await second.greet()
         assert await closed_with(second) == CloseCode.TRY_LATER
         assert len(net.manager.clients) == 1
         net.manager.serve(None)  # who is connected is sent elsewhere

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,11 +44,11 @@ async def refused(urls: dict[str, str], timeout_s: float = AT_ONCE_S) -> Unreach
     return caught.value
 
 
-async def refused_with_a_reason(url: str) -> UnreachableError:
+async def refused_with_a_reason(url: str, node: str = "a") -> UnreachableError:
     """The same, of one that does answer, however slow this machine is."""
     for timeout_s in (0.2, 2.0, 20.0):
-        error = await refused({"a": url}, timeout_s)
-        assert (error.node_id, error.url) == ("a", url)
+        error = await refused({node: url}, timeout_s)
+        assert (error.node_id, error.url) == (node, url)
         if error.reason != SILENT:
             return error
     raise AssertionError(error)
@@ -62,6 +63,18 @@ def nowhere() -> str:
 async def test_the_next_one_is_asked_where_one_does_not_answer() -> None:
     async with Net("a") as a:
         assert await ask({"gone": nowhere(), "a": a.url}, WAIT_S) == CLUSTER
+
+
+@in_loop
+async def test_the_next_one_is_asked_where_one_has_no_room() -> None:
+    async with (
+        Net("a") as a,
+        Net("full", options=replace(FAST, peers_max=1)) as full,
+        Net("first", {"full": full.url}),
+    ):
+        await full.joined("first")
+        assert (await refused_with_a_reason(full.url, "full")).reason == "1 nodes are connected"
+        assert await ask({"full": full.url, "a": a.url}, WAIT_S) == CLUSTER
 
 
 @in_loop

@@ -8,6 +8,7 @@ import random
 import socket
 import time
 from collections.abc import Awaitable
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -340,10 +341,9 @@ async def test_only_nodes_of_the_cluster_are_connected() -> None:
         Net("X") as x,
     ):
         await b.manager.connect("A", a.url)
-        await x.manager.connect("A", a.url)  # it is welcome, as one that knows the secret
-        await until(lambda: x.count(NodeDisconnected), "and refused, by its name")
-        (gone, *_) = (event for event in x.events if isinstance(event, NodeDisconnected))
-        assert (gone.code, gone.reason) == (CloseCode.WRONG_NODE, "X is no node of this cluster")
+        with pytest.raises(RefusedError, match="X is no node of this cluster") as caught:
+            await x.manager.connect("A", a.url)  # it knows the secret, and is refused by its name
+        assert caught.value.code == CloseCode.WRONG_NODE
         assert a.manager.connected == ("B",)
         assert [event.node_id for event in a.events] == ["B"]
 
@@ -608,6 +608,40 @@ async def test_a_node_that_hangs_up_is_not_dialed_in_a_busy_loop() -> None:
                 assert proxy.connections <= 12
                 proxy.refuse = False
                 await a.joined("B")
+
+
+@in_loop
+async def test_a_node_that_has_no_room_is_dialed_ever_more_slowly() -> None:
+    """It says so before it welcomes: who dials never takes it for connected."""
+    options = replace(FAST, peers_max=1)
+    async with Net("full", options=options) as full, Net("first", {"full": full.url}) as first:
+        await first.joined("full")
+        async with Net("B", {"full": full.url}) as b:
+            pauses: list[int] = []
+            backoff_s = b.manager._backoff_s
+
+            def pause_s(failures: int, slowly: bool) -> float:
+                pauses.append(failures)
+                return backoff_s(failures, slowly)
+
+            b.manager._backoff_s = pause_s  # type: ignore[method-assign]
+            await until(lambda: len(pauses) >= 4, "it is tried again")
+            assert pauses[:4] == [1, 2, 3, 4]
+            assert set(b.events) == {NetworkError("full", "1 nodes are connected")}
+            assert full.manager.metrics().strangers_refused["TRY_LATER"] >= 4
+            await first.manager.disconnect("full")
+            await b.joined("full")
+
+
+@in_loop
+async def test_a_node_without_room_for_the_one_it_dials_says_so() -> None:
+    async with Net("A", options=replace(FAST, peers_max=1)) as a, Net("B") as b, Net("C") as c:
+        await a.manager.connect("B", b.url)
+        with pytest.raises(RefusedError, match="1 nodes are connected") as caught:
+            await a.manager.connect("C", c.url)
+        assert caught.value.code == CloseCode.TRY_LATER
+        assert a.manager.connected == ("B",)
+        assert [event.node_id for event in a.events] == ["B"]
 
 
 # ---- options, events, logs ----

@@ -3212,6 +3212,47 @@ BUGS = (
         ("tests/wal/test_mending.py::test_a_full_disk_gets_one_copy",),
     ),
     Bug(
+        "network-welcomes-whom-it-refuses",
+        "a node that has no room is dialed ever more slowly, and never taken for connected",
+        (
+            Edit(
+                CONNECTION_PY,
+                "        self._owner.check_admission(self)\n",
+                "",
+            ),
+            Edit(
+                CONNECTION_PY,
+                "        self.session = shake.session\n",
+                "        self._owner.check_admission(self)\n        self.session = shake.session\n",
+            ),
+        ),
+        (f"{NETWORK}::test_a_node_that_has_no_room_is_dialed_ever_more_slowly",),
+    ),
+    Bug(
+        "dialer-without-room-says-nothing",
+        "a node that has no room for the one it dials says so",
+        (
+            Edit(
+                CONNECTION_PY,
+                "        self._owner.check_admission(self)\n",
+                "        self.session = shake.session\n        self._owner.check_admission(self)\n",
+            ),
+        ),
+        (f"{NETWORK}::test_a_node_without_room_for_the_one_it_dials_says_so",),
+    ),
+    Bug(
+        "joining-gives-up-where-there-is-no-room",
+        "a new node asks the next one where one has no room",
+        (
+            Edit(
+                "walstore/replication/joining.py",
+                "if error.code is not CloseCode.TRY_LATER:",
+                "if error.code:",
+            ),
+        ),
+        ("tests/replication/test_joining.py::test_the_next_one_is_asked_where_one_has_no_room",),
+    ),
+    Bug(
         "network-takes-what-comes-too-late",
         "what a replaced connection carried is not taken after what the newer one did",
         (

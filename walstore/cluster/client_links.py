@@ -143,8 +143,11 @@ class Links:
         """Nothing is held back."""
         return False
 
-    def admit(self, connection: Connection) -> None:
+    def check_admission(self, connection: Connection) -> None:
         """Every node that was dialed is let in."""
+
+    def admit(self, connection: Connection) -> None:
+        """Who dialed has it already."""
 
     def deliver(
         self, connection: Connection, message: ReplicationMessage
@@ -169,7 +172,6 @@ class Links:
         if self._connections.get(connection.peer_id) is connection:
             del self._connections[connection.peer_id]
         reason = connection.close_reason or f"closed with {connection.close_code}"
-        taken = connection.close_code != CloseCode.TRY_LATER  # it was never let in
         for owner, future in self._waiting.values():
             if owner is connection and not future.done():
-                future.set_exception(LinkError(reason, taken))
+                future.set_exception(LinkError(reason, True))

@@ -83,8 +83,8 @@ class Clients:
     def __len__(self) -> int:
         return len(self._links)
 
-    def admit(self, connection: Connection) -> None:
-        """A client has proven itself.
+    def check_admission(self) -> None:
+        """Whether one more client may be let in.
 
         Raises:
             RefusedError: it is to try again later, or elsewhere.
@@ -93,6 +93,9 @@ class Clients:
             raise RefusedError(CloseCode.TRY_LATER, "nothing here takes requests of clients")
         if len(self._links) >= self._clients_max:
             raise RefusedError(CloseCode.TRY_LATER, f"{self._clients_max} clients are connected")
+
+    def admit(self, connection: Connection) -> None:
+        """A client is let in."""
         self._links[connection] = ClientLink(connection, self._share_bytes)
 
     def _share_bytes(self) -> int:

@@ -70,12 +70,15 @@ class Owner(Protocol):
     def take_flush(self, connection: Connection) -> bool:
         """Takes it over to flush the connection soon; False: it has to do that itself."""
 
-    def admit(self, connection: Connection) -> None:
-        """Both ends know each other.
+    def check_admission(self, connection: Connection) -> None:
+        """The other end has proven who it is; it is not told yet that it is let in.
 
         Raises:
-            RefusedError: the connection is to be closed.
+            RefusedError: it is not let in.
         """
+
+    def admit(self, connection: Connection) -> None:
+        """Both ends know each other. Follows `check_admission` in the same turn of the loop."""
 
     def deliver(
         self, connection: Connection, message: ReplicationMessage
@@ -333,10 +336,12 @@ class Connection(asyncio.Protocol):
             return
         if isinstance(shake, Listener):
             self._check_certificate(shake.session.peer_id)
+        self.peer_id = shake.session.peer_id
+        self._owner.check_admission(self)
+        if isinstance(shake, Listener):
             # Before anything that the network sends when it takes the connection in.
             self._ws.send_binary(shake.welcome(*self._owner.now()))
         self.session = shake.session
-        self.peer_id = shake.session.peer_id
         self._timers.pop("handshake").cancel()
         self.connected_since_ns = self._owner.now()[1]
         self._owner.admit(self)

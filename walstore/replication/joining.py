@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from walstore.replication.background import Background
-from walstore.replication.errors import UnreachableError
+from walstore.replication.errors import CloseCode, RefusedError, UnreachableError
 from walstore.replication.message import NO_CLUSTER
 from walstore.replication.network import NetworkManager
 
@@ -122,6 +122,11 @@ async def _ask(
                         cluster_id = await network.ask(node, url)
                     except UnreachableError as error:
                         reasons = {node: str(error)}
+                        continue
+                    except RefusedError as error:
+                        if error.code is not CloseCode.TRY_LATER:
+                            raise
+                        reasons = {node: error.reason}
                         continue
                     if cluster_id != NO_CLUSTER:
                         return cluster_id

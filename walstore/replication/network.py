@@ -481,6 +481,25 @@ class NetworkManager:
             self._held.append(connection)
         return self._holding
 
+    def check_admission(self, connection: Connection) -> None:
+        """Refuses who is no node of this cluster, or finds no room.
+
+        Raises:
+            RefusedError
+        """
+        if connection in self._asking:
+            return
+        node_id = connection.peer_id
+        if is_client_id(node_id):
+            self.clients.check_admission()
+            return
+        if self._members is not None and node_id not in self._members:
+            raise RefusedError(CloseCode.WRONG_NODE, f"{node_id} is no node of this cluster")
+        is_full = len(self._connections) >= self._options.peers_max
+        if is_full and node_id not in self._connections:
+            reason = f"{self._options.peers_max} nodes are connected"
+            raise RefusedError(CloseCode.TRY_LATER, reason)
+
     def admit(self, connection: Connection) -> None:
         """Keeps one connection for each node: see docs/protocol.md, "Handshake"."""
         if connection in self._asking:
@@ -490,12 +509,7 @@ class NetworkManager:
             connection.counters = PeerCounters()
             self.clients.admit(connection)
             return
-        if self._members is not None and node_id not in self._members:
-            raise RefusedError(CloseCode.WRONG_NODE, f"{node_id} is no node of this cluster")
         before = self._connections.get(node_id)
-        if before is None and len(self._connections) >= self._options.peers_max:
-            reason = f"{self._options.peers_max} nodes are connected"
-            raise RefusedError(CloseCode.TRY_LATER, reason)
         if before is not None:
             loser = self._loser(before, connection)
             loser.close(CloseCode.REPLACED, "another connection of the same nodes remains")
