@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -105,6 +106,29 @@ def test_force_does_not_wait_for_votes_that_were_asked_for_before(cluster: Make)
         with pytest.raises(PromotionError):
             asked.result(WAIT_S)
     assert alone.role == "leader"
+
+
+def test_who_asked_in_vain_is_told_of_its_own_campaign(cluster: Make) -> None:
+    """Somebody else asks again before it has heard how its own ended."""
+    alone = left_alone(cluster)["b"]
+    replication = alone._streaming
+
+    async def again() -> None:
+        for _ in range(2):
+            with pytest.raises(PromotionError):
+                await replication.promote(False, SOON_S / 3)
+
+    async def both() -> PromotionError:
+        other = asyncio.create_task(again())
+        await asyncio.sleep(0)  # it asks
+        with pytest.raises(PromotionError) as caught:
+            await replication.promote(False, SOON_S / 6)
+        await other
+        return caught.value
+
+    reasons = replication.calls.wait_for(both()).reasons
+    assert reasons == {"a": "not connected", "c": "not connected"}
+    assert alone.role == "follower"
 
 
 def test_an_old_leader_acks_nothing_and_keeps_its_branch(cluster: Make) -> None:

@@ -735,14 +735,15 @@ class WALReplicationManager:
         if self._campaign is None or self._campaign.done():
             self._campaign = self.loop.create_future()
             self._input(lambda: self.core.campaign(monotonic_ms(), force))
+        campaign = self._campaign  # when it has ended, somebody else may begin another one
         try:
             async with asyncio.timeout(timeout_s):
-                return await asyncio.shield(self._campaign)
+                return await asyncio.shield(campaign)
         except TimeoutError:
             self._input(self.core.give_up)
-        await asyncio.wait([self._campaign], timeout=_FULL_PAUSE_S)
-        if self._campaign.done():
-            return self._campaign.result()
+        await asyncio.wait([campaign], timeout=_FULL_PAUSE_S)
+        if campaign.done():
+            return campaign.result()
         raise PromotionError(self._node_id, {self._node_id: "its disk does not take the new term"})
 
     async def demote(self) -> int:
