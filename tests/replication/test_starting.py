@@ -55,6 +55,34 @@ FEW_DESCRIPTORS = """
 """
 
 
+CANNOT_CLOSE = """
+    import resource, sys, threading, time
+
+    from walstore.replication import ReplicationWALManager
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def clock():
+        if threading.current_thread() is threading.main_thread():
+            return time.time_ns()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # from here on nothing can be written
+        raise RuntimeError("what kept it from opening")
+
+    try:
+        ReplicationWALManager(sys.argv[1], node_id="a", role="leader", clock=clock)
+    except RuntimeError as error:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        print(error, error.__notes__, sep="; ")
+"""
+
+
+def test_what_keeps_a_node_from_opening_is_told_where_it_cannot_close_either(
+    tmp_path: Path,
+) -> None:
+    told = run_child(CANNOT_CLOSE, tmp_path / "log", timeout_s=30)
+    assert told.startswith("what kept it from opening; ['Then closing it failed, too: ")
+
+
 def test_a_node_says_that_it_has_too_few_descriptors(tmp_path: Path) -> None:
     """With none at all, then with one more each time, until there are enough."""
     assert run_child(FEW_DESCRIPTORS, tmp_path / "log", timeout_s=30).strip() == "well"

@@ -3253,6 +3253,34 @@ BUGS = (
         ("tests/replication/test_joining.py::test_the_next_one_is_asked_where_one_has_no_room",),
     ),
     Bug(
+        "promotion-answered-by-another-campaign",
+        "who asked for votes is told what became of its own campaign",
+        (
+            Edit(
+                STREAMING_PY,
+                "        await asyncio.wait([campaign], timeout=_FULL_PAUSE_S)\n",
+                "        await asyncio.wait([campaign], timeout=_FULL_PAUSE_S)\n"
+                "        campaign = self._campaign\n",
+            ),
+        ),
+        (
+            "tests/replication/test_promotion.py::"
+            "test_who_asked_in_vain_is_told_of_its_own_campaign",
+        ),
+    ),
+    Bug(
+        "closing-hides-what-kept-it-from-opening",
+        "a node that did not open says why, whatever its closing brings",
+        (
+            Edit(
+                "walstore/replication/manager.py",
+                "except WALStoreError as closing:",
+                "except MemoryError as closing:",
+            ),
+        ),
+        (f"{STARTING}::test_what_keeps_a_node_from_opening_is_told_where_it_cannot_close_either",),
+    ),
+    Bug(
         "network-takes-what-comes-too-late",
         "what a replaced connection carried is not taken after what the newer one did",
         (

@@ -696,7 +696,10 @@ class ReplicationWALManager(FileWALManager):
         some in a full segment."""
         if hasattr(self, "_background"):  # who waited for it to begin was interrupted, perhaps
             self._background.stop()
-        super().close()
+        try:
+            super().close()
+        except WALStoreError as closing:  # must not hide what came first
+            error.add_note(f"Then closing it failed, too: {closing}")
         damage = damage_of(error) if isinstance(error, Exception) else error
         if isinstance(damage, CorruptLogError) and self._mends(role):
             if parse_name(os.path.basename(damage.path)):
