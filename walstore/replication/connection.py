@@ -303,23 +303,14 @@ class Connection(asyncio.Protocol):
 
     def _check_frames(self) -> None:
         """What the library refused, or heard the end of."""
-        error = self._ws.handshake_exc or self._ws.parser_exc
-        if self._closing:
+        closed, error = self._ws.close_rcvd, self._ws.handshake_exc or self._ws.parser_exc
+        if self._closing or (closed is None and error is None):
             return
-        if self._ws.close_rcvd is not None:
-            self._closing = True
-            self.close_code, self.close_reason = (
-                self._ws.close_rcvd.code,
-                self._ws.close_rcvd.reason,
-            )
-        elif error is not None:
-            self._closing = True
+        self._note_end(error)
+        if closed is None:
             sent = self._ws.close_sent
             self.close_code = ABNORMAL if sent is None else sent.code
-            self.close_reason = str(error)
             self._count_refusal(self.close_code, self.close_reason)
-        else:
-            return
         self._after("close", self._options.close_timeout_ms, self.abort)
 
     def _take_handshake(self, data: bytes | bytearray | memoryview) -> None:
