@@ -456,12 +456,8 @@ class RaftReplicationManager(WALReplicationManager):
     # ---- appends ----
 
     def _let_appends_in(self) -> None:
-        hold = self._keeps_appends_out()
-        if hold:
-            self._admitted.clear()
-        self._log.accept_appends(True, hold=hold)
-        if not hold:
-            self._admitted.set()
+        self._log.accept_appends(True, hold=True)
+        self._hold_or_admit()
 
     def _watches_disk(self) -> bool:
         return True
@@ -472,8 +468,10 @@ class RaftReplicationManager(WALReplicationManager):
 
     def _admit(self) -> None:
         """Lets users' appends in, or keeps them out, while this node leads."""
-        if not self.leading:
-            return
+        if self.leading:
+            self._hold_or_admit()
+
+    def _hold_or_admit(self) -> None:
         hold = self._keeps_appends_out()
         if hold:
             self._admitted.clear()
