@@ -15,6 +15,7 @@ from tests.replication.networks import CLUSTER, FAST, Net, in_loop
 from tests.replication.nodes import free_ports
 from walstore.replication import (
     NetworkManager,
+    RefusedError,
     ReplicationOptions,
     ReplicationWALManager,
     Security,
@@ -75,6 +76,13 @@ async def test_the_next_one_is_asked_where_one_has_no_room() -> None:
         await full.joined("first")
         assert (await refused_with_a_reason(full.url, "full")).reason == "1 nodes are connected"
         assert await ask({"full": full.url, "a": a.url}, WAIT_S) == CLUSTER
+
+
+@in_loop
+async def test_a_node_that_is_none_of_the_cluster_s_is_told_so_at_once() -> None:
+    async with Net("a", members=frozenset("ab")) as a:
+        with pytest.raises(RefusedError, match="new is no node of this cluster"):
+            await ask({"a": a.url}, WAIT_S)
 
 
 @in_loop
