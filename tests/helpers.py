@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,6 +106,42 @@ def segment_files(path: Path) -> list[Path]:
         (child for child in path.iterdir() if child.name[:1].isdigit()),
         key=lambda child: int(child.stem.split("-")[1], 16),
     )
+
+
+def _waits_in_join(thread_id: int) -> bool:
+    """Whether a thread waits for another one to end."""
+    frame, names = sys._current_frames().get(thread_id), []
+    while frame is not None:
+        names.append(frame.f_code.co_name)
+        frame = frame.f_back
+    return "join" in names and names[0] in ("join", "wait", "_wait_for_tstate_lock")
+
+
+@contextmanager
+def interrupted_in_join(timeout_s: float = 20.0) -> Iterator[None]:
+    """Ctrl-C comes when the block, in the main thread, waits for a thread to end; it must let the
+    interrupt out."""
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def interrupt() -> None:
+        deadline_s = time.monotonic() + timeout_s
+        while not _waits_in_join(main):
+            if time.monotonic() >= deadline_s:
+                return
+            time.sleep(0.001)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass
+    else:
+        raise AssertionError("it ended, and was not interrupted")
+    finally:
+        thread.join()
 
 
 def refuse_reads(patch: pytest.MonkeyPatch, path: Path, number: int) -> Counter[str]:

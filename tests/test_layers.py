@@ -16,6 +16,7 @@ PACKAGE = ROOT / "walstore"
 LAYERS = [
     {"errors", "limits"},
     {"_native"},
+    {"thread"},
     {"wal"},
     {"durable"},
     {"snapshot_files"},

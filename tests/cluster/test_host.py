@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ import pytest
 from tests.cluster.machines import Machines, machines
 from tests.cluster.registers import Registers, put
 from tests.crash.settings import scaled
-from tests.helpers import seeded
-from tests.replication.nodes import Cluster, until
+from tests.helpers import interrupted_in_join, seeded
+from tests.replication.nodes import WAIT_S, Cluster, own_threads, until
 from walstore import ClosedLogError, FileWALManager, OptionError, UnsupportedFormatError
 from walstore.cluster import (
     AppliedTimeoutError,
@@ -378,3 +379,33 @@ def test_a_snapshot_stays_readable(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedFormatError, match="snapshot version 2"):
         files.newest(lambda lsn: 3)
     assert parts_of(memoryview(SNAPSHOT)[8:-16]) == (b"sessions", b"machine")
+
+
+class Pauses(Registers):
+    """A machine that is in no hurry."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.goes_on = threading.Event(), threading.Event()
+
+    def snapshot(self) -> Iterable[bytes]:
+        self.begun.set()
+        assert self.goes_on.wait(WAIT_S)
+        yield from super().snapshot()
+
+
+def test_a_close_that_was_interrupted_is_ended_by_the_next(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "a").start("a", role="leader") as node:
+        before, machine = len(own_threads()), Pauses()
+        host = MachineHost(node, machine, checkpoint_bytes=1)
+        host.call(put("n", "k", 1))
+        assert machine.begun.wait(WAIT_S)
+        with interrupted_in_join():
+            host.close()
+        closing = threading.Thread(target=host.close)
+        closing.start()
+        closing.join(0.05)  # would have ended by now, did it not wait
+        assert closing.is_alive()
+        machine.goes_on.set()
+        closing.join(WAIT_S)
+        assert len(own_threads()) == before

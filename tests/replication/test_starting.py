@@ -15,7 +15,7 @@ from typing import Literal
 
 import pytest
 
-from tests.helpers import run_child
+from tests.helpers import interrupted_in_join, run_child
 from tests.replication.nodes import WAIT_S, free_ports, own_threads, until
 from walstore.replication import ReplicationOptions, ReplicationWALManager
 from walstore.replication.background import Background
@@ -166,6 +166,35 @@ def test_a_service_that_has_not_begun_is_stopped() -> None:
     assert service.did == ["begins", "ends"]
     assert not own_threads()
     background.stop()
+
+
+class EndsLate:
+    """A service that ends when it may."""
+
+    def __init__(self) -> None:
+        self.may_end = threading.Event()
+
+    async def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        assert await asyncio.to_thread(self.may_end.wait, WAIT_S)
+
+
+def test_a_stop_that_was_interrupted_is_ended_by_the_next() -> None:
+    """A node's log was another's already, while the node still worked on it."""
+    service = EndsLate()
+    background = Background(service, "walstore-test")
+    background.start()
+    with interrupted_in_join():
+        background.stop()
+    stopping = threading.Thread(target=background.stop)
+    stopping.start()
+    stopping.join(0.05)  # would have ended by now, did it not wait
+    assert stopping.is_alive()
+    service.may_end.set()
+    stopping.join(WAIT_S)
+    assert not own_threads()
 
 
 def test_a_service_is_stopped_before_its_thread_has_its_turn() -> None:

@@ -3176,6 +3176,46 @@ BUGS = (
         ("tests/cluster/test_clients.py",),
     ),
     Bug(
+        "interrupted-join-is-an-end",
+        "what is closed again after an interrupt waits for its threads",
+        (
+            Edit(
+                "walstore/thread.py",
+                "self._starter == os.getpid() and self._over.wait(timeout)",
+                "self._starter == os.getpid()",
+            ),
+        ),
+        (
+            "tests/test_thread.py",
+            "tests/wal/test_interrupted.py",
+            "tests/replication/test_starting.py",
+        ),
+    ),
+    Bug(
+        "late-job-beside-the-last",
+        "work in the background is done one after another, to its end",
+        (
+            Edit(
+                "walstore/wal/housekeeper.py",
+                "            self._join()  # one after another\n",
+                "            pass\n",
+            ),
+        ),
+        ("tests/wal/test_interrupted.py",),
+    ),
+    Bug(
+        "interrupted-close-of-a-machine-is-its-last",
+        "a second close of a machine's host ends what the first one left",
+        (
+            Edit(
+                "walstore/cluster/host.py",
+                "        if self._closed:\n            return\n        if self._server",
+                "        if self._closing:\n            return\n        if self._server",
+            ),
+        ),
+        ("tests/cluster/test_host.py::test_a_close_that_was_interrupted_is_ended_by_the_next",),
+    ),
+    Bug(
         "start-forgets-the-watch-it-made",
         "a node that gets no descriptors for its second watch lets go of the first",
         (Edit(STREAMING_PY, "        self._watches.append(watch)", "        assert watch"),),

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import contents, payloads
-from walstore import FileWALManager, LogPoisonedError
+from tests.helpers import contents, interrupted_in_join, payloads
+from tests.wal.inside import writer_of
+from walstore import FileWALManager, LogLockedError, LogPoisonedError
 from walstore._native import lib
 from walstore.limits import PAYLOAD_BYTES_MAX
+from walstore.wal.meta import Meta
 
 IN_TIME_S = 20.0
 
@@ -27,6 +29,10 @@ def in_thread(call: object, *arguments: object) -> threading.Thread:
     thread = threading.Thread(target=call, args=arguments, daemon=True)
     thread.start()
     return thread
+
+
+def finish_wait(event: threading.Event) -> None:
+    assert event.wait(IN_TIME_S)
 
 
 def test_interrupt_while_freezing_lets_appends_in_again(
@@ -72,6 +78,89 @@ def test_interrupted_close_is_ended_by_the_next(
     with FileWALManager(tmp_path / "log") as again:
         assert again.append(b"y") == 2
     assert payloads(contents(tmp_path / "log")) == [b"x", b"y"]
+
+
+def test_the_next_close_waits_for_what_the_interrupted_one_waited_for(tmp_path: Path) -> None:
+    """Work in the background that went on in files of the log, when that was another's already,
+    wrote zeros over its entries."""
+    log = FileWALManager(tmp_path / "log")
+    log.append(b"x")
+    goes_on, done = threading.Event(), threading.Event()
+
+    def work() -> None:
+        finish_wait(goes_on)
+        done.set()
+
+    keeper = writer_of(log)._housekeeper
+    keeper.add(work)
+    with interrupted_in_join():
+        log.close()
+    late: list[str] = []
+    adding = in_thread(keeper.add, lambda: late.append("after" if done.is_set() else "beside"))
+    waiting = in_thread(keeper.wait_idle)
+    closing = in_thread(log.close)
+    closing.join(0.05)  # would have ended by now, did it not wait
+    with pytest.raises(LogLockedError):
+        FileWALManager(tmp_path / "log")
+    goes_on.set()
+    for thread in (closing, adding, waiting):
+        finish(thread)
+    assert done.is_set()
+    assert late == ["after"]
+    with FileWALManager(tmp_path / "log") as again:
+        assert again.append(b"y") == 2
+
+
+def test_close_that_is_interrupted_as_it_lets_go_is_ended_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = FileWALManager(tmp_path / "log")
+    log.append(b"x")
+    cache = writer_of(log).cache
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cache, "close", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        log.close()
+    monkeypatch.undo()
+    log.close()
+    with FileWALManager(tmp_path / "log") as again:
+        assert again.append(b"y") == 2
+
+
+def test_close_waits_for_that_of_another_thread(tmp_path: Path) -> None:
+    log = FileWALManager(tmp_path / "log")
+    goes_on = threading.Event()
+    writer_of(log)._housekeeper.add(lambda: finish_wait(goes_on))
+    first = in_thread(log.close)
+    while not log.closed:
+        assert first.is_alive()
+    second = in_thread(log.close)
+    second.join(0.05)  # would have ended by now, did it not wait
+    assert second.is_alive()
+    goes_on.set()
+    finish(first)
+    finish(second)
+
+
+def test_close_in_a_signal_s_handler_amid_close_does_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = FileWALManager(tmp_path / "log")
+    log.append(b"x")
+    writer = writer_of(log)
+    write_meta = writer._write_meta
+
+    def amid(meta: Meta) -> None:
+        log.close()
+        write_meta(meta)
+
+    monkeypatch.setattr(writer, "_write_meta", amid)
+    log.close()
+    with FileWALManager(tmp_path / "log") as again:
+        assert again.append(b"y") == 2
 
 
 def test_close_returns_when_the_log_fails_under_a_write(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from walstore import FileWALManager, WALStoreError
 from walstore.cluster.machine_files import pieces_of
 from walstore.snapshot_files import Place, SnapshotFiles
+from walstore.thread import LastingThread
 
 __all__ = ["Checkpoints", "Moment"]
 
@@ -53,9 +54,7 @@ class Checkpoints:
         self._due = threading.Event()
         self._ending = False
         self.error: Exception | None = None
-        self._thread = threading.Thread(
-            target=self._run, name="walstore-machine-snapshots", daemon=True
-        )
+        self._thread = LastingThread(self._run, "walstore-machine-snapshots")
         self._thread.start()
 
     def ask(self) -> None:
@@ -98,7 +97,7 @@ class Checkpoints:
                 _logger.exception("no checkpoint of %s: its machine failed", self._log.path)
 
     def close(self) -> None:
-        """Ends, when one that has begun is made."""
+        """Ends, when one that has begun is made; who is interrupted calls it again."""
         self._ending = True
         self._due.set()
         self._thread.join()

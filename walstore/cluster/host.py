@@ -41,6 +41,7 @@ from walstore.limits import LSN_MAX
 from walstore.replication import ReplicationWALManager
 from walstore.replication.requests import COMMAND_BYTES_MAX, Ask, Status
 from walstore.snapshot_files import UnusableSnapshotError
+from walstore.thread import LastingThread
 
 __all__ = ["MachineHost"]
 
@@ -101,12 +102,12 @@ class MachineHost:
         self._waiting = 0
         self._listeners: dict[tuple[int, int, int], Listener] = {}
         self._listening = threading.Lock()
-        self._closing = False
+        self._closing = self._closed = False
         self._server: RequestServer | None = None
         self._files = files_of(log.path)
         self._restore()
         self._checkpoints = Checkpoints(log, self._files, self._look)
-        self._thread = threading.Thread(target=self._run, name="walstore-machine", daemon=True)
+        self._thread = LastingThread(self._run, "walstore-machine")
         self._thread.start()
         if isinstance(log, ReplicationWALManager):
             log.report_application(None)  # of a host before this one
@@ -370,8 +371,9 @@ class MachineHost:
 
     def close(self) -> None:
         """Lets go of the log. Clients are told to ask elsewhere, for what is under way, too.
-        Closing twice does nothing."""
-        if self._closing:
+        Closing twice does nothing, unless the first call was interrupted: then the second ends
+        it."""
+        if self._closed:
             return
         if self._server is not None:
             self._server.close()
@@ -380,6 +382,7 @@ class MachineHost:
             self._news.notify_all()
         self._thread.join()
         self._checkpoints.close()
+        self._closed = True
 
     def __enter__(self) -> Self:
         return self

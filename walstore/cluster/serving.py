@@ -41,6 +41,7 @@ from walstore.replication.requests import (
     ClientResponse,
     Status,
 )
+from walstore.thread import LastingThread
 
 if TYPE_CHECKING:
     from walstore.cluster.host import MachineHost
@@ -94,8 +95,8 @@ class RequestServer:
         self._moved = False
         self._ending = False
         self._threads = [
-            threading.Thread(target=self._append_all, name="walstore-commands", daemon=True),
-            threading.Thread(target=self._read_all, name="walstore-reads", daemon=True),
+            LastingThread(self._append_all, "walstore-commands"),
+            LastingThread(self._read_all, "walstore-reads"),
         ]
         for thread in self._threads:
             thread.start()
@@ -103,7 +104,8 @@ class RequestServer:
         log.serve_clients(self._take)
 
     def close(self) -> None:
-        """Takes nothing more; what is under way is to be asked again elsewhere."""
+        """Takes nothing more; what is under way is to be asked again elsewhere. Who is interrupted
+        calls it again."""
         try:
             self._log.serve_clients(None)
             self._unsubscribe()

@@ -35,6 +35,7 @@ from walstore.docstore.view import StoreView
 from walstore.docstore.watch import ChangeStream, begin_of
 from walstore.errors import LSNOutOfRangeError, OptionError, ReadOnlyLogError, WALStoreError
 from walstore.limits import COLLECTION_NAME_BYTES_MAX
+from walstore.thread import LastingThread
 
 __all__ = ["DocumentStore", "check_collection_name"]
 
@@ -103,12 +104,10 @@ class DocumentStore:
         with made_to_stay():
             self._journal = self._opened()
         self._due = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread: LastingThread | None = None
         if checkpoint_bytes is not None and not log.read_only:
             self._journal.on_applied = self._look_at_size
-            self._thread = threading.Thread(
-                target=self._keep_checkpoints, name="walstore-checkpoints", daemon=True
-            )
+            self._thread = LastingThread(self._keep_checkpoints, "walstore-checkpoints")
             self._thread.start()
             self._look_at_size()
 
@@ -344,7 +343,8 @@ class DocumentStore:
 
     def close(self) -> None:
         """Lets go of the log, once the writes that have begun and a checkpoint are done. What was
-        acknowledged is in the log already. Closing twice does nothing."""
+        acknowledged is in the log already. Closing twice does nothing, unless the first call was
+        interrupted: then the second ends it."""
         self._journal.close()
         self._journal.stop_watchers()
         self._due.set()

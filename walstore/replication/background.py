@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from walstore.errors import ClosedLogError, OptionError
 from walstore.replication.threads import Loop, Threads
+from walstore.thread import LastingThread
 
 __all__ = ["Background", "LoopCalls", "Service"]
 
@@ -40,7 +41,7 @@ class Background:
 
     def __init__(self, service: Service, name: str) -> None:
         self._service = service
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = LastingThread(self._run, name)
         self._started = threading.Event()
         self._stopping = asyncio.Event()
         self._threads = Threads(f"{name}-work")
@@ -67,13 +68,12 @@ class Background:
 
     def stop(self) -> None:
         """Returns when the service has ended and the thread is gone, also where it has not begun
-        yet. Not from that thread."""
+        yet. Who is interrupted calls it again. Not from that thread."""
         if self._loop is None:
             return
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._stopping.set)
-        if self._thread.is_alive():
-            self._thread.join()
+        self._thread.join()
 
     def _run(self) -> None:
         with self._runner:

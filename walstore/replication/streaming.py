@@ -896,9 +896,16 @@ class WALReplicationManager:
         return future
 
     def subscribe(self, callback: Callable[[ReplicationEvent], None]) -> Callable[[], None]:
-        """Calls back, in the loop, at each event; returns a function that ends it."""
-        self._callbacks.append(callback)
-        return lambda: self._callbacks.remove(callback)
+        """Calls back, in the loop, at each event; returns a function that ends it, and may be
+        called again."""
+        told = partial(callback)  # another one than where the same is subscribed twice
+        self._callbacks.append(told)
+
+        def end() -> None:
+            if told in self._callbacks:
+                self._callbacks.remove(told)
+
+        return end
 
     # ---- what people look at ----
 

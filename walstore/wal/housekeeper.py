@@ -8,6 +8,8 @@ import queue
 import threading
 from collections.abc import Callable
 
+from walstore.thread import LastingThread
+
 __all__ = ["Housekeeper"]
 
 logger = logging.getLogger("walstore")
@@ -24,41 +26,54 @@ class Housekeeper:
     def __init__(self, on_error: Callable[[OSError], None]) -> None:
         self._on_error = on_error
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._thread: LastingThread | None = None
+        self._ending = False
         self._lock = threading.Lock()
 
     def add(self, job: Callable[[], None]) -> None:
         """Adds a job. Where no thread can be had for it, it is done here and now."""
         with self._lock:
-            started = self._thread is not None or self._start()
-        if started:
-            self._jobs.put(job)
-        else:
-            self._perform(job)
+            if not self._ending and (self._thread is not None or self._start()):
+                self._jobs.put(job)
+                return
+        if self._thread is not threading.current_thread():
+            self._join()  # one after another
+        self._perform(job)
 
     def _start(self) -> bool:
-        thread = threading.Thread(target=self._run, name="walstore-housekeeper", daemon=True)
+        # Known before it runs: who is interrupted here must not leave it behind.
+        self._thread = LastingThread(self._run, "walstore-housekeeper")
         try:
-            thread.start()
+            self._thread.start()
         except RuntimeError:  # the limit of threads, or of memory for a stack; the next job tries
+            self._thread = None
             return False
-        self._thread = thread
         return True
+
+    def _join(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
 
     def wait_idle(self) -> None:
         """Returns when all jobs added so far are done."""
-        if self._thread is not None:
-            # No count of jobs: a signal between counting one and adding it would spoil it.
-            done = threading.Event()
-            self._jobs.put(done.set)
+        # No count of jobs: a signal between counting one and adding it would spoil it.
+        done = threading.Event()
+        with self._lock:
+            has_turn = self._thread is not None and not self._ending
+            if has_turn:
+                self._jobs.put(done.set)
+        if has_turn:
             done.wait()
+        else:
+            self._join()
 
     def stop(self) -> None:
-        """Ends the thread once its jobs are done."""
-        if self._thread is not None:
+        """Ends the thread once its jobs are done; what is added from now on is done at once. Who is
+        interrupted calls it again."""
+        with self._lock:
+            self._ending = True
             self._jobs.put(None)
-            self._thread.join()
-            self._thread = None
+        self._join()
 
     def _run(self) -> None:
         while True:

@@ -134,8 +134,8 @@ class FileWALManager:
         self.read_only = read_only
         # The usual clock is read by C, which saves a call on every append.
         self._clock = None if clock is time.time_ns else now_ns
-        self._closing = threading.Lock()
-        self._closed = self._close_again = False
+        self._closing = threading.RLock()  # held by `close` until it is done
+        self._closed = self._close_begun = False
         self._forked = False
         self._writer: LogWriter | None = None
         self._follower: LogFollower | None = None
@@ -415,6 +415,7 @@ class FileWALManager:
     def close(self) -> None:
         """Makes every accepted entry durable, marks the log as cleanly closed and lets go of it.
         Closing twice does nothing, unless the first call was interrupted: then the second ends it.
+        While another thread closes it, this waits for that.
 
         Raises:
             LogPoisonedError: entries that sync="os" or "interval" had accepted could not be made
@@ -422,16 +423,22 @@ class FileWALManager:
             LogFullError: there was no space for them, or for the mark. The log is closed all the
                 same.
         """
+        if self._forked:
+            return
         with self._closing:
-            if self._closed and not self._close_again:
+            if self._close_begun:  # by this thread: a signal's handler has come into it
                 return
-            self._closed, self._close_again = True, False
-        if self._writer is not None:
+            self._close_begun = True
             try:
-                self._writer.close()
-            finally:  # interrupted before it let go: the next call goes on
-                self._close_again = not self._writer.released
-        elif self._follower is not None:
+                self._let_go()
+            finally:
+                self._close_begun = False
+
+    def _let_go(self) -> None:
+        was_closed, self._closed = self._closed, True
+        if self._writer is not None and not self._writer.released:
+            self._writer.close()
+        elif self._follower is not None and not was_closed:
             self._follower.close()
 
     def __enter__(self) -> Self:
@@ -564,7 +571,7 @@ class FileWALManager:
     def _abandon(self) -> None:
         """In a child made by fork: the log is the parent's, with its lock and its threads."""
         self._raw = None
-        if not self._closed and self._writer is not None:
+        if self._writer is not None and not self._writer.released:
             self._writer.abandon()
         self._closed = self._forked = True
 

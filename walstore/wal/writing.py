@@ -635,27 +635,39 @@ class LogWriter:
             files.close(fd)
 
     def close(self) -> None:
-        """Makes everything durable, marks the log as closed and lets go of it.
+        """Makes everything durable, marks the log as closed and lets go of it. Who is interrupted
+        calls it again, until it is `released`.
 
         Raises:
             LogPoisonedError: what an un-synced policy had accepted could not be made durable.
         """
         with self._changes:
             self._housekeeper.stop()  # interrupted here, it holds the log still: it may be at work
-            status = self.group.status()
             try:
-                if status.poisoned:
-                    if self.group.level == lib.WALCORE_LEVEL_WRITTEN and status.behind:
-                        raise self.group.error(lib.WALCORE_POISONED)
-                else:
-                    with self._frozen():
-                        last_lsn = lib.walcore_last_lsn(self.group.raw)
-                        self._write_meta(replace(self.meta, clean=True, clean_lsn=last_lsn))
-                        self.group.stop()  # before the thaw, which would let appends in again
+                if not self._closed:
+                    self._mark_closed()
             finally:
-                self._closed = self.released = True
-                self.group.stop()
-                self.cache.close()
-                files.unlock(self._meta_fd)
-                for fd in (*self._fds, self._meta_fd):
-                    files.close(fd)
+                self._closed = True
+                self._release()
+
+    def _mark_closed(self) -> None:
+        status = self.group.status()
+        if status.poisoned:
+            if self.group.level == lib.WALCORE_LEVEL_WRITTEN and status.behind:
+                raise self.group.error(lib.WALCORE_POISONED)
+            return
+        with self._frozen():
+            last_lsn = lib.walcore_last_lsn(self.group.raw)
+            self._write_meta(replace(self.meta, clean=True, clean_lsn=last_lsn))
+            self.group.stop()  # before the thaw, which would let appends in again
+
+    def _release(self) -> None:
+        """The lock last. An interrupt may come anywhere in here: no descriptor is closed twice,
+        since its number may be another file's by then."""
+        self.group.stop()
+        self.cache.close()
+        while self._fds:
+            files.close(self._fds.pop())
+        files.unlock(self._meta_fd)
+        self.released = True
+        files.close(self._meta_fd)
