@@ -11,11 +11,15 @@ from walstore.thread import LastingThread
 WAIT_S = 20.0
 
 
+def assert_set(event: threading.Event) -> None:
+    assert event.wait(WAIT_S)
+
+
 def test_a_join_that_was_interrupted_is_ended_by_the_next() -> None:
     goes_on, ended = threading.Event(), threading.Event()
 
     def work() -> None:
-        assert goes_on.wait(WAIT_S)
+        assert_set(goes_on)
         ended.set()
 
     thread = LastingThread(work, "test")
@@ -35,7 +39,7 @@ def test_nobody_waits_for_a_thread_that_is_not_there() -> None:
     thread = LastingThread(lambda: None, "test")
     thread.join()
     goes_on = threading.Event()
-    thread = LastingThread(lambda: goes_on.wait(WAIT_S) and None, "test")
+    thread = LastingThread(lambda: assert_set(goes_on), "test")
     thread.start()
     child = os.fork()
     if child == 0:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.raft.lone import MEMBERS, OPTIONS, WAIT_S, Lone, Paused, led, record
+from walstore import ClosedLogError
 from walstore.raft.membership import Configuration
 from walstore.replication import PromotionError
 from walstore.replication.effects import AppendConfiguration, HoldAppends
@@ -113,5 +114,19 @@ def test_a_hand_over_that_nobody_waits_for_any_more_does_not_begin(tmp_path: Pat
             assert not node.driver._inbox
             assert node.driver.leading
             assert not held
+
+    asyncio.run(run())
+
+
+def test_a_hand_over_of_a_node_that_is_closed_meanwhile_has_not_happened(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with leading(tmp_path) as node, disk_paused(node) as paused:
+            handing = asyncio.create_task(node.driver.transfer("b"))
+            await node.until(lambda: node.driver._transfer is not None, "it waits for its turn")
+            stopping = asyncio.create_task(node.driver.stop())
+            with pytest.raises(ClosedLogError):
+                await asyncio.wait_for(handing, WAIT_S)
+            paused.goes_on.set()
+            await stopping
 
     asyncio.run(run())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import queue
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ from walstore.replication.acks import AcksOption
 
 Make = Callable[..., Cluster]
 SOON_S = 0.3
+IN_TIME_S = 5.0
 
 
 def held(cluster: Cluster, lsn: int, stage: Stage) -> set[str]:
@@ -382,6 +384,57 @@ def test_a_callback_may_look_at_its_node_and_not_wait_for_it(cluster: Make) -> N
     node.demote()
     assert seen.get(timeout=WAIT_S) == "follower"
     assert isinstance(seen.get(timeout=WAIT_S), OptionError)
+
+
+def test_what_comes_while_a_node_closes_is_told_so(
+    cluster: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was tried again and again until the node was closed; in the node's thread, for ever."""
+    node = cluster("a").lead()
+    network, goes_on = node._streaming.network, threading.Event()
+    stop = network.stop
+
+    async def late() -> None:
+        await asyncio.to_thread(goes_on.wait, WAIT_S)
+        await stop()
+
+    monkeypatch.setattr(network, "stop", late)
+    with ThreadPoolExecutor(2) as pool:
+        closing = pool.submit(node.close)
+        try:
+            until(lambda: node._streaming._ending, "it closes")
+            for ask in (
+                partial(node.submit, b"late"),
+                partial(node.append, b"late"),
+                partial(node.truncate_before, 1),
+                node.demote,
+                node.promote,
+            ):
+                with pytest.raises(ClosedLogError):
+                    pool.submit(ask).result(IN_TIME_S)
+            assert node.role == "follower"
+        finally:
+            goes_on.set()
+        closing.result(WAIT_S)
+
+
+def test_a_callback_does_not_wait_for_its_own_thread(cluster: Make) -> None:
+    abc = cluster(timeout_s=WAIT_S)
+    calls = abc.start("a", role="leader")._streaming.calls
+    with ThreadPoolExecutor(1) as pool:
+        commit = abc["a"].submit(b"with nobody")
+        with pytest.raises(ReplicationTimeoutError):
+            pool.submit(calls.call, commit.wait).result(IN_TIME_S)
+        with pytest.raises(OptionError, match="callback"):
+            pool.submit(calls.call, partial(abc["a"].append, b"x")).result(IN_TIME_S)
+        abc["a"].close()
+        node = abc.start("a", role="leader")  # when it meets others
+        calls = node._streaming.calls
+        try:
+            with pytest.raises(NotLeaderError):
+                pool.submit(calls.call, partial(node.submit, b"x")).result(IN_TIME_S)
+        finally:
+            node._streaming._candidacy.settled.set()
 
 
 def test_a_forked_child_has_no_node_and_holds_no_address(cluster: Make) -> None:

@@ -3216,6 +3216,37 @@ BUGS = (
         ("tests/cluster/test_host.py::test_a_close_that_was_interrupted_is_ended_by_the_next",),
     ),
     Bug(
+        "closing-node-says-that-it-leads",
+        "what comes while a node is closed is refused, and not tried again and again",
+        (
+            Edit(
+                STREAMING_PY,
+                "        self.leading = False  # before the log takes none: who is refused would"
+                " try again\n",
+                "",
+            ),
+        ),
+        ("tests/replication/test_manager.py::test_what_comes_while_a_node_closes_is_told_so",),
+    ),
+    Bug(
+        "callback-waits-for-its-own-thread",
+        "a callback never holds up the thread that it runs in",
+        (Edit(STREAMING_PY, "0.0 if self.calls.is_here() else timeout_s", "timeout_s"),),
+        ("tests/replication/test_manager.py::test_a_callback_does_not_wait_for_its_own_thread",),
+    ),
+    Bug(
+        "raft-closed-amid-a-hand-over-that-it-made",
+        "a hand-over that did not happen is not told as one that did",
+        (
+            Edit(
+                DRIVER_PY,
+                "        self.check()  # closed, it leads no longer, and has handed over nothing\n",
+                "",
+            ),
+        ),
+        (f"{HANDING_OVER}::test_a_hand_over_of_a_node_that_is_closed_meanwhile_has_not_happened",),
+    ),
+    Bug(
         "start-forgets-the-watch-it-made",
         "a node that gets no descriptors for its second watch lets go of the first",
         (Edit(STREAMING_PY, "        self._watches.append(watch)", "        assert watch"),),

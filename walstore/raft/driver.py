@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from walstore.errors import ClosedLogError, LogFullError, OptionError, WALStoreError
+from walstore.errors import LogFullError, OptionError, WALStoreError
 from walstore.raft.ledger import Ledger, Mark
 from walstore.raft.membership import Configuration
 from walstore.raft.node import RaftNode
@@ -204,7 +204,7 @@ class RaftReplicationManager(WALReplicationManager):
     async def stop(self) -> None:
         """Ends; no task and no connection is left."""
         await super().stop()
-        self._end_requests(ClosedLogError(f"{self._log.path} is closed"))
+        self._end_requests(self.calls.closed())
         try:
             await asyncio.to_thread(self._ledger.write, self._ledger.mark())
         except (OSError, WALStoreError) as error:  # the next opening reads more of the log
@@ -491,12 +491,7 @@ class RaftReplicationManager(WALReplicationManager):
             self._held = False
             self._admitted.set()  # for those who wait to see that it leads no longer
 
-    def wait_to_lead(self, timeout_s: float) -> bool:
-        """Whether this node leads; while it keeps appends out, they wait. From any thread.
-
-        Raises:
-            TooFewNodesError: they have waited for so long.
-        """
+    def _leads_within(self, timeout_s: float) -> bool:
         if self.leading and not self._admitted.wait(timeout_s):
             raise TooFewNodesError("quorum", (self._node_id, *self.connected))
         return self.leading
@@ -619,7 +614,8 @@ class RaftReplicationManager(WALReplicationManager):
                 await asyncio.wait([failed], timeout=_LOOK_S)
         finally:
             self._transfer = None
-        return failed.result() if failed.done() else ""  # raises where the node was closed
+        self.check()  # closed, it leads no longer, and has handed over nothing
+        return failed.result() if failed.done() else ""
 
     def _best_voter(self) -> str | None:
         progress = {node: self.core.progress(node) for node in self.core.configuration.voters}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, wait
 from typing import Any, Protocol, TypeVar
 
-from walstore.errors import ClosedLogError, OptionError
+from walstore.errors import ClosedLogError, OptionError, WALStoreError
 from walstore.replication.threads import Loop, Threads
 from walstore.thread import LastingThread
 
@@ -123,11 +123,11 @@ class LoopCalls:
         try:
             self.loop.call_soon_threadsafe(work)
         except RuntimeError:
-            raise self._closed() from None
+            raise self.closed() from None
 
     def call(self, work: Callable[[], T]) -> T:
         """What `work` returns, or raises, in the loop."""
-        if self._is_here():
+        if self.is_here():
             return work()
 
         async def run() -> T:
@@ -142,30 +142,38 @@ class LoopCalls:
             OptionError: called in the loop's own thread, which would wait for itself.
             ClosedLogError
         """
-        if self._is_here():
-            work.close()
-            raise OptionError("a callback of the node's cannot wait for the node: use a thread")
-        self._check_owner()
         try:
+            self.check_elsewhere()
+            self._check_owner()
             future = asyncio.run_coroutine_threadsafe(work, self.loop)
         except RuntimeError:
             work.close()
-            raise self._closed() from None
+            raise self.closed() from None
+        except WALStoreError:
+            work.close()
+            raise
         # Not result(_LOOK_S): its TimeoutError could not be told from the coroutine's own.
         while not wait([future], _LOOK_S).done:
             if self.loop.is_closed() and not future.done():  # before it had its turn
                 work.close()
-                raise self._closed()
+                raise self.closed()
         try:
             return future.result()
         except CancelledError:
-            raise self._closed() from None
+            raise self.closed() from None
 
-    def _is_here(self) -> bool:
+    def is_here(self) -> bool:
+        """Whether this is the loop's own thread, which must not wait for what only it can do."""
         try:
             return asyncio.get_running_loop() is self.loop
         except RuntimeError:
             return False
 
-    def _closed(self) -> ClosedLogError:
+    def check_elsewhere(self) -> None:
+        """Raises OptionError in the loop's own thread."""
+        if self.is_here():
+            raise OptionError("a callback of the node's cannot wait for the node: use a thread")
+
+    def closed(self) -> ClosedLogError:
+        """What to raise when the node is closed."""
         return ClosedLogError(f"{self._path} is closed")

@@ -98,7 +98,8 @@ class ReplicatedCommit(Commit):
         return self._node.receipt(self.lsn)
 
     def wait(self, timeout_s: float | None = None) -> int:
-        """Waits until the entry is where `acks` asks, and returns its lsn.
+        """Waits until the entry is where `acks` asks, and returns its lsn. In a callback of the
+        node's, whose thread has to bring that about, it does not wait.
 
         Args:
             timeout_s: by default the node's.
@@ -113,6 +114,8 @@ class ReplicatedCommit(Commit):
         return self.lsn
 
     def _wait(self, left_s: float, limit_s: float) -> None:
+        if self._node._is_own_to_do(self.acks, self.stage):
+            left_s = 0.0
         deadline_s = time.monotonic() + left_s
         usual = self._node._is_usual(self.acks, self.stage)
         level = lib.WALCORE_LEVEL_COMMITTED if usual else lib.WALCORE_LEVEL_DURABLE
@@ -346,7 +349,9 @@ class ReplicationWALManager(FileWALManager):
 
     def subscribe(self, callback: Callable[[ReplicationEvent], None]) -> Callable[[], None]:
         """Calls back, in the node's own thread, when its role changes and when nodes connect and
-        disconnect. Returns a function that ends it. The callback must not block."""
+        disconnect. Returns a function that ends it. The callback must not block, and what only
+        that thread can bring about is not waited for in it: `submit` raises at once where it would
+        wait, and `append` and `close` are refused with OptionError."""
         return self._streaming.subscribe(callback)
 
     def serve_clients(self, handler: ClientHandler | None) -> None:
@@ -554,6 +559,8 @@ class ReplicationWALManager(FileWALManager):
 
         Raises:
             NotLeaderError, TooFewNodesError: nothing was appended.
+            OptionError: nor in a callback of the node's, whose thread has to bring about what is
+                waited for: `submit` it there.
             ReplicationTimeoutError: it was, and is not known to be where it was asked to be; the
                 receipt says what is known.
             Other errors: as FileWALManager.append.
@@ -587,8 +594,9 @@ class ReplicationWALManager(FileWALManager):
         limit_s = self.timeout_s if timeout_s is None else timeout_s
         deadline_s = time.monotonic() + limit_s
         usual = self._is_usual(wanted, stage)
-        if not self._streaming.wait_to_lead(limit_s):
-            raise self._streaming.not_leader()
+        if self._is_own_to_do(wanted, stage):
+            self._streaming.calls.check_elsewhere()
+        self._streaming.wait_to_lead(limit_s)
         first, last = self._append_within(parts, kind, limit_s if usual else 0.0)
         if not (usual and last.done()):
             commit = ReplicatedCommit(self, last._generation, last.lsn, wanted, stage)
@@ -748,12 +756,17 @@ class ReplicationWALManager(FileWALManager):
         """As FileWALManager._again; a node that is to lead and does not yet is waited for."""
         if rc != lib.WALCORE_NOT_LEADER:
             super()._again(rc, payload_bytes, need_bytes, kind)
-        elif not self._streaming.wait_to_lead(self.timeout_s):
-            raise self._streaming.not_leader()
+        else:
+            self._streaming.wait_to_lead(self.timeout_s)
 
     def _is_usual(self, acks: Acks, stage: Stage) -> bool:
         """Whether the log's own group commit knows when these hold."""
         return stage is Stage.DURABLE and acks == self.acks
+
+    def _is_own_to_do(self, acks: Acks, stage: Stage) -> bool:
+        """Whether this is the node's own thread, and these hold by what it has to do."""
+        needs_others = self._elects or not acks.alone or stage is Stage.APPLIED
+        return needs_others and self._streaming.calls.is_here()
 
     def _committed_future(self, commit: ReplicatedCommit) -> asyncio.Future[None]:
         """A future in the running loop that is done when the entry is committed."""

@@ -20,7 +20,6 @@ from typing import Any, Literal, TypeVar
 
 from walstore._native import lib
 from walstore.errors import (
-    ClosedLogError,
     CorruptLogError,
     LogFullError,
     OptionError,
@@ -317,8 +316,9 @@ class WALReplicationManager:
         self._inbox.clear()
         self._effects.clear()
         self._ending = True
+        self.leading = False  # before the log takes none: who is refused would try again
         self._log.accept_appends(False)
-        self._end_demotions(ClosedLogError(f"{self._log.path} is closed"))
+        self._end_demotions(self.calls.closed())
         while self._work is not None:
             await asyncio.wait([self._work])
         self._sender.clear()
@@ -328,7 +328,7 @@ class WALReplicationManager:
         for watch in self._watches:
             watch.close()
         self._candidacy.withdraw()
-        self._waiters.fail(ClosedLogError(f"{self._log.path} is closed"))
+        self._waiters.fail(self.calls.closed())
         for waiting in self._idle:
             waiting.cancel()
         if self._addressing.changed:  # who moves next would look for the others where they were
@@ -698,6 +698,8 @@ class WALReplicationManager:
         """Raises what keeps this node from taking part, if anything does. From any thread."""
         if self.error is not None:
             raise self.error
+        if self._ending:
+            raise self.calls.closed()
 
     def not_leader(self) -> NotLeaderError:
         """What to raise where only a leader can do what was asked. From any thread."""
@@ -714,8 +716,22 @@ class WALReplicationManager:
         """Who leads, as far as is known. From any thread."""
         return self.core.leader_id
 
-    def wait_to_lead(self, timeout_s: float) -> bool:
-        """Whether this node leads, or comes to lead in time, as it was told to. From any thread."""
+    def wait_to_lead(self, timeout_s: float) -> None:
+        """Returns when this node leads and takes appends: in time, where it is to lead, or does and
+        keeps them out. From any thread; the loop's own, which has that to bring about, does not
+        wait.
+
+        Raises:
+            NotLeaderError: it does not.
+            TooFewNodesError: it has kept them out for so long.
+            ClosedLogError: it is being closed.
+        """
+        if not self._leads_within(0.0 if self.calls.is_here() else timeout_s):
+            if self._ending:
+                raise self.calls.closed()
+            raise self.not_leader()
+
+    def _leads_within(self, timeout_s: float) -> bool:
         return self.leading or (self._candidacy.wait(timeout_s) and self.leading)
 
     async def promote(self, force: bool, timeout_s: float) -> int:
@@ -832,7 +848,13 @@ class WALReplicationManager:
     # ---- retention ----
 
     def retain(self, lsn: int) -> int:
-        """Up to where the log may be truncated now, of what may be truncated before `lsn`."""
+        """Up to where the log may be truncated now, of what may be truncated before `lsn`.
+
+        Raises:
+            ClosedLogError: a leader that ends no longer knows what the others need.
+        """
+        if self._ending:
+            raise self.calls.closed()
         self._truncate_to = max(self._truncate_to, lsn)
         if not self.leading:
             return lsn
