@@ -17,6 +17,7 @@ import pytest
 
 from tests.helpers import interrupted_in_join, run_child
 from tests.replication.nodes import WAIT_S, free_ports, own_threads, until
+from walstore import OptionError
 from walstore.replication import ReplicationOptions, ReplicationWALManager
 from walstore.replication.background import Background
 
@@ -195,6 +196,28 @@ def test_a_stop_that_was_interrupted_is_ended_by_the_next() -> None:
     service.may_end.set()
     stopping.join(WAIT_S)
     assert not own_threads()
+
+
+class StopsItself:
+    """A service that waits for its own end, in its threads."""
+
+    def __init__(self) -> None:
+        self.background = Background(self, "walstore-test")
+
+    async def start(self) -> None:
+        with pytest.raises(OptionError):
+            self.background.stop()
+        with pytest.raises(OptionError):
+            await asyncio.to_thread(self.background.stop)
+
+    async def stop(self) -> None:
+        pass
+
+
+def test_no_thread_of_a_service_waits_for_its_end() -> None:
+    service = StopsItself()
+    service.background.start()
+    service.background.stop()
 
 
 def test_a_service_is_stopped_before_its_thread_has_its_turn() -> None:

@@ -68,7 +68,13 @@ class Background:
 
     def stop(self) -> None:
         """Returns when the service has ended and the thread is gone, also where it has not begun
-        yet. Who is interrupted calls it again. Not from that thread."""
+        yet. Who is interrupted calls it again.
+
+        Raises:
+            OptionError: called in one of the service's own threads, for which it would wait.
+        """
+        if threading.current_thread() is self._thread or self._threads.has_this():
+            raise _waits_for_itself()
         if self._loop is None:
             return
         with contextlib.suppress(RuntimeError):  # the loop has ended
@@ -172,8 +178,12 @@ class LoopCalls:
     def check_elsewhere(self) -> None:
         """Raises OptionError in the loop's own thread."""
         if self.is_here():
-            raise OptionError("a callback of the node's cannot wait for the node: use a thread")
+            raise _waits_for_itself()
 
     def closed(self) -> ClosedLogError:
         """What to raise when the node is closed."""
         return ClosedLogError(f"{self._path} is closed")
+
+
+def _waits_for_itself() -> OptionError:
+    return OptionError("a callback of the node's cannot wait for the node: use a thread")

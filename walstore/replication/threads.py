@@ -64,6 +64,10 @@ class Threads(Executor):
         self._line.put((future, partial(work, *arguments, **named)))
         return future
 
+    def has_this(self) -> bool:
+        """Whether it is one of them that asks."""
+        return threading.current_thread() in self._threads
+
     async def end(self) -> None:
         """Returns when all work is done and no thread is left. Nothing may be submitted any more;
         the loop goes on meanwhile, since the work may wait for it."""
