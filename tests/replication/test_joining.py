@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from tests.raft.elected import Elected
 from tests.replication.networks import CLUSTER, FAST, Net, in_loop
-from tests.replication.nodes import free_ports
+from tests.replication.nodes import OPTIONS, free_ports, until
 from walstore.replication import (
     NetworkManager,
     RefusedError,
@@ -123,3 +126,29 @@ def test_a_new_node_that_finds_nobody_makes_nothing(tmp_path: Path) -> None:
     with pytest.raises(UnreachableError, match=r"^a did not answer at ws:.* within 0\.05 s: "):
         ReplicationWALManager(tmp_path / "log", **new)
     assert not (tmp_path / "log").exists()
+
+
+def test_a_child_made_by_fork_while_a_node_joins_holds_no_address(tmp_path: Path) -> None:
+    cluster = Elected(tmp_path, "ab", options=replace(OPTIONS, join_timeout_ms=5000))
+
+    def listens() -> bool:
+        with socket.socket() as stranger:
+            return stranger.connect_ex(("127.0.0.1", cluster.ports["a"])) == 0
+
+    reading, writing = os.pipe()
+    with ThreadPoolExecutor(2) as pool:
+        opening = pool.submit(cluster.start, "a")
+        until(listens, "it waits for the other one")
+        child = os.fork()
+        if child == 0:
+            os.close(writing)
+            os.read(reading, 1)  # until the parent is done
+            os._exit(0)
+        pool.submit(cluster.start, "b")
+        try:
+            opening.result(WAIT_S)
+        finally:
+            os.close(writing)
+            os.close(reading)
+            os.waitpid(child, 0)
+    cluster.close()

@@ -20,6 +20,7 @@ from walstore.replication import (
     FatalReplicationError,
     NodeConnected,
     NotLeaderError,
+    ReplicatedCommit,
     ReplicationTimeoutError,
     ReplicationWALManager,
     RoleChanged,
@@ -375,15 +376,18 @@ def test_a_callback_may_look_at_its_node_and_not_wait_for_it(cluster: Make) -> N
 
     def look(event: object) -> None:
         seen.put(node.status().role)
-        try:
-            node.promote()
-        except OptionError as error:
-            seen.put(error)
+        for wait in (node.promote, node.close):
+            try:
+                wait()
+            except (OptionError, RuntimeError) as error:
+                seen.put(error)
 
     node.subscribe(look)
     node.demote()
     assert seen.get(timeout=WAIT_S) == "follower"
     assert isinstance(seen.get(timeout=WAIT_S), OptionError)
+    assert isinstance(seen.get(timeout=WAIT_S), OptionError)
+    assert node.promote() == node.status().term
 
 
 def test_what_comes_while_a_node_closes_is_told_so(
@@ -440,20 +444,30 @@ def test_a_callback_does_not_wait_for_its_own_thread(cluster: Make) -> None:
 def test_a_forked_child_has_no_node_and_holds_no_address(cluster: Make) -> None:
     abc = cluster("a")
     node = abc.lead()
+    commit = node.submit(b"of the parent", stage=Stage.APPLIED)
+    usual = ReplicatedCommit(node, commit._generation, 10**6, node.acks, Stage.DURABLE)
+
+    async def wait() -> None:
+        await usual
+
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         answers = []
-        for ask in (node.status, node.promote, partial(node.append, b"x")):
+        asks = (node.status, node.promote, partial(node.append, b"x"), lambda: asyncio.run(wait()))
+        for ask in asks:
             try:
                 ask()
                 answers.append("done")
             except ClosedLogError:
                 answers.append("closed")
+            except BaseException as error:
+                answers.append(repr(error))
+        node.close()
         os.write(writing, " ".join(answers).encode())
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as answers_of_child:
-        assert answers_of_child.read() == b"closed closed closed"
+        assert answers_of_child.read() == b"closed closed closed closed"
     assert os.waitpid(child, 0)[1] == 0
     assert node.append(b"parent") == node.last_lsn

@@ -3247,6 +3247,31 @@ BUGS = (
         (f"{HANDING_OVER}::test_a_hand_over_of_a_node_that_is_closed_meanwhile_has_not_happened",),
     ),
     Bug(
+        "closed-by-its-own-thread",
+        "who would wait for itself is told so, before anything is changed",
+        (
+            Edit(
+                "walstore/replication/background.py",
+                "threading.current_thread() is self._thread or self._threads.has_this()",
+                "self._threads.has_this()",
+            ),
+        ),
+        (
+            f"{STARTING}::test_no_thread_of_a_service_waits_for_its_end",
+            "tests/replication/test_manager.py"
+            "::test_a_callback_may_look_at_its_node_and_not_wait_for_it",
+        ),
+    ),
+    Bug(
+        "forked-child-keeps-the-address",
+        "a child made by fork holds no address, also while a node joins",
+        (Edit(NETWORK_PY, "        _listeners.add(listener)\n", ""),),
+        (
+            "tests/replication/test_joining.py"
+            "::test_a_child_made_by_fork_while_a_node_joins_holds_no_address",
+        ),
+    ),
+    Bug(
         "start-forgets-the-watch-it-made",
         "a node that gets no descriptors for its second watch lets go of the first",
         (Edit(STREAMING_PY, "        self._watches.append(watch)", "        assert watch"),),

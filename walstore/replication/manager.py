@@ -151,6 +151,7 @@ class ReplicatedCommit(Commit):
             raise self._group.error(fate, self.lsn)
 
     def __await__(self) -> Generator[Any, None, int]:
+        self._group.check_owner()
         node = self._node
         if not node._is_usual(self.acks, self.stage):
             yield from self._acked().__await__()
@@ -649,8 +650,15 @@ class ReplicationWALManager(FileWALManager):
 
     def close(self) -> None:
         """Leaves the cluster, then closes the log as FileWALManager.close. Followers get what was
-        not sent yet from the next leader that has it."""
-        self._background.stop()
+        not sent yet from the next leader that has it.
+
+        Raises:
+            OptionError: called in a callback of the node's, or in its Snapshots, for which it would
+                wait: use a thread. Nothing has changed.
+            Otherwise as FileWALManager.close.
+        """
+        if not self._forked:
+            self._background.stop()
         super().close()
 
     # ---- inside ----
@@ -663,11 +671,6 @@ class ReplicationWALManager(FileWALManager):
         if isinstance(error, QuarantinedError) and not everything:
             raise error
         return super()._snapshot(from_lsn, to_lsn, everything=everything)
-
-    def _abandon(self) -> None:
-        super()._abandon()
-        if hasattr(self, "_streaming"):  # or it was being opened by another thread
-            self._streaming.network.abandon()
 
     def _open(
         self,

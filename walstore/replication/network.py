@@ -8,6 +8,7 @@ import os
 import random
 import socket
 import time
+import weakref
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -197,16 +198,12 @@ class NetworkManager:
                 await asyncio.gather(connection.consumer, return_exceptions=True)
         await asyncio.sleep(0)  # transports close their sockets right after connection_lost
 
-    def abandon(self) -> None:
-        """In a child made by fork: the address is the parent's alone."""
-        if self._listener is not None:
-            self._listener.close()
-
     async def _bind(self, host: str, port: int) -> socket.socket:
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         family, kind, protocol, _, address = found[0]
         listener = socket.socket(family, kind, protocol)
+        _listeners.add(listener)
         try:
             listener.setblocking(False)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -576,6 +573,16 @@ class NetworkManager:
     def _emit(self, event: NetworkEvent) -> None:
         for callback in tuple(self._callbacks):
             callback(event)
+
+
+def _abandon_all() -> None:
+    """In a child made by fork: the addresses are the parent's alone."""
+    for listener in list(_listeners):
+        listener.close()
+
+
+_listeners: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+os.register_at_fork(after_in_child=_abandon_all)
 
 
 def _is_final(code: int) -> bool:
