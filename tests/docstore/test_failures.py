@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.docstore.sites import Site, contents
-from tests.helpers import child, end, run_child
+from tests.helpers import child, end, interrupted_in_join, run_child
 from tests.replication.nodes import until
 from walstore import FileWALManager, LogPoisonedError, UnsupportedFormatError
 from walstore.docstore import (
@@ -480,3 +480,31 @@ def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
             assert log.first_lsn > 1, "checkpoints were made"
             acked |= found
     assert len(acked) >= 450
+
+
+def test_a_close_that_was_interrupted_is_ended_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has waited for a checkpoint, which would go on in a log that is another's by then."""
+    with FileWALManager(tmp_path / "log") as log:
+        store = DocumentStore(log, checkpoint_bytes=1)
+        begun, goes_on = threading.Event(), threading.Event()
+        write = store._files.write
+
+        def paused(*arguments: Any) -> None:
+            begun.set()
+            assert goes_on.wait(30)
+            write(*arguments)
+
+        monkeypatch.setattr(store._files, "write", paused)
+        store["things"].insert_one({"a": 1})
+        assert begun.wait(30)
+        with interrupted_in_join():
+            store.close()
+        closing = threading.Thread(target=store.close)
+        closing.start()
+        closing.join(0.05)  # would have ended by now, did it not wait
+        assert closing.is_alive()
+        goes_on.set()
+        closing.join(30)
+        assert store._files.lsns

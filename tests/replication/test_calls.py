@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
@@ -72,3 +73,13 @@ def test_a_call_into_a_loop_that_ends_is_told_that_it_is_closed(
     with pytest.raises(ClosedLogError):
         calls.wait_for(last(0.0))
     calls.loop = loop
+
+
+def test_what_is_asked_of_the_parent_process_is_not_left_unfinished() -> None:
+    def refuse() -> None:
+        raise ClosedLogError("it was opened by the parent process")
+
+    work = last(0.0)
+    with pytest.raises(ClosedLogError, match="parent"):
+        LoopCalls("the log", refuse).wait_for(work)
+    assert inspect.getcoroutinestate(work) == inspect.CORO_CLOSED
