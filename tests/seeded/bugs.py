@@ -69,6 +69,7 @@ CLUSTER = "walstore/cluster"
 CLIENTS = "tests/cluster/test_clients.py"
 HANDING_OVER = "tests/raft/test_handing_over.py"
 FAILING_READS = "tests/raft/test_failing_reads.py"
+UNSAID_MEMBERS = "tests/raft/test_unsaid_members.py"
 RAFT_REPAIR = "tests/raft/test_repair.py"
 REPAIR = "tests/replication/test_repair.py"
 CATCHING_UP = "tests/replication/test_catching_up.py"
@@ -3043,6 +3044,31 @@ BUGS = (
             ),
         ),
         (f"{FAILING_READS}::test_no_vote_leaves_before_its_term_is_durable",),
+    ),
+    Bug(
+        "raft-first-members-cannot-be-cut",
+        "a node whose log said nothing of its members before can cut what says it",
+        (
+            Edit(
+                f"{RAFT}/ledger.py",
+                "return found if found and found[0][0] <= before else "
+                "[(before, Configuration()), *found]",
+                "return found or [(before, Configuration())]",
+            ),
+        ),
+        (f"{UNSAID_MEMBERS}::test_members_that_were_never_committed_can_be_cut",),
+    ),
+    Bug(
+        "raft-snapshot-without-members",
+        "a snapshot brings the membership",
+        (
+            Edit(
+                f"{RAFT}/node.py",
+                "history.restart(part.lsn, decode",
+                "print(part.lsn, decode",
+            ),
+        ),
+        (RAFT_TRACES,),
     ),
     Bug(
         "raft-goes-on-after-a-failed-read",

@@ -76,8 +76,11 @@ def _found_cluster(log: NodeLog, node_id: str, members: frozenset[str]) -> None:
 
 def _is_founding(configurations: Sequence[tuple[int, Configuration]]) -> bool:
     """Whether the first node of a cluster has not had others with it yet."""
-    return configurations[0][0] == 1 and all(
-        len(now.voters) == 1 and now.target for _, now in configurations
+    named = [(lsn, now) for lsn, now in configurations if now.voters]
+    return (
+        bool(named)
+        and named[0][0] == 1
+        and all(len(now.voters) == 1 and now.target for _, now in named)
     )
 
 

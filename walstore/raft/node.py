@@ -52,8 +52,8 @@ class RaftNode(Core):
         log: what may be asked of the log; it is asked anew each time.
         term: the log's current term, as recovered: also the node's vote.
         committed_lsn: as recovered; never above what the log holds.
-        configurations: lsn and configuration, in order: the one as of the first entry held (lsn 0
-            and `Configuration()` where an empty log is to join a cluster), then those in the log.
+        configurations: lsn and configuration, in order: the one as of the entry before the first
+            one held (`Configuration()` where nothing says so), then those in the log.
         uniform: draws a random number between two, for election timeouts.
         now_ms: the time.
         options, raft_options: bounds and times.

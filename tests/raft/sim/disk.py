@@ -32,14 +32,6 @@ class RaftDisk(Disk):
     def bytes_after(self, lsn: int) -> int:
         return sum(entry.nbytes for entry in self.entries[max(0, lsn + 1 - self.first_lsn) :])
 
-    def configuration_at(self, lsn: int) -> Configuration:
-        """The one in force as of an entry; where the log does not say, as that of a node which was
-        added to a cluster whose first members were in no entry, the first that it knows."""
-        found = next(item for at, item in reversed(self.configurations) if at <= lsn)
-        return (
-            found if found.voters else next((c for _, c in self.configurations if c.voters), found)
-        )
-
     def append(self, entry: Entry) -> int:
         lsn = super().append(entry)
         if entry.payload in self._payloads:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 from tests.sim.disk import DiskFullError, Entry, entries_of
 from tests.sim.network import Connection
 from tests.sim.node import Node
+from walstore.raft.history import as_of
 from walstore.raft.membership import Configuration
 from walstore.raft.node import RaftNode
 from walstore.replication.acks import Acks
@@ -271,6 +272,6 @@ class RaftSimNode(Node):
             )
             body = replace(body, configurations=found)
         elif isinstance(body, SnapshotPart):
-            members = self.disk.configuration_at(body.lsn)
+            members = as_of(self.disk.configurations, body.lsn)
             body = replace(body, configuration=members.encode())
         return super().post(core, node, body)
