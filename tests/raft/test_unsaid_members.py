@@ -6,13 +6,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.raft.lone import MEMBERS, OPTIONS, Lone, led, record
 from tests.raft.test_node import RaftLog, node_of
 from tests.wal.replicas import SEED, records_of
-from walstore.raft.history import as_of
+from walstore.raft.history import History, as_of
 from walstore.raft.membership import Configuration
 from walstore.replication.effects import Refuse
 from walstore.replication.message import Ack, SnapshotPart, SyncRequest, WalEntry
@@ -67,6 +68,28 @@ def test_members_that_were_never_committed_can_be_cut(tmp_path: Path, times: int
             async with node_at(tmp_path) as node:
                 if time == times:
                     await cut(node)
+
+    asyncio.run(run())
+
+
+def test_a_mistake_of_the_core_ends_the_node_s_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It came in the middle of a decision: nothing that the core believes by now is told."""
+
+    def mistake(*_: Any) -> None:
+        raise IndexError("of ours")
+
+    async def run() -> None:
+        async with node_at(tmp_path) as node:
+            await copy(node)
+            with monkeypatch.context() as patch:
+                patch.setattr(History, "cut", mistake)
+                replace_members(node)
+            assert isinstance(node.driver.error, IndexError)
+            node._said.clear()
+            node.driver.applied(SAID.lsn - 1)
+            assert not node._said
 
     asyncio.run(run())
 
