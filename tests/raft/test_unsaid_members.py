@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.raft.lone import MEMBERS, OPTIONS, Lone, led, record
+from tests.raft.test_handing_over import leading
 from tests.raft.test_node import RaftLog, node_of
 from tests.wal.replicas import SEED, records_of
 from walstore.raft.history import History, as_of
@@ -109,6 +110,20 @@ def test_a_follower_far_behind_is_told_who_the_members_are(tmp_path: Path) -> No
             effects = follower.received("a", node.driver.core.term, part, 0)
             assert not any(isinstance(effect, Refuse) for effect in effects)
             assert follower.configuration == ABC
+
+    asyncio.run(run())
+
+
+def test_members_that_were_changed_meanwhile_are_not_written_down(tmp_path: Path) -> None:
+    """That waited for the disk, which had a change; it would undo that."""
+
+    async def run() -> None:
+        async with leading(tmp_path) as node:
+            await node.change(lambda voters, _: (voters, {"d"}))
+            node.driver._input(node.driver._write_down)
+            while node.driver._work is not None:
+                await asyncio.wait([node.driver._work])
+            assert node.driver.core.configuration.learners == {"d"}
 
     asyncio.run(run())
 

@@ -454,7 +454,10 @@ class RaftReplicationManager(WALReplicationManager):
         return node not in self.network.connected and gone_s >= self._options.learner_gone_s
 
     def _write_down(self) -> list[Effect]:
-        return self.core.change(self.core.configuration.voters, set(), monotonic_ms())
+        core = self.core
+        if core.configuration_lsn != self._ledger.assumed:  # somebody's change has, meanwhile
+            return []
+        return core.change(core.configuration.voters, set(), monotonic_ms())
 
     # ---- appends ----
 
