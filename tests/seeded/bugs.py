@@ -2175,7 +2175,7 @@ BUGS = (
         (
             Edit(
                 f"{RAFT}/leadership.py",
-                "if progress is None or progress.matched_lsn < self._log.last_lsn:",
+                "if progress is None or progress.matched_lsn < end_lsn:",
                 "if progress is None:",
             ),
         ),
@@ -2223,7 +2223,7 @@ BUGS = (
         (
             Edit(
                 f"{RAFT}/leadership.py",
-                "return self.transfer(best, now_ms) if best else []",
+                "return self._begin_transfer(best, now_ms, of_all=False) if best else []",
                 "return []",
             ),
         ),
@@ -3060,15 +3060,15 @@ BUGS = (
     ),
     Bug(
         "raft-snapshot-without-members",
-        "a snapshot brings the membership",
+        "a snapshot says who the members are, also where the log behind it does not",
         (
             Edit(
-                f"{RAFT}/node.py",
-                "history.restart(part.lsn, decode",
-                "print(part.lsn, decode",
+                f"{RAFT}/history.py",
+                "first = next((item for _, item in known if item.voters), Configuration())",
+                "first = Configuration()",
             ),
         ),
-        (RAFT_TRACES,),
+        (f"{UNSAID_MEMBERS}::test_a_follower_far_behind_is_told_who_the_members_are",),
     ),
     Bug(
         "raft-writing-down-undoes-a-change",
@@ -3081,6 +3081,42 @@ BUGS = (
             ),
         ),
         (f"{UNSAID_MEMBERS}::test_members_that_were_changed_meanwhile_are_not_written_down",),
+    ),
+    Bug(
+        "raft-hands-over-what-is-written",
+        "a hand-over that was asked for loses nothing that was accepted",
+        (
+            Edit(
+                f"{RAFT}/leadership.py",
+                "end_lsn = log.accepted_lsn if self._transfer.of_all else log.last_lsn",
+                "end_lsn = log.last_lsn",
+            ),
+        ),
+        ("tests/raft/test_node.py", RAFT_SIM),
+    ),
+    Bug(
+        "raft-hands-over-before-appends-are-held",
+        "what is appended before appends are held is handed over, too",
+        (
+            Edit(
+                f"{RAFT}/leadership.py",
+                "return self.hold() or self._time_out_target()",
+                "return self.hold() + self._time_out_target()",
+            ),
+        ),
+        (f"{HANDING_OVER}::test_what_was_appended_before_appends_are_held_is_handed_over",),
+    ),
+    Bug(
+        "raft-hand-over-ended-by-its-target",
+        "a voter that wants to lead ends no hand-over to itself",
+        (
+            Edit(
+                f"{RAFT}/leadership.py",
+                "if self._transfer and self._transfer.node == node:",
+                "if self._transfer and now_ms < 0:",
+            ),
+        ),
+        (f"{HANDING_OVER}::test_a_voter_that_wants_to_lead_ends_no_hand_over",),
     ),
     Bug(
         "raft-goes-on-after-a-failed-read",
@@ -3144,7 +3180,7 @@ BUGS = (
                 "self._transfer",
             ),
         ),
-        (f"{HANDING_OVER}::test_a_voter_that_wants_to_lead_ends_nobody_else_s_hand_over",),
+        (f"{HANDING_OVER}::test_a_voter_that_wants_to_lead_ends_no_hand_over",),
     ),
     Bug(
         "raft-hand-over-without-an-end",

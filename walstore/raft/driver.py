@@ -121,6 +121,10 @@ class _View:
         return self._log.last_lsn
 
     @property
+    def accepted_lsn(self) -> int:
+        return self._log.accepted_lsn
+
+    @property
     def durable_lsn(self) -> int:
         return self._log.durable_lsn
 
@@ -475,6 +479,8 @@ class RaftReplicationManager(WALReplicationManager):
     def _hold_appends(self, effect: effects.HoldAppends) -> None:
         self._held = effect.hold
         self._admit()
+        if effect.hold:
+            self._input(lambda: self.core.held(monotonic_ms()))
 
     def _admit(self) -> None:
         """Lets users' appends in, or keeps them out, while this node leads."""

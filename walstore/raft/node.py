@@ -163,7 +163,7 @@ class RaftNode(Core):
     def written(self) -> list[Effect]:
         """The log's last_lsn has risen."""
         effects = super().written()
-        return effects + self._leadership.written() if self._leadership else effects
+        return effects + self._leadership.hold() if self._leadership else effects
 
     def durable(self, now_ms: float) -> list[Effect]:
         """The log's durable_lsn has risen."""
@@ -178,6 +178,11 @@ class RaftNode(Core):
         if not lsn:
             return []
         return self._reconfigure(now_ms) + self.written() + self.durable(now_ms)
+
+    def held(self, now_ms: float) -> list[Effect]:
+        """HoldAppends(True) is carried out: no user's entry gets an lsn any more."""
+        self._settle(now_ms)
+        return self._progress(now_ms)
 
     def _progress(self, now_ms: float) -> list[Effect]:
         """What a leader does when more is durable or committed, or when it is over."""
