@@ -146,7 +146,7 @@ def test_entries_that_have_caught_up_with_a_snapshot_say_more_than_it(tmp_path: 
             await node.take("c", more, B1)
             await node.commit("c", more[-1])
             ledger.write(ledger.mark())
-            assert Ledger(node.log, MEMBERS).configurations() == [(1, ABC)]
+            assert Ledger(node.log, MEMBERS).configurations() == [(0, Configuration()), (1, ABC)]
 
     asyncio.run(run())
 

@@ -59,13 +59,40 @@ def test_one_hand_over_at_a_time(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_a_voter_that_wants_to_lead_ends_nobody_else_s_hand_over(tmp_path: Path) -> None:
+def test_a_voter_that_wants_to_lead_ends_no_hand_over(tmp_path: Path) -> None:
+    """Neither another's nor the one to itself."""
+
     async def run() -> None:
         async with leading(tmp_path) as node:
             first = await under_way(node, "b")
-            node.hear("c", node.driver.core.term, TimeoutNow())
+            for voter in "cb":
+                node.hear(voter, node.driver.core.term, TimeoutNow())
             with pytest.raises(PromotionError, match="b: it did not lead in time"):
                 await asyncio.wait_for(first, WAIT_S)
+
+    asyncio.run(run())
+
+
+def test_what_was_appended_before_appends_are_held_is_handed_over(tmp_path: Path) -> None:
+    """Another thread was faster than the node that is about to keep it out."""
+
+    async def run() -> None:
+        async with leading(tmp_path) as node:
+            hold = node.driver._handlers[HoldAppends]
+            late: list[int] = []
+
+            def append_and_hold(effect: HoldAppends) -> None:
+                if effect.hold:
+                    late.append(node.wal.submit(b"late").lsn)
+                hold(effect)
+
+            node.driver._handlers[HoldAppends] = append_and_hold
+            handing = await under_way(node, "b")
+            progress = node.driver.core.progress("b")
+            assert progress is not None
+            assert [progress.matched_lsn] == late
+            handing.cancel()
+            await asyncio.gather(handing, return_exceptions=True)
 
     asyncio.run(run())
 

@@ -16,6 +16,7 @@ from walstore.replication.effects import (
     AppendTermEntry,
     ChangeRefused,
     Effect,
+    HoldAppends,
     PersistTerm,
     ReadReady,
     ReadRefused,
@@ -46,6 +47,13 @@ ELECTION_MS = RaftOptions().election_ms
 @dataclass
 class RaftLog(Log):
     """Each entry is one byte long."""
+
+    accepted: int = 0
+    """Entries that are not written yet."""
+
+    @property
+    def accepted_lsn(self) -> int:
+        return self.last_lsn + self.accepted
 
     def bytes_after(self, lsn: int) -> int:
         return self.last_lsn - lsn
@@ -413,6 +421,36 @@ def test_a_change_that_the_disk_refused_can_be_asked_for_again() -> None:
     assert isinstance(node.change(set("ac"), set(), 1_600)[0], ChangeRefused)
     assert node.configured(0, 1_600) == []
     assert isinstance(node.change(set("ac"), set(), 1_600)[0], AppendConfiguration)
+
+
+def test_what_was_accepted_is_handed_over_and_not_only_what_is_written() -> None:
+    """The leader's disk works, and what users have appended meanwhile waits for it."""
+    log = RaftLog(accepted=1)
+    node = leading(log)
+    lead = [("b", TimeoutNow())]
+    assert node.transfer("b", 1_600) == [HoldAppends(True)]
+    assert sends(node.held(1_600), TimeoutNow) == []
+    log.terms.append(node.term)
+    log.accepted = 0
+    node.written()
+    assert sends(node.received("b", node.term, Ack(2, 2, 0), 1_600), TimeoutNow) == lead
+    assert node.received("b", node.term, TimeoutNow(), 1_600) == [], "it is about to lead"
+
+
+def test_a_stalled_disk_s_leader_hands_over_what_is_written() -> None:
+    """What is not would never be."""
+    log = RaftLog()
+    node = leading(log)
+    log.terms.append(node.term)
+    log.accepted = 1
+    node.written()
+    for now_ms in range(1_600, 5_600, 500):
+        node.received("c", node.term, Ack(2, 2, 0), now_ms)
+        effects = node.tick(now_ms)
+        if sends(effects, TimeoutNow):
+            break
+    assert HoldAppends(True) in effects
+    assert sends(effects, TimeoutNow) == [("c", TimeoutNow())]
 
 
 def test_what_there_is_no_such_membership_for_is_refused() -> None:

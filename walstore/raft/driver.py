@@ -76,8 +76,11 @@ def _found_cluster(log: NodeLog, node_id: str, members: frozenset[str]) -> None:
 
 def _is_founding(configurations: Sequence[tuple[int, Configuration]]) -> bool:
     """Whether the first node of a cluster has not had others with it yet."""
-    return configurations[0][0] == 1 and all(
-        len(now.voters) == 1 and now.target for _, now in configurations
+    named = [(lsn, now) for lsn, now in configurations if now.voters]
+    return (
+        bool(named)
+        and named[0][0] == 1
+        and all(len(now.voters) == 1 and now.target for _, now in named)
     )
 
 
@@ -116,6 +119,10 @@ class _View:
     @property
     def last_lsn(self) -> int:
         return self._log.last_lsn
+
+    @property
+    def accepted_lsn(self) -> int:
+        return self._log.accepted_lsn
 
     @property
     def durable_lsn(self) -> int:
@@ -451,7 +458,10 @@ class RaftReplicationManager(WALReplicationManager):
         return node not in self.network.connected and gone_s >= self._options.learner_gone_s
 
     def _write_down(self) -> list[Effect]:
-        return self.core.change(self.core.configuration.voters, set(), monotonic_ms())
+        core = self.core
+        if core.configuration_lsn != self._ledger.assumed:  # somebody's change has, meanwhile
+            return []
+        return core.change(core.configuration.voters, set(), monotonic_ms())
 
     # ---- appends ----
 
@@ -465,6 +475,8 @@ class RaftReplicationManager(WALReplicationManager):
     def _hold_appends(self, effect: effects.HoldAppends) -> None:
         self._held = effect.hold
         self._admit()
+        if effect.hold:
+            self._input(lambda: self.core.held(monotonic_ms()))
 
     def _admit(self) -> None:
         """Lets users' appends in, or keeps them out, while this node leads."""

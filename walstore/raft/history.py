@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 from walstore.raft.membership import Configuration
 
-__all__ = ["History"]
+__all__ = ["History", "as_of"]
 
 
 class History:
     """The last configuration of a log is in force, whether it is committed or not.
 
     Args:
-        known: lsn and configuration, in order of lsn: the one as of the log's first entry or its
-            snapshot, and those after it.
+        known: lsn and configuration, in order of lsn: the one as of the entry before the log's
+            first one, which is never cut, and those after it.
     """
 
     def __init__(self, known: Sequence[tuple[int, Configuration]]) -> None:
@@ -54,3 +54,16 @@ class History:
         """Everything up to lsn is committed: what was in force before it never is again."""
         while len(self._known) > 1 and self._known[1][0] <= lsn:
             del self._known[0]
+
+
+def as_of(known: Sequence[tuple[int, Configuration]], lsn: int) -> Configuration:
+    """The one in force at an entry, of those known, in order of lsn.
+
+    The log of a cluster that did not elect before does not say who its members were; then they are
+    those that the first change in it was made of.
+    """
+    before = [configuration for at, configuration in known if at <= lsn]
+    if before and before[-1].voters:
+        return before[-1]
+    first = next((item for _, item in known if item.voters), Configuration())
+    return Configuration(first.outgoing or first.voters)

@@ -35,6 +35,7 @@ _TOO_EARLY = "no entry of this leadership is committed yet"
 class _Transfer(NamedTuple):
     node: str
     end_ms: float
+    of_all: bool  # that was accepted; else of what is written, by a disk that writes no more
 
 
 class Leadership:
@@ -102,7 +103,7 @@ class Leadership:
             self._transfer = None
         if now_ms >= self._rounds.due_ms:
             effects += self._ask(now_ms)
-        return effects + self._look_at_disk(now_ms) + self._hold()
+        return effects + self._look_at_disk(now_ms) + self.hold()
 
     def next_deadline_ms(self, now_ms: float) -> float:
         """When `tick` has something to do next, if no input comes before."""
@@ -117,7 +118,7 @@ class Leadership:
 
     def progressed(self, now_ms: float) -> list[Effect]:
         """More may be durable or committed: what does that allow?"""
-        effects = self._hold()
+        effects = self.hold()
         if self._transfer and not self._reached_transfer:
             effects += self._time_out_target()
         if self._appending or not self._is_settled():
@@ -173,17 +174,24 @@ class Leadership:
         """Hands the leadership over, when the node has all entries."""
         if node == self._shared.node_id or node not in self._configuration.voters:
             return [TransferFailed(node, f"{node} is no other voter")]
+        if self._transfer and self._transfer.node == node:
+            return []  # it asks for itself what somebody else has asked for
         if self._transfer:
             return [TransferFailed(node, f"{self._transfer.node} is about to lead")]
-        self._transfer = _Transfer(node, now_ms + self._options.election_ms)
+        return self._begin_transfer(node, now_ms, of_all=True)
+
+    def _begin_transfer(self, node: str, now_ms: float, *, of_all: bool) -> list[Effect]:
+        """What is accepted until appends are held counts: `held` looks, then, at the log's end."""
+        self._transfer = _Transfer(node, now_ms + self._options.election_ms, of_all)
         self._reached_transfer = False
-        return self._hold() + self._time_out_target()
+        return self.hold() or self._time_out_target()
 
     def _time_out_target(self) -> list[Effect]:
         """Once when the target has everything, and again with each round."""
         assert self._transfer is not None
-        progress = self._leader.progress.get(self._transfer.node)
-        if progress is None or progress.matched_lsn < self._log.last_lsn:
+        log, progress = self._log, self._leader.progress.get(self._transfer.node)
+        end_lsn = log.accepted_lsn if self._transfer.of_all else log.last_lsn
+        if progress is None or progress.matched_lsn < end_lsn:
             return []
         self._reached_transfer = True
         return [Send(self._transfer.node, TimeoutNow())]
@@ -204,11 +212,11 @@ class Leadership:
         if stalled_ms < self._options.stall_ms or self._transfer:
             return []
         best = self._best(now_ms)
-        return self.transfer(best, now_ms) if best else []
+        return self._begin_transfer(best, now_ms, of_all=False) if best else []
 
     # ---- appends ----
 
-    def _hold(self) -> list[Effect]:
+    def hold(self) -> list[Effect]:
         """Keeps appends out while the leadership is handed over, or too much is not committed."""
         waiting_bytes = self._log.bytes_after(self._shared.committed_lsn)
         most = self._options.uncommitted_bytes_max
@@ -218,10 +226,6 @@ class Leadership:
             return []
         self._held = hold
         return [HoldAppends(hold)]
-
-    def written(self) -> list[Effect]:
-        """The log has grown."""
-        return self._hold()
 
     # ---- membership ----
 

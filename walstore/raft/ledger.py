@@ -21,6 +21,7 @@ from typing import NamedTuple, Protocol
 from walstore import durable
 from walstore.errors import CorruptLogError, LogFullError
 from walstore.raft.errors import ConfigurationError
+from walstore.raft.history import as_of
 from walstore.raft.membership import Configuration, decode_configuration
 from walstore.replication.log import CONFIGURATIONS_NAME
 from walstore.replication.sealed import seal, unseal
@@ -111,16 +112,18 @@ class Ledger:
     # ---- what is known ----
 
     def configurations(self) -> list[tuple[int, Configuration]]:
-        """As RaftNode wants them."""
+        """As RaftNode wants them: where no entry says who the members were when the log began,
+        there are none as of then, whom a cut of all the others brings back."""
         try:
             found = [(lsn, decode_configuration(payload)) for lsn, payload in self._known]
         except ConfigurationError as error:
             raise self._damaged(error.reason) from None
-        return found or [(self._log.first_lsn - 1, Configuration())]
+        before = self._log.first_lsn - 1
+        return found if found and found[0][0] <= before else [(before, Configuration()), *found]
 
     def at(self, lsn: int) -> bytes:
-        """The payload of the one in force at an entry; nothing where none is known."""
-        return next((payload for at, payload in reversed(self._known) if at <= lsn), b"")
+        """The payload of the one in force at an entry."""
+        return as_of(self.configurations(), lsn).encode()
 
     def note(self, lsn: int, payload: bytes) -> None:
         """The log has another one, behind the others: those that it had there are gone."""

@@ -52,8 +52,8 @@ class RaftNode(Core):
         log: what may be asked of the log; it is asked anew each time.
         term: the log's current term, as recovered: also the node's vote.
         committed_lsn: as recovered; never above what the log holds.
-        configurations: lsn and configuration, in order: the one as of the first entry held (lsn 0
-            and `Configuration()` where an empty log is to join a cluster), then those in the log.
+        configurations: lsn and configuration, in order: the one as of the entry before the first
+            one held (`Configuration()` where nothing says so), then those in the log.
         uniform: draws a random number between two, for election timeouts.
         now_ms: the time.
         options, raft_options: bounds and times.
@@ -163,7 +163,7 @@ class RaftNode(Core):
     def written(self) -> list[Effect]:
         """The log's last_lsn has risen."""
         effects = super().written()
-        return effects + self._leadership.written() if self._leadership else effects
+        return effects + self._leadership.hold() if self._leadership else effects
 
     def durable(self, now_ms: float) -> list[Effect]:
         """The log's durable_lsn has risen."""
@@ -178,6 +178,11 @@ class RaftNode(Core):
         if not lsn:
             return []
         return self._reconfigure(now_ms) + self.written() + self.durable(now_ms)
+
+    def held(self, now_ms: float) -> list[Effect]:
+        """HoldAppends(True) is carried out: no user's entry gets an lsn any more."""
+        self._settle(now_ms)
+        return self._progress(now_ms)
 
     def _progress(self, now_ms: float) -> list[Effect]:
         """What a leader does when more is durable or committed, or when it is over."""

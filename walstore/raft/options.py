@@ -13,6 +13,11 @@ __all__ = ["RaftLog", "RaftOptions"]
 class RaftLog(LogState, Protocol):
     """What a RaftNode may ask of the log, besides."""
 
+    @property
+    def accepted_lsn(self) -> int:
+        """The last entry of a user's that has its lsn; those behind last_lsn are not written yet,
+        and the disk may still refuse them."""
+
     def bytes_after(self, lsn: int) -> int:
         """About how many bytes of records lie behind an entry."""
 

@@ -49,7 +49,7 @@ class NodeLog:
         self._group = self._writer.group
         self._raw = self._group.raw
         self._shared = self._group.shared
-        self._terms = Terms(self._staged_lsn + 1, self._writer.term_of)
+        self._terms = Terms(self.accepted_lsn + 1, self._writer.term_of)
         self.path = wal.path
         self.claim = read_claim(wal.path, self.term)
         self.quarantine = read_note(wal.path, QUARANTINE_NAME)
@@ -73,7 +73,8 @@ class NodeLog:
         return self._writer.meta.first_lsn
 
     @property
-    def _staged_lsn(self) -> int:
+    def accepted_lsn(self) -> int:
+        """The last entry that has its lsn; it may not be handed to the kernel yet."""
         lsn: int = self._shared.next_lsn - 1
         return lsn
 
@@ -81,7 +82,7 @@ class NodeLog:
     def last_lsn(self) -> int:
         """The last entry. While threads append, what they have not handed to the kernel yet may
         still be refused, and does not count."""
-        return self.written_lsn if self._accepts else self._staged_lsn
+        return self.written_lsn if self._accepts else self.accepted_lsn
 
     @property
     def written_lsn(self) -> int:
@@ -162,7 +163,7 @@ class NodeLog:
         self._accepts = accept
         lib.walcore_accept_appends(self._raw, accept and not hold, alone)
         if accept:
-            self._terms.note([(self._staged_lsn + 1, self.term)])
+            self._terms.note([(self.accepted_lsn + 1, self.term)])
 
     def adopt_term(self, term: int) -> None:
         """Makes a term durable."""

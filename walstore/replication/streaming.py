@@ -390,15 +390,19 @@ class WALReplicationManager:
             self._idle.clear()
 
     def _ask(self, question: Callable[[], T]) -> T | None:
-        """What the core answers. It may look up terms in the log: where that cannot be read, what
-        it has decided is half done, so that this node takes no part any more; None then."""
+        """What the core answers. It may look up terms in the log: where that cannot be read, or the
+        core makes a mistake, what it has decided is half done, so that this node takes no part any
+        more; None then."""
         if self.error is not None:
             return None
         try:
             return question()
         except (OSError, WALStoreError, MemoryError) as error:
             self._fail(error)
-            return None
+        except Exception as error:  # a mistake of ours, as in a task
+            logger.exception("this node's core made a mistake")
+            self._fail(error)
+        return None
 
     def _end_term(self) -> None:
         """The next term is about to be made durable: what is still on its way of a leadership of

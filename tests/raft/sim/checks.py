@@ -47,6 +47,16 @@ class RaftChecks(Checks):
         self._acked_lsn = max(self._acked_lsn, item.lsn)
         self.world.counts["acks"] += 1
 
+    def hands_over(self, node: RaftSimNode, target: str) -> None:
+        """A leader tells another node to lead: as it was asked to, only when that has all that
+        users may still wait for."""
+        leadership = node.raft._leadership
+        transfer = leadership._transfer if leadership is not None else None
+        if transfer is not None and transfer.of_all and transfer.node == target:
+            progress = node.raft.progress(target)
+            assert progress is not None
+            assert progress.matched_lsn >= node.disk.accepted_lsn, "what was accepted is lost"
+
     def read_begins(self, read_id: int) -> None:
         """What is acked by now must be in the answer."""
         self._reads[read_id] = self._acked_lsn

@@ -19,6 +19,7 @@ class RaftDisk(Disk):
         payloads: the bytes of those, by the payload of their entry.
 
     Attributes:
+        accepted: what users appended that is not written yet.
         claim: (term, lsn) of its end before it was damaged, until it has that again; else (0, 0).
     """
 
@@ -26,19 +27,16 @@ class RaftDisk(Disk):
         super().__init__()
         self._payloads = payloads
         self.configurations = [(0, first)]
+        self.accepted: list[Entry] = []
         self.incoming: bytes = b""
         self.claim = (0, 0)
 
     def bytes_after(self, lsn: int) -> int:
         return sum(entry.nbytes for entry in self.entries[max(0, lsn + 1 - self.first_lsn) :])
 
-    def configuration_at(self, lsn: int) -> Configuration:
-        """The one in force as of an entry; where the log does not say, as that of a node which was
-        added to a cluster whose first members were in no entry, the first that it knows."""
-        found = next(item for at, item in reversed(self.configurations) if at <= lsn)
-        return (
-            found if found.voters else next((c for _, c in self.configurations if c.voters), found)
-        )
+    @property
+    def accepted_lsn(self) -> int:
+        return self.last_lsn + len(self.accepted)
 
     def append(self, entry: Entry) -> int:
         lsn = super().append(entry)
@@ -53,6 +51,7 @@ class RaftDisk(Disk):
 
     def crash(self, rng: random.Random) -> None:
         super().crash(rng)
+        self.accepted.clear()
         self._forget()
 
     def damage(self, rng: random.Random) -> None:

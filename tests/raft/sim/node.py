@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, cast
 
 from tests.sim.disk import DiskFullError, Entry, entries_of
 from tests.sim.network import Connection
-from tests.sim.node import Node
+from tests.sim.node import Node, Pending
+from walstore.raft.history import as_of
 from walstore.raft.membership import Configuration
 from walstore.raft.node import RaftNode
 from walstore.replication.acks import Acks
@@ -20,6 +21,7 @@ from walstore.replication.effects import (
     Effect,
     Elected,
     HoldAppends,
+    PersistTerm,
     ReadReady,
     ReadRefused,
     RoleChanged,
@@ -27,7 +29,7 @@ from walstore.replication.effects import (
     TransferFailed,
 )
 from walstore.replication.entries import Batch
-from walstore.replication.message import SnapshotPart
+from walstore.replication.message import SnapshotPart, TimeoutNow
 from walstore.replication.streaming import Wish
 
 from .disk import RaftDisk
@@ -139,8 +141,44 @@ class RaftSimNode(Node):
     # ---- what users do ----
 
     def append(self, acks: Acks) -> None:
-        if not self.held and self.world.now_ms >= self.paused_ms:
+        """While the disk works, what comes may wait before it is written."""
+        world = self.world
+        if self.held or world.now_ms < self.paused_ms:
+            return
+        if self.disk.accepted or (self._syncing and world.rng.random() < 0.1):
+            self._accept(acks)
+        else:
             super().append(acks)
+
+    def _accept(self, acks: Acks) -> None:
+        """An entry gets its lsn, and is written when the disk is done with those before."""
+        core, world, disk = self.core, self.world, self.disk
+        if core is None or core.role != "leader":
+            return
+        entry = Entry(core.term, world.new_payload())
+        disk.accepted.append(entry)
+        superseded = world.superseded(core.term)
+        self.pending.append(Pending(disk.accepted_lsn, entry, acks, superseded))
+        world.counts["appends"] += 1
+        world.counts["accepted"] += 1
+
+    def _write_accepted(self) -> None:
+        """What a full disk has no space for fails."""
+        disk = self.disk
+        entries, disk.accepted = disk.accepted, []
+        for entry in entries:
+            try:
+                lsn = disk.append(entry)
+            except DiskFullError:
+                self.pending = [item for item in self.pending if item.lsn <= disk.last_lsn]
+                return
+            self.world.checks.appended(lsn, entry)
+
+    def _sync(self) -> None:
+        if self.disk.accepted and not self._syncing:
+            self._write_accepted()
+            self.step(lambda core: core.written())
+        super()._sync()
 
     def read(self) -> None:
         """A linearizable read: it must show all that was acked before it."""
@@ -209,10 +247,15 @@ class RaftSimNode(Node):
             case ChangeRefused():
                 counts["changes refused"] += 1
             case HoldAppends():
+                if effect.hold and world.faulty and world.rng.random() < 0.3:
+                    self._accept(world.acks)  # another thread was faster
                 self.held = effect.hold
                 counts["holds"] += effect.hold
                 counts["handed over"] += self._hands_over(effect)
+                return self.raft.held(world.now_ms) if effect.hold else []
             case _:
+                if isinstance(effect, PersistTerm | RoleChanged):
+                    self._write_accepted()
                 if isinstance(effect, RoleChanged):
                     self.held = False
                     counts["resigned"] += self._resigns(effect)
@@ -243,6 +286,7 @@ class RaftSimNode(Node):
         world, core = self.world, self.raft
         entry = Entry(core.term, world.new_payload())
         world.configurations[entry.payload] = effect.payload
+        self._write_accepted()
         try:
             lsn = self.disk.append(entry)
         except DiskFullError:
@@ -271,6 +315,8 @@ class RaftSimNode(Node):
             )
             body = replace(body, configurations=found)
         elif isinstance(body, SnapshotPart):
-            members = self.disk.configuration_at(body.lsn)
+            members = as_of(self.disk.configurations, body.lsn)
             body = replace(body, configuration=members.encode())
+        elif isinstance(body, TimeoutNow):
+            self.world.checks.hands_over(self, node)
         return super().post(core, node, body)

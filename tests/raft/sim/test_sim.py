@@ -16,6 +16,7 @@ from .world import RaftWorld
 
 # What a thousand schedules have at least.
 EXPECTED = {
+    "accepted": 30_000,
     "acks": 40_000,
     "appends": 60_000,
     "breaks": 6_670,
