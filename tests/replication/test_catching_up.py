@@ -20,6 +20,7 @@ from walstore.replication import (
     ReplicationWALManager,
     TermOf,
 )
+from walstore.replication.lag import Lag
 
 Make = Callable[..., Cluster]
 SMALL = 16 << 10
@@ -330,6 +331,32 @@ def test_a_new_leader_keeps_what_a_follower_that_is_away_lacks(
     follower.wait_committed(lsn)
     assert follower.first_lsn == first_lsn
     abc.assert_equal()
+
+
+def test_what_others_wrote_between_two_leaderships_is_nobody_s_lag(cluster: Make) -> None:
+    """It is not known how much that was."""
+    abc = cluster()
+    first = abc.lead()
+    second = abc["b"]
+    lsn = first.append(b"it led", acks="all")
+    abc["c"].wait_committed(lsn)
+    abc["c"].mark_applied(lsn)
+    second.promote()
+    second.append_many([b"x" * 1000] * 50, acks="all")
+    first.promote()
+    lsn = first.append(b"it leads again", acks="all")
+    until(lambda: _lag(first, "c", "applied").bytes > 0, "heard, and behind")
+    lag = _lag(first, "c", "applied")
+    assert lag.entries > 50
+    assert lag.bytes < 10_000
+    abc["c"].wait_committed(lsn)
+    abc["c"].mark_applied(lsn)
+    until(lambda: _lag(first, "c", "applied").entries == 0, "it has applied all")
+
+
+def _lag(leader: ReplicationWALManager, node: str, stage: str) -> Lag:
+    peer = next(peer for peer in leader.status().peers if peer.node_id == node)
+    return peer.lag[stage] if peer.lag else Lag(0, 0, 0.0)
 
 
 def _lacks(leader: ReplicationWALManager, node: str) -> int | None:
