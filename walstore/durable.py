@@ -24,7 +24,8 @@ def make_directory(path: str) -> None:
     if not os.path.isdir(path):
         with contextlib.suppress(FileExistsError):  # another thread was faster
             files.make_directory(path)
-    files.sync_directory(os.path.dirname(path) or ".")
+    named = path.rstrip("/") or "/"  # by its last name, which stands in its parent
+    files.sync_directory(os.path.dirname(named) or ".")
 
 
 def write_whole(path: str, pieces: Iterable[bytes], *, new: str) -> None:
