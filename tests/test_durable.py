@@ -32,16 +32,19 @@ def test_a_file_holds_what_it_was_given(
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [OSError, RuntimeError, KeyboardInterrupt])
+def test_what_cannot_be_written_leaves_what_was_there(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
     path, new = tmp_path / "file", tmp_path / "new"
     path.write_bytes(b"before")
 
     def pieces() -> Iterator[bytes]:
         yield b"x" * (2 << 20)
         assert new.stat().st_size == 2 << 20, "it is written on the way"
-        raise OSError("of its own")
+        raise error("of its own")
 
-    with pytest.raises(OSError, match="of its own"):
+    with pytest.raises(error, match="of its own"):
         write_whole(str(path), pieces(), new=str(new))
     assert path.read_bytes() == b"before"
     assert os.listdir(tmp_path) == ["file"]

@@ -41,6 +41,7 @@ def write_whole(path: str, pieces: Iterable[bytes], *, new: str) -> None:
         OSError: it could not be written. What was at `path` is as it was, and `new` is gone; only
             where the directory could not be synced, at the end, the file may be there, whole, and
             a crash leaves either.
+            What the pieces raise, likewise.
     """
     try:
         with contextlib.suppress(FileNotFoundError):
@@ -49,7 +50,7 @@ def write_whole(path: str, pieces: Iterable[bytes], *, new: str) -> None:
             _write_all(fd, pieces, new)
             files.sync_data(fd, new)
         files.rename(new, path)
-    except OSError:
+    except BaseException:  # what the pieces raise, too: `new` may have filled the disk
         with contextlib.suppress(OSError):
             files.remove(new)
         raise
