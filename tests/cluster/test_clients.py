@@ -810,6 +810,36 @@ def test_clients_are_not_among_the_nodes(machines: Callable[..., Machines]) -> N
         assert not any(node.startswith("client") for node in leader.metrics().peers)
 
 
+@in_loop
+async def test_nothing_is_left_of_a_client_whose_close_was_cancelled() -> None:
+    """While the node does not answer, and again while the connection ends."""
+    closing = asyncio.Event()
+
+    def answer(link: ClientLink, request: ClientRequest) -> None:
+        if request.ask is Ask.CLOSE:
+            closing.set()
+        else:
+            link.answer(ClientResponse(request.number, Status.DONE, 1))
+
+    async with Net("node") as net:
+        net.manager.serve(answer)
+        for times in (1, 2):
+            closing.clear()
+            client = AsyncClusterClient({"node": net.url})
+            await client.call(b"")
+            task = asyncio.create_task(client.close())
+            await closing.wait()
+            for _ in range(times):
+                task.cancel()
+                await asyncio.sleep(0)
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert times == 2 or not client._links._all
+            await client.close()
+            assert not client._links._all
+            await until_async(lambda: len(net.manager.clients) == 0, "the node has lost it")
+
+
 def test_a_host_that_is_closed_serves_nobody(machines: Callable[..., Machines]) -> None:
     """Its node goes on; when there is a host again, so does the client."""
     a = machines("a")
