@@ -115,7 +115,7 @@ class RequestServer:
             self._to_read.notify_all()
         for thread in self._threads:
             thread.join()
-        self._settle(Status.UNSETTLED)
+        self._settle()
 
     # ---- in the node's own thread ----
 
@@ -137,12 +137,12 @@ class RequestServer:
 
     def _on_event(self, event: ReplicationEvent) -> None:
         if isinstance(event, RoleChanged) and event.role != "leader":
-            self._settle(Status.UNSETTLED)
+            self._settle()
 
-    def _settle(self, status: Status) -> None:
+    def _settle(self) -> None:
         """Whoever waits for a command is to ask the next leader."""
         for listener in self._host.forget_all():
-            listener(Outcome(status, 0))
+            listener(Outcome(Status.UNSETTLED, 0))
 
     # ---- answers, from any thread ----
 
