@@ -270,6 +270,10 @@ class Odd(Registers):
             return "text"  # type: ignore[return-value]
         if query == b"unprintable":
             raise Unprintable
+        if query == b"exit":
+            raise SystemExit
+        if query == b"cancelled":
+            raise asyncio.CancelledError
         if query.startswith(b"{"):
             raise CommandRefusedError(f"no {json.loads(query)['refuse']}")
         return super().query(query)
@@ -304,8 +308,13 @@ def test_no_command_and_no_query_ends_the_service(machines: Callable[..., Machin
         for query in (b"none", b"text"):
             with pytest.raises(OptionError, match="TypeError: the machine returned"):
                 client.read(query)
-        with pytest.raises(OptionError, match="Unprintable"):
-            client.read(b"unprintable")
+        for query, told in (
+            (b"unprintable", "Unprintable"),
+            (b"exit", "SystemExit"),
+            (b"cancelled", "CancelledError"),
+        ):
+            with pytest.raises(OptionError, match=told):
+                client.read(query)
         with pytest.raises(TypeError):
             host.read_stale(b"none")
         assert client.read(b"k") == b"1"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from tests.cluster.machines import Machines, machines
 from tests.cluster.registers import Registers, put
 from tests.crash.settings import scaled
 from tests.helpers import seeded
-from tests.replication.nodes import Cluster, until
+from tests.replication.nodes import WAIT_S, Cluster, until
 from walstore import ClosedLogError, FileWALManager, OptionError, UnsupportedFormatError
 from walstore.cluster import (
     AppliedTimeoutError,
@@ -166,6 +168,91 @@ def test_a_mistake_of_the_machine_ends_it_there(tmp_path: Path) -> None:
             assert host.read(b"k") == b"2"
 
 
+class Unprintable(Exception):
+    def __repr__(self) -> str:
+        raise ZeroDivisionError
+
+    __str__ = __repr__
+
+
+class Raises(Registers):
+    """What it is told to raise, when a command is half done."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+    def apply(self, lsn: int, command: bytes) -> bytes:
+        if json.loads(command)["name"] != "bad":
+            return super().apply(lsn, command)
+        self.values["k"] = "half"
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (SystemExit(3), "SystemExit: 3"),
+        (asyncio.CancelledError(), "CancelledError"),
+        (Unprintable(), "Unprintable"),
+        (
+            ClosedLogError("a log of the machine's own"),
+            "ClosedLogError: a log of the machine's own",
+        ),
+    ],
+    ids=["exit", "cancelled", "unprintable", "closed"],
+)
+def test_whatever_a_machine_raises_is_said(tmp_path: Path, error: BaseException, told: str) -> None:
+    """Also what is no Exception, what cannot be printed, and what a log that is closed raises."""
+    cluster = Cluster(tmp_path, "a")
+    node = cluster.start("a", role="leader")
+    with MachineHost(node, Raises(error)) as host:
+        with pytest.raises(MachineFailedError, match=f"entry 2 cannot be applied: .*{told}"):
+            host.call(put("bad", "k", 1))
+        assert isinstance(host.error, MachineFailedError)
+        assert host.error.__cause__ is error
+        until(lambda: told in node.status().error, "its status says so")
+        assert host.applied_lsn == 1
+    cluster.close()
+
+
+class Looks(Exception):
+    """Has others look at the machine, while it is told what this error is."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        super().__init__()
+        self._look = look
+
+    def __repr__(self) -> str:
+        self._look()
+        return "a mistake"
+
+    __str__ = __repr__
+
+
+def test_half_of_a_command_is_shown_to_nobody(tmp_path: Path) -> None:
+    """Nor is it in a snapshot, from which the machine would be given the command once more."""
+    amid: list[Future[Any]] = []
+
+    def look() -> None:
+        if not amid:
+            amid.extend((pool.submit(host.checkpoint), pool.submit(host.read_stale, b"k")))
+            wait(amid, 0.1)  # they are there by then, and wait until they may look
+
+    with (
+        FileWALManager(tmp_path / "log") as log,
+        MachineHost(log, Raises(Looks(look))) as host,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        host.call(put("one", "k", 1))
+        with pytest.raises(MachineFailedError):
+            host.call(put("bad", "k", 2))
+        for looked in amid:
+            with pytest.raises(MachineFailedError):
+                looked.result(WAIT_S)
+    assert snapshots(tmp_path / "log") == []
+
+
 def test_an_entry_of_a_newer_version_is_not_guessed_at(tmp_path: Path) -> None:
     with FileWALManager(tmp_path / "log") as log, MachineHost(log, Registers()) as host:
         log.append(b"\2" + bytes(40), kind=KIND)
@@ -273,6 +360,8 @@ class Mistaken(Registers):
     def snapshot(self) -> Iterable[bytes]:
         if self.when == "made":
             raise RuntimeError("dictionary changed size during iteration")
+        if self.when == "exit":
+            raise SystemExit("it ends the process, it thinks")
         return self._pieces(list(super().snapshot()))
 
     def _pieces(self, pieces: list[bytes]) -> Iterable[bytes]:
@@ -283,7 +372,7 @@ class Mistaken(Registers):
             yield "text"  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("when", ["made", "taken", "text"])
+@pytest.mark.parametrize("when", ["made", "taken", "text", "exit"])
 def test_a_snapshot_that_fails_is_said_and_made_later(
     tmp_path: Path, when: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -297,10 +386,10 @@ def test_a_snapshot_that_fails_is_said_and_made_later(
         host.call(put("one", "k", "x" * 100))
         until(lambda: host.checkpoint_error is not None, "it failed, and is shown")
         until(lambda: "its machine failed" in caplog.text, "and logged")
-        with pytest.raises((RuntimeError, TypeError)):
+        with pytest.raises((RuntimeError, TypeError, SystemExit)):
             host.checkpoint()
         assert host.error is None
-        assert snapshots(tmp_path / "log") == []
+        assert list((tmp_path / "log" / "machine").iterdir()) == []
         machine.when = ""
         host.call(put("two", "k", "x" * 100))
         until(lambda: bool(snapshots(tmp_path / "log")), "it is made by itself again")
