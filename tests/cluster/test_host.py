@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from walstore import ClosedLogError, FileWALManager, OptionError, UnsupportedFor
 from walstore.cluster import (
     AppliedTimeoutError,
     CommandRefusedError,
+    CommandUnknownError,
     MachineFailedError,
     MachineHost,
     MachineSnapshots,
@@ -330,6 +333,76 @@ def test_a_follower_that_is_too_far_behind_gets_the_state(
         assert json.loads(client.read(b"applied"))["0-0"] == 1
         assert client.read(b"k") == b'"end"'
     abc.applied_everywhere()
+
+
+def test_what_comes_within_a_snapshot_is_said_to_be_applied(tmp_path: Path) -> None:
+    """On a follower that begins with one, and on one that gets its leader's."""
+    keeps = ReplicationOptions(probe_ms=100, heartbeat_ms=50, retention_s=0.05, retention_bytes=1)
+    cluster = Cluster(tmp_path, "ab", options=keeps, acks="async")
+    follows = partial(cluster.start, "b", snapshots=MachineSnapshots(cluster.path("b")))
+    leader = cluster.start("a", role="leader", snapshots=MachineSnapshots(cluster.path("a")))
+    hosts = {"a": MachineHost(leader, Registers()), "b": MachineHost(follows(), Registers())}
+    hosts["a"].call(put("one", "k", 1))
+    hosts["b"].wait_applied(leader.last_lsn)
+    hosts["b"].checkpoint()
+    hosts.pop("b").close()
+    cluster.stop("b")
+    hosts["b"] = MachineHost(follows(), Registers())
+    until(lambda: cluster["b"].status().applied_lsn == leader.last_lsn, "it says what it has")
+    hosts.pop("b").close()
+    cluster.stop("b")
+
+    command = encode_command(Command(Ask.COMMAND, 0, 1, 0, put("two", "k", 2)))
+    commit = leader.submit(command, kind=KIND, acks="all", stage=Stage.APPLIED)
+    hosts["a"].wait_applied(commit.lsn)
+    hosts["a"].checkpoint()
+    leader.truncate_before(leader.last_lsn + 1)
+    until(lambda: leader.first_lsn > commit.lsn, "the log is cut behind it")
+    hosts["b"] = MachineHost(follows(), Registers())
+    commit.wait(WAIT_S)
+    assert hosts["b"].read_stale(b"k") == b"2"
+    for host in hosts.values():
+        host.close()
+    cluster.close()
+
+
+class Slow(Registers):
+    """Takes its time for one command."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.goes_on = threading.Event(), threading.Event()
+
+    def apply(self, lsn: int, command: bytes) -> bytes:
+        if json.loads(command)["name"] == "slow":
+            self.begun.set()
+            assert self.goes_on.wait(WAIT_S)
+        return super().apply(lsn, command)
+
+
+def test_a_command_that_came_within_a_snapshot_is_unknown(tmp_path: Path) -> None:
+    """What it came to is not known here; nobody waits for that."""
+    machine, ahead = Slow(), Registers()
+    with (
+        FileWALManager(tmp_path / "log") as log,
+        MachineHost(log, machine) as host,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        slow = pool.submit(host.call, put("slow", "k", 1))
+        assert machine.begun.wait(WAIT_S)
+        behind = pool.submit(host.call, put("behind", "k", 2), timeout_s=WAIT_S)
+        until(lambda: log.committed_lsn == 2, "it is in the log")
+        for lsn, name in enumerate(("slow", "behind"), 1):
+            ahead.apply(lsn, put(name, "k", lsn))
+        place = Place(log.log_id, 2, log._term_of(2))
+        pieces = pieces_of(place, Sessions().encode(), ahead.snapshot())
+        files_of(str(log.path)).write(2, pieces)  # as of a leader
+        log.truncate_before(3)
+        machine.goes_on.set()
+        assert json.loads(slow.result(WAIT_S)) == [1, 1]
+        with pytest.raises(CommandUnknownError, match="it came within a snapshot"):
+            behind.result(WAIT_S)
+        assert host.read(b"k") == b"2"
 
 
 def test_what_a_leader_sends_is_checked(tmp_path: Path) -> None:

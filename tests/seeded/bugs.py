@@ -2615,6 +2615,18 @@ BUGS = (
         ("tests/cluster/test_host.py::test_half_of_a_command_is_shown_to_nobody",),
     ),
     Bug(
+        "machine-restores-unsaid",
+        "what a snapshot covers counts as applied",
+        (
+            Edit(
+                f"{CLUSTER}/host.py",
+                "if self._marked_lsn < self._restored_lsn:",
+                "if False:",
+            ),
+        ),
+        ("tests/cluster/test_host.py::test_what_comes_within_a_snapshot_is_said_to_be_applied",),
+    ),
+    Bug(
         "machine-trusts-one-snapshot",
         "the log is kept from the older of two snapshots on",
         (

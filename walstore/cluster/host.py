@@ -26,6 +26,7 @@ from walstore.cluster.machine import StateMachine
 from walstore.cluster.machine_errors import (
     AppliedTimeoutError,
     CommandRefusedError,
+    CommandUnknownError,
     MachineFailedError,
     MachineStateError,
 )
@@ -97,6 +98,8 @@ class MachineHost:
         self._sessions = Sessions()
         self._term = 0
         self._bytes = 0  # of commands since the last checkpoint
+        self._restored_lsn = 0  # the last entry that came within a snapshot
+        self._marked_lsn = 0  # up to where the other nodes are told that all is applied
         self._lock = threading.Lock()  # held while the machine works, or is looked at
         self._news = threading.Condition(self._lock)
         self._waiting = 0
@@ -133,6 +136,7 @@ class MachineHost:
                 self._stop(self._mistake(error))
                 raise
             self.applied_lsn, self._term = found.place.lsn, found.place.term
+            self._restored_lsn = found.place.lsn
             self._news.notify_all()
 
     def _run(self) -> None:
@@ -150,6 +154,11 @@ class MachineHost:
             self._fail(error)
 
     def _catch_up(self) -> None:
+        if self._marked_lsn < self._restored_lsn:
+            # A node that began hears anew how far its log is committed, and may mark no more.
+            if not self.log._await_entry(self._restored_lsn):
+                return
+            self._mark(self._restored_lsn)
         next_lsn = self.applied_lsn + 1
         if next_lsn < self.log.first_lsn:
             raise LSNOutOfRangeError(next_lsn, self.log.first_lsn, self.log.last_lsn)
@@ -205,6 +214,7 @@ class MachineHost:
     def _mark(self, lsn: int) -> None:
         if isinstance(self.log, ReplicationWALManager):
             self.log.mark_applied(lsn)
+        self._marked_lsn = lsn
         if self._server is not None:
             self._server.applied()
 
@@ -272,6 +282,8 @@ class MachineHost:
         Raises:
             CommandRefusedError, ResultTooLargeError: as the machine says.
             AppliedTimeoutError: committed, and not applied in time.
+            CommandUnknownError: committed, and this node has got the state behind it from the
+                leader: what the command came to is not known here.
             OptionError: it is too large.
             MachineFailedError; NotLeaderError and others, as ReplicationWALManager.append.
         """
@@ -288,6 +300,10 @@ class MachineHost:
                 more = {"timeout_s": timeout_s}
             lsn = self.log.append(encode_command(made), kind=KIND, **more)
             self.wait_applied(lsn, timeout_s=max(0.0, deadline_s - time.monotonic()))
+            if lsn <= self._restored_lsn and not future.done():
+                here = self.log.node_id if isinstance(self.log, ReplicationWALManager) else ""
+                why = {here: "it came within a snapshot"}
+                raise CommandUnknownError(0, number, timeout_s, why)
             outcome = future.result(timeout_s)  # told right after
         finally:
             self.forget(made)
