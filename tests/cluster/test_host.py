@@ -380,29 +380,54 @@ class Slow(Registers):
         return super().apply(lsn, command)
 
 
+def overtaken(log: FileWALManager, host: MachineHost, pool: ThreadPoolExecutor) -> Future[bytes]:
+    """Has a snapshot of two commands come, as a leader's does, while the first is applied; who
+    waits for the second."""
+    machine, ahead = host.machine, Registers()
+    assert isinstance(machine, Slow)
+    slow = pool.submit(host.call, put("slow", "k", 1))
+    assert machine.begun.wait(WAIT_S)
+    behind = pool.submit(host.call, put("behind", "k", 2), timeout_s=WAIT_S)
+    until(lambda: log.committed_lsn == 2, "it is in the log")
+    for lsn, name in enumerate(("slow", "behind"), 1):
+        ahead.apply(lsn, put(name, "k", lsn))
+    place = Place(log.log_id, 2, log._term_of(2))
+    files_of(log.path).write(2, pieces_of(place, Sessions().encode(), ahead.snapshot()))
+    log.truncate_before(3)
+    machine.goes_on.set()
+    assert json.loads(slow.result(WAIT_S)) == [1, 1]
+    return behind
+
+
 def test_a_command_that_came_within_a_snapshot_is_unknown(tmp_path: Path) -> None:
     """What it came to is not known here; nobody waits for that."""
-    machine, ahead = Slow(), Registers()
     with (
         FileWALManager(tmp_path / "log") as log,
-        MachineHost(log, machine) as host,
+        MachineHost(log, Slow()) as host,
         ThreadPoolExecutor(2) as pool,
     ):
-        slow = pool.submit(host.call, put("slow", "k", 1))
-        assert machine.begun.wait(WAIT_S)
-        behind = pool.submit(host.call, put("behind", "k", 2), timeout_s=WAIT_S)
-        until(lambda: log.committed_lsn == 2, "it is in the log")
-        for lsn, name in enumerate(("slow", "behind"), 1):
-            ahead.apply(lsn, put(name, "k", lsn))
-        place = Place(log.log_id, 2, log._term_of(2))
-        pieces = pieces_of(place, Sessions().encode(), ahead.snapshot())
-        files_of(str(log.path)).write(2, pieces)  # as of a leader
-        log.truncate_before(3)
-        machine.goes_on.set()
-        assert json.loads(slow.result(WAIT_S)) == [1, 1]
         with pytest.raises(CommandUnknownError, match="it came within a snapshot"):
-            behind.result(WAIT_S)
+            overtaken(log, host, pool).result(WAIT_S)
         assert host.read(b"k") == b"2"
+
+
+class Unrestored(Slow):
+    """Is not to be restored."""
+
+    def restore(self, data: bytes) -> None:
+        raise SystemExit("it cannot go on")
+
+
+def test_a_state_that_cannot_be_restored_ends_the_machine(tmp_path: Path) -> None:
+    """Or keeps it from beginning."""
+    with FileWALManager(tmp_path / "log") as log, ThreadPoolExecutor(2) as pool:
+        with MachineHost(log, Unrestored()) as host:
+            with pytest.raises(MachineFailedError, match="SystemExit: it cannot go on"):
+                overtaken(log, host, pool).result(WAIT_S)
+            with pytest.raises(MachineFailedError):
+                host.read_stale(b"k")
+        with pytest.raises(SystemExit):
+            MachineHost(log, Unrestored())
 
 
 def test_what_a_leader_sends_is_checked(tmp_path: Path) -> None:
