@@ -11,6 +11,7 @@ import pytest
 
 from tests.helpers import run_child
 from walstore.durable import make_directory, take_over, write_whole
+from walstore.wal import files
 
 
 @pytest.mark.parametrize(
@@ -31,16 +32,19 @@ def test_a_file_holds_what_it_was_given(
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [OSError, RuntimeError, KeyboardInterrupt])
+def test_what_cannot_be_written_leaves_what_was_there(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
     path, new = tmp_path / "file", tmp_path / "new"
     path.write_bytes(b"before")
 
     def pieces() -> Iterator[bytes]:
         yield b"x" * (2 << 20)
         assert new.stat().st_size == 2 << 20, "it is written on the way"
-        raise OSError("of its own")
+        raise error("of its own")
 
-    with pytest.raises(OSError, match="of its own"):
+    with pytest.raises(error, match="of its own"):
         write_whole(str(path), pieces(), new=str(new))
     assert path.read_bytes() == b"before"
     assert os.listdir(tmp_path) == ["file"]
@@ -71,6 +75,26 @@ assert not os.path.exists(new)
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"before")
     run_child(FULL, tmp_path / "file", tmp_path / "new")
+
+
+@pytest.mark.parametrize("named", ["folder", "folder/", "folder//", "./folder/"])
+def test_the_name_of_a_directory_is_durable_however_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    synced: list[str] = []
+    sync = files.sync_directory
+
+    def seen(path: str) -> None:
+        synced.append(os.path.realpath(path))
+        sync(path)
+
+    monkeypatch.setattr(files, "sync_directory", seen)
+    monkeypatch.chdir(tmp_path)
+    for path in (named, f"{tmp_path}/other/{named}"):
+        os.makedirs(os.path.dirname(path.rstrip("/")) or ".", exist_ok=True)
+        make_directory(path)
+        assert os.path.isdir(path)
+    assert synced == [str(tmp_path), str(tmp_path / "other")]
 
 
 def test_directories_and_files_from_elsewhere(tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ def make_directory(path: str) -> None:
     if not os.path.isdir(path):
         with contextlib.suppress(FileExistsError):  # another thread was faster
             files.make_directory(path)
-    files.sync_directory(os.path.dirname(path) or ".")
+    named = path.rstrip("/") or "/"  # by its last name, which stands in its parent
+    files.sync_directory(os.path.dirname(named) or ".")
 
 
 def write_whole(path: str, pieces: Iterable[bytes], *, new: str) -> None:
@@ -40,6 +41,7 @@ def write_whole(path: str, pieces: Iterable[bytes], *, new: str) -> None:
         OSError: it could not be written. What was at `path` is as it was, and `new` is gone; only
             where the directory could not be synced, at the end, the file may be there, whole, and
             a crash leaves either.
+            What the pieces raise, likewise.
     """
     try:
         with contextlib.suppress(FileNotFoundError):
@@ -48,7 +50,7 @@ def write_whole(path: str, pieces: Iterable[bytes], *, new: str) -> None:
             _write_all(fd, pieces, new)
             files.sync_data(fd, new)
         files.rename(new, path)
-    except OSError:
+    except BaseException:  # what the pieces raise, too: `new` may have filled the disk
         with contextlib.suppress(OSError):
             files.remove(new)
         raise

@@ -270,6 +270,10 @@ class Odd(Registers):
             return "text"  # type: ignore[return-value]
         if query == b"unprintable":
             raise Unprintable
+        if query == b"exit":
+            raise SystemExit
+        if query == b"cancelled":
+            raise asyncio.CancelledError
         if query.startswith(b"{"):
             raise CommandRefusedError(f"no {json.loads(query)['refuse']}")
         return super().query(query)
@@ -304,8 +308,13 @@ def test_no_command_and_no_query_ends_the_service(machines: Callable[..., Machin
         for query in (b"none", b"text"):
             with pytest.raises(OptionError, match="TypeError: the machine returned"):
                 client.read(query)
-        with pytest.raises(OptionError, match="Unprintable"):
-            client.read(b"unprintable")
+        for query, told in (
+            (b"unprintable", "Unprintable"),
+            (b"exit", "SystemExit"),
+            (b"cancelled", "CancelledError"),
+        ):
+            with pytest.raises(OptionError, match=told):
+                client.read(query)
         with pytest.raises(TypeError):
             host.read_stale(b"none")
         assert client.read(b"k") == b"1"
@@ -810,6 +819,36 @@ def test_clients_are_not_among_the_nodes(machines: Callable[..., Machines]) -> N
         assert {peer.node_id for peer in now.peers} == {peer.node_id for peer in before.peers}
         assert sorted((leader.node_id, *leader.connected)) == ["a", "b", "c"]
         assert not any(node.startswith("client") for node in leader.metrics().peers)
+
+
+@in_loop
+async def test_nothing_is_left_of_a_client_whose_close_was_cancelled() -> None:
+    """While the node does not answer, and again while the connection ends."""
+    closing = asyncio.Event()
+
+    def answer(link: ClientLink, request: ClientRequest) -> None:
+        if request.ask is Ask.CLOSE:
+            closing.set()
+        else:
+            link.answer(ClientResponse(request.number, Status.DONE, 1))
+
+    async with Net("node") as net:
+        net.manager.serve(answer)
+        for times in (1, 2):
+            closing.clear()
+            client = AsyncClusterClient({"node": net.url})
+            await client.call(b"")
+            task = asyncio.create_task(client.close())
+            await closing.wait()
+            for _ in range(times):
+                task.cancel()
+                await asyncio.sleep(0)
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert times == 2 or not client._links._all
+            await client.close()
+            assert not client._links._all
+            await until_async(lambda: len(net.manager.clients) == 0, "the node has lost it")
 
 
 def test_a_host_that_is_closed_serves_nobody(machines: Callable[..., Machines]) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from walstore import ClosedLogError, FileWALManager, OptionError, UnsupportedFor
 from walstore.cluster import (
     AppliedTimeoutError,
     CommandRefusedError,
+    CommandUnknownError,
     MachineFailedError,
     MachineHost,
     MachineSnapshots,
@@ -167,6 +171,91 @@ def test_a_mistake_of_the_machine_ends_it_there(tmp_path: Path) -> None:
             assert host.read(b"k") == b"2"
 
 
+class Unprintable(Exception):
+    def __repr__(self) -> str:
+        raise ZeroDivisionError
+
+    __str__ = __repr__
+
+
+class Raises(Registers):
+    """What it is told to raise, when a command is half done."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+    def apply(self, lsn: int, command: bytes) -> bytes:
+        if json.loads(command)["name"] != "bad":
+            return super().apply(lsn, command)
+        self.values["k"] = "half"
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (SystemExit(3), "SystemExit: 3"),
+        (asyncio.CancelledError(), "CancelledError"),
+        (Unprintable(), "Unprintable"),
+        (
+            ClosedLogError("a log of the machine's own"),
+            "ClosedLogError: a log of the machine's own",
+        ),
+    ],
+    ids=["exit", "cancelled", "unprintable", "closed"],
+)
+def test_whatever_a_machine_raises_is_said(tmp_path: Path, error: BaseException, told: str) -> None:
+    """Also what is no Exception, what cannot be printed, and what a log that is closed raises."""
+    cluster = Cluster(tmp_path, "a")
+    node = cluster.start("a", role="leader")
+    with MachineHost(node, Raises(error)) as host:
+        with pytest.raises(MachineFailedError, match=f"entry 2 cannot be applied: .*{told}"):
+            host.call(put("bad", "k", 1))
+        assert isinstance(host.error, MachineFailedError)
+        assert host.error.__cause__ is error
+        until(lambda: told in node.status().error, "its status says so")
+        assert host.applied_lsn == 1
+    cluster.close()
+
+
+class Looks(Exception):
+    """Has others look at the machine, while it is told what this error is."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        super().__init__()
+        self._look = look
+
+    def __repr__(self) -> str:
+        self._look()
+        return "a mistake"
+
+    __str__ = __repr__
+
+
+def test_half_of_a_command_is_shown_to_nobody(tmp_path: Path) -> None:
+    """Nor is it in a snapshot, from which the machine would be given the command once more."""
+    amid: list[Future[Any]] = []
+
+    def look() -> None:
+        if not amid:
+            amid.extend((pool.submit(host.checkpoint), pool.submit(host.read_stale, b"k")))
+            wait(amid, 0.1)  # they are there by then, and wait until they may look
+
+    with (
+        FileWALManager(tmp_path / "log") as log,
+        MachineHost(log, Raises(Looks(look))) as host,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        host.call(put("one", "k", 1))
+        with pytest.raises(MachineFailedError):
+            host.call(put("bad", "k", 2))
+        for looked in amid:
+            with pytest.raises(MachineFailedError):
+                looked.result(WAIT_S)
+    assert snapshots(tmp_path / "log") == []
+
+
 def test_an_entry_of_a_newer_version_is_not_guessed_at(tmp_path: Path) -> None:
     with FileWALManager(tmp_path / "log") as log, MachineHost(log, Registers()) as host:
         log.append(b"\2" + bytes(40), kind=KIND)
@@ -246,6 +335,101 @@ def test_a_follower_that_is_too_far_behind_gets_the_state(
     abc.applied_everywhere()
 
 
+def test_what_comes_within_a_snapshot_is_said_to_be_applied(tmp_path: Path) -> None:
+    """On a follower that begins with one, and on one that gets its leader's."""
+    keeps = ReplicationOptions(probe_ms=100, heartbeat_ms=50, retention_s=0.05, retention_bytes=1)
+    cluster = Cluster(tmp_path, "ab", options=keeps, acks="async")
+    follows = partial(cluster.start, "b", snapshots=MachineSnapshots(cluster.path("b")))
+    leader = cluster.start("a", role="leader", snapshots=MachineSnapshots(cluster.path("a")))
+    hosts = {"a": MachineHost(leader, Registers()), "b": MachineHost(follows(), Registers())}
+    hosts["a"].call(put("one", "k", 1))
+    hosts["b"].wait_applied(leader.last_lsn)
+    hosts["b"].checkpoint()
+    hosts.pop("b").close()
+    cluster.stop("b")
+    hosts["b"] = MachineHost(follows(), Registers())
+    until(lambda: cluster["b"].status().applied_lsn == leader.last_lsn, "it says what it has")
+    hosts.pop("b").close()
+    cluster.stop("b")
+
+    command = encode_command(Command(Ask.COMMAND, 0, 1, 0, put("two", "k", 2)))
+    commit = leader.submit(command, kind=KIND, acks="all", stage=Stage.APPLIED)
+    hosts["a"].wait_applied(commit.lsn)
+    hosts["a"].checkpoint()
+    leader.truncate_before(leader.last_lsn + 1)
+    until(lambda: leader.first_lsn > commit.lsn, "the log is cut behind it")
+    hosts["b"] = MachineHost(follows(), Registers())
+    commit.wait(WAIT_S)
+    assert hosts["b"].read_stale(b"k") == b"2"
+    for host in hosts.values():
+        host.close()
+    cluster.close()
+
+
+class Slow(Registers):
+    """Takes its time for one command."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.goes_on = threading.Event(), threading.Event()
+
+    def apply(self, lsn: int, command: bytes) -> bytes:
+        if json.loads(command)["name"] == "slow":
+            self.begun.set()
+            assert self.goes_on.wait(WAIT_S)
+        return super().apply(lsn, command)
+
+
+def overtaken(log: FileWALManager, host: MachineHost, pool: ThreadPoolExecutor) -> Future[bytes]:
+    """Has a snapshot of two commands come, as a leader's does, while the first is applied; who
+    waits for the second."""
+    machine, ahead = host.machine, Registers()
+    assert isinstance(machine, Slow)
+    slow = pool.submit(host.call, put("slow", "k", 1))
+    assert machine.begun.wait(WAIT_S)
+    behind = pool.submit(host.call, put("behind", "k", 2), timeout_s=WAIT_S)
+    until(lambda: log.committed_lsn == 2, "it is in the log")
+    for lsn, name in enumerate(("slow", "behind"), 1):
+        ahead.apply(lsn, put(name, "k", lsn))
+    place = Place(log.log_id, 2, log._term_of(2))
+    files_of(log.path).write(2, pieces_of(place, Sessions().encode(), ahead.snapshot()))
+    log.truncate_before(3)
+    machine.goes_on.set()
+    assert json.loads(slow.result(WAIT_S)) == [1, 1]
+    return behind
+
+
+def test_a_command_that_came_within_a_snapshot_is_unknown(tmp_path: Path) -> None:
+    """What it came to is not known here; nobody waits for that."""
+    with (
+        FileWALManager(tmp_path / "log") as log,
+        MachineHost(log, Slow()) as host,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        with pytest.raises(CommandUnknownError, match="it came within a snapshot"):
+            overtaken(log, host, pool).result(WAIT_S)
+        assert host.read(b"k") == b"2"
+
+
+class Unrestored(Slow):
+    """Is not to be restored."""
+
+    def restore(self, data: bytes) -> None:
+        raise SystemExit("it cannot go on")
+
+
+def test_a_state_that_cannot_be_restored_ends_the_machine(tmp_path: Path) -> None:
+    """Or keeps it from beginning."""
+    with FileWALManager(tmp_path / "log") as log, ThreadPoolExecutor(2) as pool:
+        with MachineHost(log, Unrestored()) as host:
+            with pytest.raises(MachineFailedError, match="SystemExit: it cannot go on"):
+                overtaken(log, host, pool).result(WAIT_S)
+            with pytest.raises(MachineFailedError):
+                host.read_stale(b"k")
+        with pytest.raises(SystemExit):
+            MachineHost(log, Unrestored())
+
+
 def test_what_a_leader_sends_is_checked(tmp_path: Path) -> None:
     filled(tmp_path / "log")
     with FileWALManager(tmp_path / "log") as log:
@@ -274,6 +458,8 @@ class Mistaken(Registers):
     def snapshot(self) -> Iterable[bytes]:
         if self.when == "made":
             raise RuntimeError("dictionary changed size during iteration")
+        if self.when == "exit":
+            raise SystemExit("it ends the process, it thinks")
         return self._pieces(list(super().snapshot()))
 
     def _pieces(self, pieces: list[bytes]) -> Iterable[bytes]:
@@ -284,7 +470,7 @@ class Mistaken(Registers):
             yield "text"  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("when", ["made", "taken", "text"])
+@pytest.mark.parametrize("when", ["made", "taken", "text", "exit"])
 def test_a_snapshot_that_fails_is_said_and_made_later(
     tmp_path: Path, when: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -298,10 +484,10 @@ def test_a_snapshot_that_fails_is_said_and_made_later(
         host.call(put("one", "k", "x" * 100))
         until(lambda: host.checkpoint_error is not None, "it failed, and is shown")
         until(lambda: "its machine failed" in caplog.text, "and logged")
-        with pytest.raises((RuntimeError, TypeError)):
+        with pytest.raises((RuntimeError, TypeError, SystemExit)):
             host.checkpoint()
         assert host.error is None
-        assert snapshots(tmp_path / "log") == []
+        assert list((tmp_path / "log" / "machine").iterdir()) == []
         machine.when = ""
         host.call(put("two", "k", "x" * 100))
         until(lambda: bool(snapshots(tmp_path / "log")), "it is made by itself again")

@@ -7,7 +7,7 @@ import errno
 import resource
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,14 @@ import pytest
 from tests.cluster.machines import Machines, machines
 from tests.cluster.registers import Registers, put
 from tests.cluster.test_clients import asked
-from tests.replication.nodes import Cluster, own_threads, until
+from tests.replication.nodes import WAIT_S, Cluster, own_threads, until
 from walstore import LogFullError
 from walstore.cluster import MachineHost, serving
-from walstore.cluster.client_links import Links
+from walstore.cluster.client_links import LinkError, Links
 from walstore.cluster.commands import Command
 from walstore.cluster.host import Listener
 from walstore.cluster.serving import RequestServer
-from walstore.replication import NetworkOptions, Security
+from walstore.replication import NetworkOptions, ReplicationWALManager, Security
 from walstore.replication.requests import Ask, ClientRequest, Status
 
 __all__ = ["machines"]  # the fixture
@@ -93,6 +93,52 @@ def test_a_command_that_cannot_be_appended_was_not(
     with a.client() as client:
         client.call(put("one", "k", 1))
     assert a.machine("a").applied == {"one": 1}
+
+
+def once(node: ReplicationWALManager, name: str, error: Exception) -> None:
+    """The next call of a method fails, and those after it do not."""
+
+    def fails(*arguments: Any, **named: Any) -> None:
+        delattr(node, name)
+        raise error
+
+    setattr(node, name, fails)
+
+
+def test_a_lack_of_memory_ends_no_service(machines: Callable[..., Machines]) -> None:
+    """Whether the log has taken the command is not known then; a client asks again."""
+    a = machines("a")
+    node, host = a.begin(), a.hosts["a"]
+    with a.client() as client:
+        client.call(put("one", "k", 1))
+        once(node, "submit", MemoryError())
+        assert asked(a, "a", COMMAND).status is Status.UNSETTLED
+        once(node, "submit", MemoryError())
+        client.call(put("two", "k", 2))
+        once(node, "linearizable_lsn", MemoryError())
+        assert asked(a, "a", READ).status is Status.BUSY
+        assert client.read(b"k") == b"2"
+    server_of(host)
+    assert a.machine("a").applied == {"one": 1, "two": 1}
+
+
+def test_a_mistake_in_the_service_is_said(tmp_path: Path) -> None:
+    """It ends the host, rather than the answers alone."""
+    alone = Cluster(tmp_path, "a")
+    nodes: Any = alone
+    with closing(alone), ThreadPoolExecutor(2) as pool:
+        node = alone.start("a", role="leader")
+        asking = []
+        for name, request in (("submit", COMMAND), ("linearizable_lsn", READ)):
+            once(node, name, RuntimeError("a mistake of walstore's"))
+            with closing(MachineHost(node, Registers())) as host:
+                asking.append(pool.submit(asked, nodes, "a", request))
+                until(lambda: "a mistake of walstore's" in node.status().error, "it is said")
+                assert host.error is not None
+        alone.stop("a")
+        for one in asking:  # what the mistake left without an answer ends with the connection
+            with suppress(LinkError):
+                one.result(WAIT_S)
 
 
 @contextmanager

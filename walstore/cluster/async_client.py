@@ -150,15 +150,16 @@ class AsyncClusterClient:
 
     async def close(self) -> None:
         """See ClusterClient.close."""
-        if self._closed:
-            return
+        session, self._session = self._session, None
         self._closed = True
-        if self._session is not None:  # where this is not heard, others' sessions close it later
-            request = ClientRequest(0, Ask.CLOSE, self._session.number, self._random())
-            url = self._nodes[self._at][0]
-            with contextlib.suppress(LinkError):
-                await self._links.ask(self._at, url, request, self._attempt_s)
-        await self._links.close()
+        try:
+            if session is not None:  # where this is not heard, others' sessions close it later
+                request = ClientRequest(0, Ask.CLOSE, session.number, self._random())
+                url = self._nodes[self._at][0]
+                with contextlib.suppress(LinkError):
+                    await self._links.ask(self._at, url, request, self._attempt_s)
+        finally:  # also of one who is cancelled meanwhile
+            await self._links.close()
 
     async def __aenter__(self) -> Self:
         return self

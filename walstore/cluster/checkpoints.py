@@ -53,7 +53,7 @@ class Checkpoints:
         self._one_at_a_time = threading.Lock()
         self._due = threading.Event()
         self._ending = False
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self._thread = LastingThread(self._run, "walstore-machine-snapshots")
         self._thread.start()
 
@@ -66,7 +66,7 @@ class Checkpoints:
         with self._one_at_a_time:
             try:
                 lsn = self._make()
-            except Exception as error:  # the machine's, too
+            except BaseException as error:  # the machine's, too, which may be any
                 self.error = error
                 raise
             self.error = None
@@ -93,7 +93,7 @@ class Checkpoints:
                 self.make()
             except (OSError, WALStoreError) as error:
                 _logger.warning("no checkpoint of %s: %s", self._log.path, error)
-            except Exception:  # the machine's mistake: its state is right, and the log is whole
+            except BaseException:  # the machine's mistake, be it sys.exit(): its state is right
                 _logger.exception("no checkpoint of %s: its machine failed", self._log.path)
 
     def close(self) -> None:

@@ -128,8 +128,10 @@ class Links:
     async def close(self) -> None:
         """Ends; no connection is left."""
         self._closed = True
-        for connection in list(self._all):
+        ending = list(self._all)
+        for connection in ending:  # all at once: each ends by itself, also when nobody waits
             connection.close(CloseCode.NORMAL, f"{self._name} is done")
+        for connection in ending:
             await connection.ended.wait()
         await asyncio.sleep(0)  # transports close their sockets right after connection_lost
 

@@ -6,6 +6,7 @@ import logging
 import random
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from types import TracebackType
@@ -25,6 +26,7 @@ from walstore.cluster.machine import StateMachine
 from walstore.cluster.machine_errors import (
     AppliedTimeoutError,
     CommandRefusedError,
+    CommandUnknownError,
     MachineFailedError,
     MachineStateError,
 )
@@ -97,6 +99,8 @@ class MachineHost:
         self._sessions = Sessions()
         self._term = 0
         self._bytes = 0  # of commands since the last checkpoint
+        self._restored_lsn = 0  # the last entry that came within a snapshot
+        self._marked_lsn = 0  # up to where the other nodes are told that all is applied
         self._lock = threading.Lock()  # held while the machine works, or is looked at
         self._news = threading.Condition(self._lock)
         self._waiting = 0
@@ -127,25 +131,35 @@ class MachineHost:
             except UnusableSnapshotError as error:
                 path = self._files.path_of(found.place.lsn)
                 raise MachineStateError(path, str(error)) from error
-            self.machine.restore(machine)
+            try:
+                self.machine.restore(machine)
+            except BaseException as error:  # foreign code, which may raise anything
+                self._stop(self._mistake(error))
+                raise
             self.applied_lsn, self._term = found.place.lsn, found.place.term
+            self._restored_lsn = found.place.lsn
             self._news.notify_all()
 
     def _run(self) -> None:
         try:
-            while not self._closing:
+            while self.error is None and not self._closing:
                 try:
                     self._catch_up()
                 except LSNOutOfRangeError:
-                    if self.applied_lsn + 1 >= self.log.first_lsn:
+                    if self.error is not None or self.applied_lsn + 1 >= self.log.first_lsn:
                         raise
                     self._restore()  # the log began anew behind a snapshot of the leader's
-        except ClosedLogError:
-            return
-        except Exception as error:  # the machine's, too: what follows must not be applied
+        except BaseException as error:  # the machine's, too, be it sys.exit(): none goes unsaid
+            if isinstance(error, ClosedLogError) and self.error is None:
+                return  # the log's
             self._fail(error)
 
     def _catch_up(self) -> None:
+        if self._marked_lsn < self._restored_lsn:
+            # A node that began hears anew how far its log is committed, and may mark no more.
+            if not self.log._await_entry(self._restored_lsn):
+                return
+            self._mark(self._restored_lsn)
         next_lsn = self.applied_lsn + 1
         if next_lsn < self.log.first_lsn:
             raise LSNOutOfRangeError(next_lsn, self.log.first_lsn, self.log.last_lsn)
@@ -155,7 +169,7 @@ class MachineHost:
         if shown_lsn < next_lsn:
             return
         for entry in self.log.replay(next_lsn, shown_lsn):
-            if self._closing:
+            if self.error is not None or self._closing:
                 return
             self._take(entry)
             if entry.lsn == shown_lsn or entry.lsn % _MARK_EVERY == 0:
@@ -170,9 +184,13 @@ class MachineHost:
         with self._lock:
             if command is not None:
                 work = command
-                outcome = self._sessions.take(
-                    entry.lsn, command, lambda: self._apply(entry.lsn, work.data)
-                )
+                try:
+                    outcome = self._sessions.take(
+                        entry.lsn, command, lambda: self._apply(entry.lsn, work.data)
+                    )
+                except BaseException as error:  # the machine is foreign code: it may raise anything
+                    self._stop(self._mistake(error))
+                    raise
                 self._bytes += len(entry.payload)
             self.applied_lsn, self._term = entry.lsn, entry.term
             if self._waiting:
@@ -197,21 +215,30 @@ class MachineHost:
     def _mark(self, lsn: int) -> None:
         if isinstance(self.log, ReplicationWALManager):
             self.log.mark_applied(lsn)
+        self._marked_lsn = lsn
         if self._server is not None:
             self._server.applied()
 
-    def _fail(self, error: Exception) -> None:
-        lsn = self.applied_lsn + 1
-        if not isinstance(error, WALStoreError):
-            failed = MachineFailedError(lsn, repr(error))
-            failed.__cause__ = error
-            error = failed
-        logger.error("%s: the machine stops here: %s", self.log.path, error, exc_info=error)
+    def _mistake(self, error: BaseException) -> MachineFailedError:
+        told = "".join(traceback.format_exception_only(error)).strip()  # whatever its repr does
+        failed = MachineFailedError(self.applied_lsn + 1, told)
+        failed.__cause__ = error
+        return failed
+
+    def _stop(self, error: WALStoreError) -> None:
+        """Nothing more is applied. With the lock, and before it is let go of: what may be half of a
+        command is shown to nobody, and gets into no snapshot."""
+        self.error = error
+        self._news.notify_all()
+
+    def _fail(self, error: BaseException) -> None:
         with self._lock:
-            self.error = error
-            self._news.notify_all()
+            if self.error is None:
+                self._stop(error if isinstance(error, WALStoreError) else self._mistake(error))
+            stopped = self.error
         if isinstance(self.log, ReplicationWALManager):
-            self.log.report_application(error)
+            self.log.report_application(stopped)
+        logger.error("%s: the machine stops here: %s", self.log.path, stopped, exc_info=stopped)
         for listener in self.forget_all():
             listener(Outcome(Status.UNSETTLED, 0))
 
@@ -256,6 +283,8 @@ class MachineHost:
         Raises:
             CommandRefusedError, ResultTooLargeError: as the machine says.
             AppliedTimeoutError: committed, and not applied in time.
+            CommandUnknownError: committed, and this node has got the state behind it from the
+                leader: what the command came to is not known here.
             OptionError: it is too large.
             MachineFailedError; NotLeaderError and others, as ReplicationWALManager.append.
         """
@@ -272,6 +301,10 @@ class MachineHost:
                 more = {"timeout_s": timeout_s}
             lsn = self.log.append(encode_command(made), kind=KIND, **more)
             self.wait_applied(lsn, timeout_s=max(0.0, deadline_s - time.monotonic()))
+            if lsn <= self._restored_lsn and not future.done():
+                here = self.log.node_id if isinstance(self.log, ReplicationWALManager) else ""
+                why = {here: "it came within a snapshot"}
+                raise CommandUnknownError(0, number, timeout_s, why)
             outcome = future.result(timeout_s)  # told right after
         finally:
             self.forget(made)
@@ -336,8 +369,8 @@ class MachineHost:
 
     def answer(self, query: bytes) -> tuple[int, bytes]:
         """The same, with the last entry that was applied."""
-        self.check()
         with self._lock:
+            self.check()
             lsn, data = self.applied_lsn, self.machine.query(query)
         if not isinstance(data, bytes):
             raise TypeError(f"the machine returned {data!r} where bytes were due")
@@ -346,14 +379,14 @@ class MachineHost:
     # ---- snapshots, and the end ----
 
     def _look(self) -> Moment:
-        self.check()
         with self._lock:
+            self.check()
             self._bytes = 0
             sessions = self._sessions.encode()
             return Moment(self.applied_lsn, self._term, sessions, self.machine.snapshot())
 
     @property
-    def checkpoint_error(self) -> Exception | None:
+    def checkpoint_error(self) -> BaseException | None:
         """Why the last checkpoint was not made, or None. It is tried again, as `checkpoint_bytes`
         says; until then the log grows, and nothing is lost."""
         return self._checkpoints.error

@@ -117,7 +117,7 @@ class RequestServer:
             self._to_read.notify_all()
         for thread in self._threads:
             thread.join()
-        self._settle(Status.UNSETTLED)
+        self._settle()
 
     # ---- in the node's own thread ----
 
@@ -139,12 +139,12 @@ class RequestServer:
 
     def _on_event(self, event: ReplicationEvent) -> None:
         if isinstance(event, RoleChanged) and event.role != "leader":
-            self._settle(Status.UNSETTLED)
+            self._settle()
 
-    def _settle(self, status: Status) -> None:
+    def _settle(self) -> None:
         """Whoever waits for a command is to ask the next leader."""
         for listener in self._host.forget_all():
-            listener(Outcome(status, 0))
+            listener(Outcome(Status.UNSETTLED, 0))
 
     # ---- answers, from any thread ----
 
@@ -172,7 +172,7 @@ class RequestServer:
             url = ""
         return ClientResponse(request.number, status, 0, leader, url, data)
 
-    def _why_not(self, request: ClientRequest, error: WALStoreError) -> ClientResponse:
+    def _why_not(self, request: ClientRequest, error: Exception) -> ClientResponse:
         """The answer where nothing was done."""
         if isinstance(error, NotLeaderError):
             return self._elsewhere(request, Status.NOT_LEADER)
@@ -185,6 +185,12 @@ class RequestServer:
     # ---- commands ----
 
     def _append_all(self) -> None:
+        try:
+            self._append_until_closed()
+        except Exception as error:  # a mistake here, which would end the service unsaid
+            self._host._fail(error)
+
+    def _append_until_closed(self) -> None:
         while True:
             with self._lock:
                 if not (self._commands or self._ending):
@@ -246,6 +252,10 @@ class RequestServer:
         except WALStoreError as error:
             if self._host.forget(command) is not None:  # nor told by an end of the leadership
                 self._answer(link, request, self._why_not(request, error))
+        except MemoryError:  # the log may have taken it by then
+            logger.exception("%s: a command may be appended or not", log.node_id)
+            if self._host.forget(command) is not None:
+                self._answer(link, request, self._elsewhere(request, Status.UNSETTLED))
 
     # ---- reads ----
 
@@ -257,6 +267,12 @@ class RequestServer:
                 self._to_read.notify()
 
     def _read_all(self) -> None:
+        try:
+            self._read_until_closed()
+        except Exception as error:  # a mistake here, which would end the service unsaid
+            self._host._fail(error)
+
+    def _read_until_closed(self) -> None:
         while True:
             with self._lock:
                 if not (self._reads or self._moved or self._ending):
@@ -287,7 +303,7 @@ class RequestServer:
             return placed
         try:
             lsn = self._log.linearizable_lsn(timeout_s=_CONFIRM_S)
-        except WALStoreError as error:
+        except (WALStoreError, MemoryError) as error:
             for link, request in of_leader:
                 self._answer(link, request, self._why_not(request, error))
             return placed
@@ -315,7 +331,7 @@ class RequestServer:
                 return ClientResponse(number, Status.REFUSED, data=reason)
         except (MachineError, ClosedLogError):
             return self._elsewhere(request, Status.BUSY)
-        except Exception as error:  # the machine's mistake, and this request's alone
+        except BaseException as error:  # the machine's mistake, and this request's alone
             logger.exception("%s: a query failed", self._log.node_id)
             told = "".join(traceback.format_exception_only(error)).strip()  # whatever its repr does
             reason = encode_reason(told, _REASON_BYTES_MAX)
