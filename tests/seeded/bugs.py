@@ -1499,11 +1499,40 @@ BUGS = (
         "concern durable waits for the disk",
         (
             Edit(
-                f"{DOCSTORE}/journal.py", 'if concern == "durable" and', 'if concern == "never" and'
+                f"{DOCSTORE}/journal.py",
+                'if concern == "durable" and log.sync_policy',
+                'if concern == "never" and log.sync_policy',
             ),
         ),
         (
             f"{DOCSTORE_TESTS}/test_collection.py::test_durable_means_the_disk_whatever_the_log_does_by_itself",
+        ),
+    ),
+    Bug(
+        "store-answers-before-the-disk",
+        "what changes nothing is as durable as what does",
+        (
+            Edit(
+                f"{DOCSTORE}/journal.py",
+                "                    self.log.sync()\n",
+                "                    self.log.stats()\n",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_collection.py::test_what_changes_nothing_is_durable_too",),
+    ),
+    Bug(
+        "store-answers-without-leading",
+        "what changes nothing takes a leader, as what does",
+        (
+            Edit(
+                f"{DOCSTORE}/journal.py",
+                "            if not is_shared(self.log):\n",
+                "            if self.log:\n",
+            ),
+        ),
+        (
+            f"{DOCSTORE_TESTS}/test_replicated.py::test_what_changes_nothing_is_on_a_quorum_too",
+            f"{DOCSTORE_TESTS}/test_elected.py::test_who_was_deposed_does_not_show_what_is_old",
         ),
     ),
     Bug(

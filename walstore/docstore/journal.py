@@ -15,11 +15,11 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from walstore import FileWALManager, LSNOutOfRangeError
 from walstore.docstore.applied import AppliedLog
 from walstore.docstore.checkpoint import Opened
-from walstore.docstore.concern import Concern, has_other_writers, shown_lsn
+from walstore.docstore.concern import Concern, has_other_writers, is_shared, shown_lsn
 from walstore.docstore.draft import Draft
-from walstore.docstore.errors import ConflictError, OutcomeUnknownError
+from walstore.docstore.errors import ConflictError, DuplicateKeyError, OutcomeUnknownError
 from walstore.docstore.history import Applied
-from walstore.docstore.record import CHAINED, KIND, encode_records
+from walstore.docstore.record import CHAINED, KIND, encode_nothing, encode_records
 from walstore.docstore.state import Change
 from walstore.docstore.transaction import Transaction
 
@@ -54,6 +54,12 @@ class _Request(Generic[Result]):
         self.ready = threading.Lock()
         self.ready.acquire()
 
+    @property
+    def answers(self) -> bool:
+        """Whether its caller is told what there is. A duplicate key does: of an insert that is
+        repeated, since its outcome was not known, it says that it is there."""
+        return self.error is None or isinstance(self.error, DuplicateKeyError)
+
     def settle(self, error: Exception | None = None) -> None:
         """It is known what became of it."""
         if error is not None:
@@ -67,8 +73,8 @@ class _Computed(NamedTuple):
     Attributes:
         draft: with all their changes.
         payloads: the entries.
-        written: of each request that changes something: how many payloads there are up to its last
-            one, its changes, and the bytes of its payloads.
+        written: of each request that changes something, or of all when none does: how many payloads
+            there are up to its last one, its changes, and the bytes of its payloads.
     """
 
     draft: Draft
@@ -113,7 +119,7 @@ class Journal(AppliedLog):
         self, compute: Callable[[Draft], Result], concern: Concern, *, alone: bool = False
     ) -> Result:
         """Computes an operation, appends what it changed and applies it, all or nothing. Returns
-        its result when it is in the log as the concern asks.
+        its result when it is in the log as the concern asks, with all that it was computed from.
 
         Args:
             compute: the operation; called again when something came between, so that it must have
@@ -193,7 +199,7 @@ class Journal(AppliedLog):
                     raise self.lost
                 self.catch_up()
                 computed = self._computed(group)
-                if not computed.payloads or self._appended(computed, group[0].concern):
+                if self._settled(group, computed):
                     error: Exception | None = None
                     break
             else:
@@ -232,6 +238,23 @@ class Journal(AppliedLog):
                 end = len(computed.payloads)
                 computed.written.append((end, draft.changes[count:], part_bytes))
         return computed
+
+    def _settled(self, group: list[_Request[Any]], computed: _Computed) -> bool:
+        """Makes what the group changed, and what it was computed from, as sure as its concern
+        asks. False: something came between; the state is up to date now."""
+        concern = group[0].concern
+        if not computed.payloads:
+            if not any(request.answers for request in group):
+                return True
+            if not is_shared(self.log):
+                if concern == "durable" and self.log.durable_lsn < self.state_lsn:
+                    self.log.sync()
+                return True
+            # An answer is as good as a change: it takes a leader, and the nodes that hold one.
+            payload = encode_nothing(self.state_lsn)
+            computed.payloads.append(payload)
+            computed.written.append((1, [], len(payload)))
+        return self._appended(computed, concern)
 
     # ---- the log ----
 

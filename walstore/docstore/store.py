@@ -436,7 +436,11 @@ class _Block:
                 # Another thread may be amid an operation: all of it is written, or nothing.
                 with store._journal.lock:
                     transaction.end()
-                store._journal.write(transaction.compute, self._concern)
+                if self._concern == "local" and not transaction.draft.changes:
+                    store._journal.check_open()
+                    transaction.check()  # it has read what is here, and nobody is asked
+                else:
+                    store._journal.write(transaction.compute, self._concern)
         finally:
             store._journal.end(transaction)
 
