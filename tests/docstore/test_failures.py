@@ -26,7 +26,14 @@ from walstore.docstore import (
     StoreLostError,
 )
 from walstore.docstore.draft import Draft
-from walstore.docstore.record import CHAINED, KIND, encode_records, encoded_operation
+from walstore.docstore.record import (
+    CHAINED,
+    KIND,
+    Record,
+    decode_record,
+    encode_records,
+    encoded_operation,
+)
 from walstore.docstore.values import key_of
 from walstore.limits import TRANSACTION_PART_BYTES_MAX
 
@@ -361,6 +368,50 @@ def test_a_transaction_that_was_cut_stays_away(file_site: Site) -> None:
         at_end = store.at(store.applied_lsn)["things"]
         assert set(at_end.distinct("_id")) == {"before", "after", "last"}
         store = file_site.reopen(checkpoint_bytes=None, log_options=options)
+
+
+def test_part_of_a_transaction_is_looked_at_once(
+    file_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the rest may still come."""
+    monkeypatch.setattr("walstore.docstore.record.TRANSACTION_PART_BYTES_MAX", 200)
+    store = file_site.open(checkpoint_bytes=None)
+    store["things"].insert_one({"_id": "before"})
+    puts = [encoded_operation("p", "things", {"_id": at, "pad": "x" * 100}) for at in range(6)]
+    *parts, last_part = encode_records(1, puts)
+    log = file_site.log
+    assert log is not None
+    log.append_many(parts, kind=KIND)
+    assert log.last_lsn == 3
+    decoded = []
+
+    def decode(path: str, lsn: int, payload: bytes) -> Record:
+        decoded.append(lsn)
+        return decode_record(path, lsn, payload)
+
+    monkeypatch.setattr("walstore.docstore.replay.decode_record", decode)
+    with (
+        FileWALManager(file_site.path, read_only=True) as read_log,
+        DocumentStore(read_log) as reader,
+        reader.watch() as changes,
+    ):
+        reader.wait_for(3, 5)
+        for _ in range(3):
+            assert set(contents(reader)["things"]) == {"'before'"}
+            assert reader.applied_lsn == 1
+        assert decoded == [1, 2, 3]
+        store = file_site.reopen(checkpoint_bytes=None)
+        assert store.checkpoint() == 1, "not amid a transaction"
+        store = file_site.reopen(checkpoint_bytes=None)
+        assert file_site.log is not None
+        file_site.log.append(last_part, kind=KIND)
+        assert [next(changes).document_id for _ in range(6)] == list(range(6))
+        assert reader.applied_lsn == 4
+        store["things"].insert_one({"_id": "after"})
+        expected = contents(reader)
+        assert len(expected["things"]) == 8
+        assert contents(store) == expected
+    assert contents(file_site.reopen()) == expected
 
 
 def test_an_index_of_a_path_that_no_list_has_keeps_no_store_from_opening(file_site: Site) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ import pytest
 from tests.docstore.sites import Contents, Site, contents
 from tests.docstore.streams import filled, follow, take, write_some
 from tests.helpers import seeded
+from tests.replication.nodes import until
 from walstore import FileWALManager, Tail
 from walstore.docstore import (
     ChangeStream,
@@ -23,7 +27,8 @@ from walstore.docstore import (
     QueryError,
     applied,
 )
-from walstore.docstore.record import KIND
+from walstore.docstore.draft import Draft
+from walstore.docstore.record import KIND, encode_records, encoded_operation
 
 
 def told(change: DocumentChange) -> tuple[Any, ...]:
@@ -380,6 +385,39 @@ def test_what_an_interrupted_writer_left_is_shown(file_site: Site) -> None:
         log.__class__ = FileWALManager
         assert next(changes).document_id == 2
         assert store["things"].count_documents({}) == 2
+
+
+@contextmanager
+def _waiting_for_a_writer(store: DocumentStore) -> Iterator[Callable[[], object]]:
+    """There is an entry that streams must wait for: a writer has not ended that began before it.
+    Gives what lets it end."""
+    journal, begun, go = store._journal, threading.Event(), threading.Event()
+
+    def slow(draft: Draft) -> None:
+        begun.set()
+        go.wait()
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(journal.write, slow, "local")
+        begun.wait()
+        put = encoded_operation("p", "things", {"_id": "waited for"})
+        store.log.append_many(encode_records(journal.state_lsn, [put]), kind=KIND)
+        try:
+            yield go.set
+        finally:
+            go.set()
+            writing.result()
+
+
+def test_a_stream_that_waits_for_its_store_is_closed(file_site: Site) -> None:
+    store = file_site.open(checkpoint_bytes=None)
+    store["things"].insert_one({})
+    changes = store.watch()
+    with ThreadPoolExecutor(1) as pool, _waiting_for_a_writer(store):
+        found = pool.submit(list, changes)
+        until(lambda: store._journal._waiting, "it waits")
+        changes.close()
+        assert found.result(5) == []
 
 
 @pytest.fixture

@@ -1397,6 +1397,18 @@ BUGS = (
         (f"{DOCSTORE_TESTS}/test_failures.py::test_a_transaction_that_was_cut_stays_away",),
     ),
     Bug(
+        "store-forgets-a-part",
+        "a transaction whose parts come one after the other is whole",
+        (
+            Edit(
+                f"{DOCSTORE}/applied.py",
+                "                self._unfinished = steps, lsn\n",
+                "                self._unfinished = Steps(self.log.path, self.state_lsn), lsn\n",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_failures.py::test_part_of_a_transaction_is_looked_at_once",),
+    ),
+    Bug(
         "store-applies-first",
         "memory holds what is in the log alone",
         (

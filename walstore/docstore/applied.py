@@ -15,7 +15,7 @@ from walstore.docstore.checkpoint import Opened
 from walstore.docstore.errors import ClosedStoreError, SnapshotError, StoreLostError
 from walstore.docstore.history import Applied, History
 from walstore.docstore.index import Index
-from walstore.docstore.replay import steps
+from walstore.docstore.replay import Steps
 from walstore.docstore.transaction import Transaction
 
 __all__ = ["AppliedLog"]
@@ -45,7 +45,7 @@ class AppliedLog:
         reopen: gives the same anew, from a newer snapshot, when the log has begun anew behind one.
 
     Attributes:
-        applied_lsn, state_lsn: the last entry that was looked at, and the last one that counted.
+        applied_lsn, state_lsn: the entry up to which all is applied, and the last one that counted.
         lock: held while the state is changed or looked at, never during I/O.
         payload_bytes: of the entries applied since it was last set to 0.
         on_applied: called after each application, outside of the lock.
@@ -61,6 +61,7 @@ class AppliedLog:
         self.on_applied: Callable[[], None] = lambda: None
         self.closed = False
         self.lost: StoreLostError | None = None
+        self._unfinished: tuple[Steps, int] | None = None  # what begins behind applied_lsn, its end
         self._reopen = reopen
         self._transactions: set[Transaction] = set()  # one may go at any time, see `end`
         self._news = threading.Condition(self.lock)  # something was applied
@@ -79,6 +80,13 @@ class AppliedLog:
         if self.lost is not None:
             raise self.lost
 
+    @property
+    def seen_lsn(self) -> int:
+        """The last entry that was looked at: behind `applied_lsn` where the log ends with part of a
+        transaction, to which the rest may still come."""
+        unfinished = self._unfinished
+        return self.applied_lsn if unfinished is None else unfinished[1]
+
     # ---- applying, by one thread at a time ----
 
     def _catch_up_to(self, lsn: int) -> set[int]:
@@ -86,15 +94,24 @@ class AppliedLog:
         if self.applied_lsn + 1 < self.log.first_lsn:
             self._restore()
         counted: set[int] = set()
-        if lsn <= self.applied_lsn:
+        if lsn <= self.seen_lsn:
             return counted
-        entries = self.log.replay(self.applied_lsn + 1, lsn)
-        for step in steps(self.log.path, entries, self.state_lsn):
+        # Where it is interrupted, what is unfinished is looked at from its beginning.
+        unfinished, self._unfinished = self._unfinished, None
+        steps, seen_lsn = unfinished or (Steps(self.log.path, self.state_lsn), self.applied_lsn)
+        for entry in self.log.replay(seen_lsn + 1, lsn):
+            step = steps.take(entry)
+            if step is None:
+                continue
             if step.operations is not None:
                 counted.add(step.first_lsn)
             changes = self.state.changes_of(step.operations or ())
             applied = Applied(step.last_lsn, changes, step.payload_bytes)
             self._apply([applied], {}, step.state_lsn)
+        if self.applied_lsn < lsn:
+            with self.lock:
+                self._unfinished = steps, lsn
+                self._tell()
         return counted
 
     def _apply(self, group: Sequence[Applied], built: Mapping[str, Index], state_lsn: int) -> None:
@@ -139,7 +156,7 @@ class AppliedLog:
                 transaction.doom("this node's store began anew from a snapshot of its leader")
             if self._history is not None:
                 self._history = History(opened.position.lsn, HISTORY_BYTES_MAX)
-            self.state = opened.state
+            self.state, self._unfinished = opened.state, None
             self.applied_lsn, self.state_lsn = opened.position.lsn, opened.position.state_lsn
             self._tell()
 

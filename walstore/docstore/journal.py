@@ -197,7 +197,8 @@ class Journal(AppliedLog):
             for _attempt in range(ATTEMPTS_MAX):
                 if self.lost is not None:
                     raise self.lost
-                self.catch_up()
+                if self._shared:
+                    self._catch_up()
                 computed = self._computed(group)
                 if self._settled(group, computed):
                     error: Exception | None = None
@@ -263,7 +264,7 @@ class Journal(AppliedLog):
         is up to date now."""
         lsns = self._append(computed.payloads, concern)
         first_lsn, last_lsn = lsns[0], lsns[-1]
-        if first_lsn <= self.applied_lsn:
+        if first_lsn <= self.seen_lsn:
             raise self._lose(f"entry {first_lsn} is a new one")
         if first_lsn != self.applied_lsn + 1:
             return first_lsn in self._catch_up_to(last_lsn)
@@ -305,21 +306,21 @@ class Journal(AppliedLog):
             self._take_in(wait=True)
 
     def reach(self, lsn: int, timeout_s: float | None = None) -> bool:
-        """Waits until an entry is applied that is committed, or will be. Returns whether it is, in
-        time.
+        """Waits until an entry is applied that is committed, or will be, or is found to be of a
+        transaction whose end is not there. Returns whether it is, in time.
 
         Raises:
             As `refresh`; ClosedLogError.
         """
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
-        while self.applied_lsn < lsn:
+        while self.seen_lsn < lsn:
             self.check_open()
             self._take_in(wait=False)
             left_s = WAIT_SLICE_S
             if deadline_s is not None:
                 left_s = min(left_s, deadline_s - time.monotonic())
             with self.lock:
-                if self.applied_lsn < lsn:
+                if self.seen_lsn < lsn:
                     if left_s <= 0:
                         return False
                     self._wait_for_news(left_s)
@@ -329,19 +330,19 @@ class Journal(AppliedLog):
         """Applies what is committed. Where another thread leads, waits until that thread has, or
         leaves it to it."""
         lsn = shown_lsn(self.log)
-        if lsn <= self.applied_lsn:
+        if lsn <= self.seen_lsn:
             return
         with self._handed:
             while self._leading:
-                if not wait or self.applied_lsn >= self._foreign_lsn(lsn):
+                if not wait or self.seen_lsn >= self._foreign_lsn(lsn):
                     return
                 self._handed.wait()
-            if self.applied_lsn >= lsn:
+            if self.seen_lsn >= lsn:
                 return
             self.check_open()
             self._leading = True
         try:
-            self._catch_up_to_shown()
+            self._catch_up()
         finally:
             with self._mutex:
                 self._name_leader()
@@ -352,7 +353,7 @@ class Journal(AppliedLog):
         after_lsn = self._appending_after_lsn
         return lsn if after_lsn is None else min(lsn, after_lsn)
 
-    def _catch_up_to_shown(self) -> None:
+    def _catch_up(self) -> None:
         """Applies what is committed; by the thread that leads."""
         while True:
             try:
@@ -362,11 +363,6 @@ class Journal(AppliedLog):
                 if self.applied_lsn + 1 >= self.log.first_lsn:
                     raise
                 self._restore()  # the log began anew while it was read
-
-    def catch_up(self) -> None:
-        """Applies what other nodes wrote; by the thread that leads."""
-        if self._shared and (committed_lsn := shown_lsn(self.log)) > self.applied_lsn:
-            self._catch_up_to(committed_lsn)
 
     def begin(self) -> Transaction:
         """A transaction that sees what is committed now; it must be ended."""

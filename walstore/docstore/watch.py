@@ -20,6 +20,9 @@ from walstore.docstore.past import Past, Replayed
 
 __all__ = ["ChangeStream", "begin_of"]
 
+CLOSED_SLICE_S = 0.1
+"""How long a stream that waits for its store does not look whether it was closed, at the most."""
+
 
 class Begin(NamedTuple):
     """Where a stream begins.
@@ -195,7 +198,7 @@ class ChangeStream:
         journal = self._journal
         if self._own is not None or entry.lsn < self._begin.lsn:
             return True
-        return journal.applied_lsn >= entry.lsn and journal.remembers(entry.lsn - 1)
+        return journal.seen_lsn >= entry.lsn and journal.remembers(entry.lsn - 1)
 
     def _take(self, entry: WALEntry) -> None:
         if entry.lsn < self._begin.lsn:
@@ -210,7 +213,9 @@ class ChangeStream:
         """The transaction that ends with an entry, if one does that counts."""
         own, journal = self._own, self._journal
         if own is None:
-            journal.reach(entry.lsn)
+            while not journal.reach(entry.lsn, CLOSED_SLICE_S):
+                if self.closed:
+                    return None
             remembered, applied = journal.remembered(entry.lsn)
             if remembered:
                 return applied
