@@ -420,6 +420,38 @@ def test_a_stream_that_waits_for_its_store_is_closed(file_site: Site) -> None:
         assert found.result(5) == []
 
 
+@pytest.mark.parametrize("then", ["in the same loop", "in another loop", "in no loop"])
+def test_a_stream_goes_on_after_its_loop_was_cancelled(file_site: Site, then: str) -> None:
+    """Everything in it, as when a loop ends: nothing is lost, or told twice."""
+    store = file_site.open(checkpoint_bytes=None)
+    store["things"].insert_one({})
+    changes = store.watch()
+
+    async def rest() -> list[Any]:
+        return [(await anext(changes)).document_id for _ in range(2)]
+
+    async def cancelled(go: Callable[[], object]) -> list[Any] | None:
+        waiting = asyncio.ensure_future(anext(changes))
+        while not store._journal._waiting:
+            await asyncio.sleep(0.001)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        go()
+        store["things"].insert_one({"_id": "last"})
+        return await rest() if then == "in the same loop" else None
+
+    with _waiting_for_a_writer(store) as go:
+        found = asyncio.run(cancelled(go))
+    if then == "in another loop":
+        found = asyncio.run(rest())
+    elif then == "in no loop":
+        found = [change.document_id for change in take(changes, 2)]
+    assert found == ["waited for", "last"]
+    changes.close()
+
+
 @pytest.fixture
 def tokens(file_site: Site, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The tokens of 40 changes, of which a checkpoint has dropped the first."""

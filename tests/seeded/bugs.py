@@ -1893,8 +1893,18 @@ BUGS = (
     Bug(
         "stream-gives-up-an-entry",
         "a wait that is given up loses nothing",
-        (Edit(f"{DOCSTORE}/watch.py", "await asyncio.shield(self._work)", "await self._work"),),
-        (f"{DOCSTORE_TESTS}/test_watch.py::test_a_stream_in_an_event_loop",),
+        (
+            Edit(
+                f"{DOCSTORE}/watch.py",
+                "            self._work = _begun(self._take, entry)\n",
+                "            taking: Any = asyncio.to_thread(self._take, entry)\n"
+                "            self._work = asyncio.ensure_future(taking)\n",
+            ),
+        ),
+        (
+            f"{DOCSTORE_TESTS}/test_watch.py::test_a_stream_in_an_event_loop",
+            f"{DOCSTORE_TESTS}/test_watch.py::test_a_stream_goes_on_after_its_loop_was_cancelled",
+        ),
     ),
     Bug(
         "past-goes-too-far",
