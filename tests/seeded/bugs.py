@@ -1440,8 +1440,8 @@ BUGS = (
         (
             Edit(
                 f"{DOCSTORE}/applied.py",
-                "        with self.lock:\n            try:\n",
-                "        if True:\n            try:\n",
+                "        with self.lock, collector",
+                "        with collector",
             ),
         ),
         (

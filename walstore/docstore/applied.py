@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Protocol
 from weakref import WeakSet
 
 from walstore import FileWALManager, LSNOutOfRangeError
 from walstore.docstore.checkpoint import Opened
+from walstore.docstore.collector import collector_paused
 from walstore.docstore.errors import ClosedStoreError, SnapshotError, StoreLostError
 from walstore.docstore.history import Applied, History
 from walstore.docstore.index import Index
@@ -22,6 +24,12 @@ __all__ = ["AppliedLog"]
 
 HISTORY_BYTES_MAX = 16 << 20
 """How much of what was applied last is kept for those who watch."""
+
+
+CHANGES_MANY = 1000
+"""From so many changes on, the collector is paused while they are applied."""
+
+_nothing = nullcontext()
 
 
 class Watcher(Protocol):
@@ -121,7 +129,8 @@ class AppliedLog:
             built: the indexes that were built for them before, by name.
             state_lsn: the last entry that counted, from now on.
         """
-        with self.lock:
+        many = max(len(applied.changes) for applied in group) >= CHANGES_MANY
+        with self.lock, collector_paused() if many else _nothing:
             try:
                 for applied in group:
                     self.state.apply_all(applied.changes, built)

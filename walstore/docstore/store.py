@@ -16,6 +16,7 @@ from walstore import FileWALManager
 from walstore.docstore import snapshot
 from walstore.docstore.checkpoint import Opened, files_of, opened_from
 from walstore.docstore.collection import Collection
+from walstore.docstore.collector import made_to_stay
 from walstore.docstore.concern import Concern, barrier_lsn, checked_concern, is_shared
 from walstore.docstore.draft import Draft
 from walstore.docstore.errors import (
@@ -28,7 +29,7 @@ from walstore.docstore.errors import (
 )
 from walstore.docstore.ids import IdMaker
 from walstore.docstore.journal import Journal
-from walstore.docstore.past import Past, made_to_stay
+from walstore.docstore.past import Past
 from walstore.docstore.snapshot import Position
 from walstore.docstore.transaction import Transaction
 from walstore.docstore.view import StoreView
