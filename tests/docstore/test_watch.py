@@ -6,9 +6,10 @@ import asyncio
 import gc
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 
@@ -503,6 +504,23 @@ def test_a_stream_of_a_store_that_closes_meanwhile_leaves_no_tail(file_site: Sit
         store.watch()
     store.log.__class__ = FileWALManager
     assert tails[0]._closed
+
+
+def test_a_stream_that_begins_while_its_store_closes_ends(
+    file_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = file_site.open(checkpoint_bytes=None)
+    with ThreadPoolExecutor(2) as pool:
+
+        def closing(watchers: list[ChangeStream]) -> WeakSet[ChangeStream]:
+            closed = pool.submit(store.close)
+            until(lambda: store.closed, "it closes")
+            wait([closed], timeout=0.05)  # it should wait for the stream that begins
+            return WeakSet(watchers)
+
+        monkeypatch.setattr(applied, "WeakSet", closing)
+        changes = store.watch()
+        assert pool.submit(list, changes).result(5) == []
 
 
 @pytest.mark.parametrize("number", ["1" * 5000, "1" * 21, "-1", "\u0661"])

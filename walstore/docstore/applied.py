@@ -157,9 +157,10 @@ class AppliedLog:
             opened = self._reopen()
         except (SnapshotError, FileNotFoundError, LSNOutOfRangeError) as error:
             # a writer's next checkpoint came
-            raise self._lose(
-                f"the entries after {after_lsn} are not there any more, and {error}"
-            ) from error
+            with self.lock:
+                raise self._lose(
+                    f"the entries after {after_lsn} are not there any more, and {error}"
+                ) from error
         with self.lock:  # where it is interrupted, it is done again
             for transaction in list(self._transactions):
                 transaction.doom("this node's store began anew from a snapshot of its leader")
@@ -170,10 +171,11 @@ class AppliedLog:
             self._tell()
 
     def _lose(self, reason: str) -> StoreLostError:
+        """With the lock."""
         self.lost = StoreLostError(
             f"the store on {self.log.path} is not its log any more: {reason}"
         )
-        self.stop_watchers()
+        self._stop_watchers()
         return self.lost
 
     # ---- for who watches ----
@@ -193,8 +195,8 @@ class AppliedLog:
                 self._history = History(self.applied_lsn, HISTORY_BYTES_MAX)
             return self.applied_lsn
 
-    def stop_watchers(self) -> None:
-        """Nothing is applied any more. With the lock, or without."""
+    def _stop_watchers(self) -> None:
+        """Nothing is applied any more, and no other can come, see `watch`. With the lock."""
         for watcher in self._watchers:
             watcher.stop()
 

@@ -112,6 +112,8 @@ class Journal(AppliedLog):
             self.closed = True
             while self._leading:
                 self._handed.wait()
+        with self.lock:
+            self._stop_watchers()
 
     # ---- for writers ----
 
@@ -265,7 +267,8 @@ class Journal(AppliedLog):
         lsns = self._append(computed.payloads, concern)
         first_lsn, last_lsn = lsns[0], lsns[-1]
         if first_lsn <= self.seen_lsn:
-            raise self._lose(f"entry {first_lsn} is a new one")
+            with self.lock:
+                raise self._lose(f"entry {first_lsn} is a new one")
         if first_lsn != self.applied_lsn + 1:
             return first_lsn in self._catch_up_to(last_lsn)
         group = [Applied(lsns[end - 1], changes, size) for end, changes, size in computed.written]

@@ -347,7 +347,6 @@ class DocumentStore:
         """Lets go of the log, once the writes that have begun and a checkpoint are done. What was
         acknowledged is in the log already. Closing twice does nothing."""
         self._journal.close()
-        self._journal.stop_watchers()
         self._due.set()
         if self._thread is not None:
             self._thread.join()
