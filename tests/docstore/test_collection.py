@@ -315,6 +315,17 @@ def test_one_operation_is_one_entry(site: Site) -> None:
     assert log.last_lsn == lsn + (3 if site.kind == "replicated" else 0), "it asks the others"
 
 
+def test_reading_a_collection_that_is_not_there_leaves_nothing(file_site: Site) -> None:
+    store = file_site.open()
+    for at in range(10):
+        unknown = store[f"unknown {at}"]
+        assert unknown.find_one({"_id": 1}) is unknown.find_one({"a": 1}) is None
+        assert unknown.find().to_list() == unknown.distinct("a") == []
+        assert unknown.count_documents({}) == unknown.explain({}).returned == 0
+        assert [spec.name for spec in unknown.list_indexes()] == ["_id_"]
+    assert store._journal.state.collections == {}
+
+
 def test_indexes(site: Site) -> None:
     things = site.things()
     things.insert_many({"_id": at, "a": at % 5, "b": at} for at in range(50))

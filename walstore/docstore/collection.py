@@ -219,7 +219,7 @@ class Collection(ReadOnlyCollection):
         """The indexes, that of _id first. In a transaction, too, they are those that the store has
         now, and that is not noted."""
         self._store._journal.refresh()
-        collection = self._store._journal.state.collection(self.name)
+        collection = self._store._journal.state.looked_at(self.name)
         with self._store._journal.lock:
             return [ID_INDEX, *collection.specs]
 
@@ -256,7 +256,7 @@ class Collection(ReadOnlyCollection):
         transaction = self._store._current_transaction()
         if transaction is None:
             journal.refresh()
-            collection = journal.state.collection(self.name)
+            collection = journal.state.looked_at(self.name)
             return find(collection, journal.lock, query, sort, skip, limit, hint)
         journal.check_open()
         draft: Draft = transaction.draft
@@ -271,7 +271,7 @@ class Collection(ReadOnlyCollection):
         journal = self._store._journal
         journal.refresh()
         with journal.lock:
-            return journal.state.collection(self.name).first_equal(path, key)
+            return journal.state.looked_at(self.name).first_equal(path, key)
 
 
 def _updated(changed: Changed) -> UpdateResult:
