@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -229,6 +231,62 @@ def test_an_interrupt_while_applying_ends_the_store(file_site: Site) -> None:
         with pytest.raises(StoreLostError, match="applying entry 1 was interrupted"):
             call()
     assert contents(file_site.reopen()) == {"things": {"1": {"_id": 1}}}
+
+
+def test_who_calls_from_deep_inside_of_a_recursion_loses_nothing(file_site: Site) -> None:
+    """Wherever the stack ends, an operation is whole or fails, and the store goes on."""
+    store = file_site.open(checkpoint_bytes=None, log_options={"sync": "os"})
+    things = store["things"]
+    things.create_index("a.b")
+    known: list[int] = []
+
+    def insert(frames: int) -> None:
+        if frames:
+            insert(frames - 1)
+        else:
+            things.insert_one({"_id": len(known), "a": {"b": frames}}, concern="local")
+            known.append(len(known))
+
+    ended = 0
+    room = sys.getrecursionlimit() - len(inspect.stack())
+    for frames in range(room - 60, room):
+        try:
+            insert(frames)
+        except RecursionError:
+            ended += 1
+            known = things.distinct("_id")
+    assert 0 < ended < 60
+    things.insert_one({"_id": "last"})
+    assert things.count_documents({}) > 60 - ended
+    expected = contents(store)
+    assert contents(file_site.reopen()) == expected
+
+
+def test_who_reads_from_deep_inside_of_a_recursion_loses_nothing(file_site: Site) -> None:
+    """Reading takes in what another process wrote."""
+    things = file_site.things(checkpoint_bytes=None, log_options={"sync": "os"})
+    things.create_index("a")
+    deep: Any = 1
+    for _ in range(90):
+        deep = {"b": deep}  # its key takes many calls
+
+    def read(frames: int) -> object:
+        return read(frames - 1) if frames else reader["things"].find_one({"_id": 0})
+
+    ended = 0
+    with (
+        FileWALManager(file_site.path, read_only=True) as log,
+        DocumentStore(log) as reader,
+    ):
+        room = sys.getrecursionlimit() - len(inspect.stack())
+        for frames in range(room - 120, room, 2):
+            things.insert_one({"_id": frames, "a": deep})
+            try:
+                read(frames)
+            except RecursionError:
+                ended += 1
+        assert 0 < ended < 60
+        assert contents(reader) == contents(file_site.store)  # type: ignore[arg-type]
 
 
 def test_entries_cut_off_behind_its_back_are_noticed(file_site: Site) -> None:

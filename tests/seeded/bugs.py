@@ -1409,6 +1409,14 @@ BUGS = (
         (f"{DOCSTORE_TESTS}/test_failures.py::test_part_of_a_transaction_is_looked_at_once",),
     ),
     Bug(
+        "store-applies-on-any-stack",
+        "whose recursion is too deep has an error, and nobody else",
+        (Edit(f"{DOCSTORE}/journal.py", "if is_deep():  # it", "if not self:  # it"),),
+        (
+            f"{DOCSTORE_TESTS}/test_failures.py::test_who_calls_from_deep_inside_of_a_recursion_loses_nothing",
+        ),
+    ),
+    Bug(
         "store-applies-first",
         "memory holds what is in the log alone",
         (

@@ -20,6 +20,7 @@ from walstore.docstore.draft import Draft
 from walstore.docstore.errors import ConflictError, DuplicateKeyError, OutcomeUnknownError
 from walstore.docstore.history import Applied
 from walstore.docstore.record import CHAINED, KIND, encode_nothing, encode_records
+from walstore.docstore.stack import is_deep, on_own_stack
 from walstore.docstore.state import Change
 from walstore.docstore.transaction import Transaction
 
@@ -134,6 +135,12 @@ class Journal(AppliedLog):
             ClosedStoreError, StoreLostError, OutcomeUnknownError; and as FileWALManager.append.
         """
         request = _Request(compute, concern, alone)
+        if is_deep():  # it might be too deep amid applying, and for others
+            return on_own_stack(lambda: self._done(request))
+        return self._done(request)
+
+    def _done(self, request: _Request[Result]) -> Result:
+        """Its result, once it is done."""
         try:
             with self._mutex:
                 self.check_open()
@@ -335,6 +342,12 @@ class Journal(AppliedLog):
         lsn = shown_lsn(self.log)
         if lsn <= self.seen_lsn:
             return
+        if is_deep():
+            on_own_stack(lambda: self._take_in_up_to(lsn, wait))
+        else:
+            self._take_in_up_to(lsn, wait)
+
+    def _take_in_up_to(self, lsn: int, wait: bool) -> None:
         with self._handed:
             while self._leading:
                 if not wait or self.seen_lsn >= self._foreign_lsn(lsn):
