@@ -37,6 +37,7 @@ from walstore.docstore import (
     QueryError,
     WaitTimeoutError,
 )
+from walstore.docstore.concern import Concern
 from walstore.replication import NotLeaderError, ReplicationTimeoutError
 
 __all__ = ["elected"]  # the fixture
@@ -129,7 +130,8 @@ def test_a_new_leader_reads_what_its_predecessor_wrote(three: Stores) -> None:
 
 
 def test_who_was_deposed_does_not_show_what_is_old(elected: Make) -> None:
-    """Cut off, it can be read, and shows what is old; behind a barrier it says that it cannot."""
+    """Cut off, it can be read, and shows what is old; behind a barrier, and where a write or a
+    transaction would rest on it, it says that it cannot."""
     nodes = elected(proxied=True)
     nodes.begin()
     stores = {name: DocumentStore(nodes[name], checkpoint_bytes=None) for name in "abc"}
@@ -140,9 +142,22 @@ def test_who_was_deposed_does_not_show_what_is_old(elected: Make) -> None:
     new = nodes.leader(others).node_id
     stores[new].read_barrier(WAIT_S)
     stores[new]["things"].update_one({"_id": 1}, {"$set": {"n": "new"}})
+    stores[new]["things"].insert_one({"_id": 2})
     assert stores[old]["things"].find_one({"_id": 1}) == {"_id": 1, "n": "old"}
-    with pytest.raises((NotLeaderError, ReplicationTimeoutError)):
-        stores[old].read_barrier(0.5)
+    with stores[old].transaction(concern="local"):
+        assert stores[old]["things"].find_one({"_id": 1}) == {"_id": 1, "n": "old"}
+    nodes[old].timeout_s = 0.1
+    behind = pytest.raises((NotLeaderError, ReplicationTimeoutError))
+    with behind:
+        stores[old].read_barrier(0.1)
+    with behind, stores[old].transaction():
+        assert stores[old]["things"].find_one({"_id": 1}) == {"_id": 1, "n": "old"}
+    concerns: tuple[Concern, ...] = ("local", "durable", "quorum")
+    for concern in concerns:
+        with behind:
+            stores[old]["things"].update_one({"_id": 1}, {"$set": {"n": "old"}}, concern=concern)
+        with behind:
+            stores[old]["things"].delete_one({"_id": 2}, concern=concern)
     nodes.heal()
     stores[old].wait_for(stores[new].applied_lsn, WAIT_S)
     assert stores[old]["things"].find_one({"_id": 1}) == {"_id": 1, "n": "new"}

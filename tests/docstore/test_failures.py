@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +28,14 @@ from walstore.docstore import (
     StoreLostError,
 )
 from walstore.docstore.draft import Draft
-from walstore.docstore.record import CHAINED, KIND, encode_records, encoded_operation
+from walstore.docstore.record import (
+    CHAINED,
+    KIND,
+    Record,
+    decode_record,
+    encode_records,
+    encoded_operation,
+)
 from walstore.docstore.values import key_of
 from walstore.limits import TRANSACTION_PART_BYTES_MAX
 
@@ -224,6 +233,62 @@ def test_an_interrupt_while_applying_ends_the_store(file_site: Site) -> None:
     assert contents(file_site.reopen()) == {"things": {"1": {"_id": 1}}}
 
 
+def test_who_calls_from_deep_inside_of_a_recursion_loses_nothing(file_site: Site) -> None:
+    """Wherever the stack ends, an operation is whole or fails, and the store goes on."""
+    store = file_site.open(checkpoint_bytes=None, log_options={"sync": "os"})
+    things = store["things"]
+    things.create_index("a.b")
+    known: list[int] = []
+
+    def insert(frames: int) -> None:
+        if frames:
+            insert(frames - 1)
+        else:
+            things.insert_one({"_id": len(known), "a": {"b": frames}}, concern="local")
+            known.append(len(known))
+
+    ended = 0
+    room = sys.getrecursionlimit() - len(inspect.stack())
+    for frames in range(room - 60, room):
+        try:
+            insert(frames)
+        except RecursionError:
+            ended += 1
+            known = things.distinct("_id")
+    assert 0 < ended < 60
+    things.insert_one({"_id": "last"})
+    assert things.count_documents({}) > 60 - ended
+    expected = contents(store)
+    assert contents(file_site.reopen()) == expected
+
+
+def test_who_reads_from_deep_inside_of_a_recursion_loses_nothing(file_site: Site) -> None:
+    """Reading takes in what another process wrote."""
+    things = file_site.things(checkpoint_bytes=None, log_options={"sync": "os"})
+    things.create_index("a")
+    deep: Any = 1
+    for _ in range(90):
+        deep = {"b": deep}  # its key takes many calls
+
+    def read(frames: int) -> object:
+        return read(frames - 1) if frames else reader["things"].find_one({"_id": 0})
+
+    ended = 0
+    with (
+        FileWALManager(file_site.path, read_only=True) as log,
+        DocumentStore(log) as reader,
+    ):
+        room = sys.getrecursionlimit() - len(inspect.stack())
+        for frames in range(room - 120, room, 2):
+            things.insert_one({"_id": frames, "a": deep})
+            try:
+                read(frames)
+            except RecursionError:
+                ended += 1
+        assert 0 < ended < 60
+        assert contents(reader) == contents(file_site.store)  # type: ignore[arg-type]
+
+
 def test_entries_cut_off_behind_its_back_are_noticed(file_site: Site) -> None:
     store = file_site.open(checkpoint_bytes=None)
     things = store["things"]
@@ -361,6 +426,50 @@ def test_a_transaction_that_was_cut_stays_away(file_site: Site) -> None:
         at_end = store.at(store.applied_lsn)["things"]
         assert set(at_end.distinct("_id")) == {"before", "after", "last"}
         store = file_site.reopen(checkpoint_bytes=None, log_options=options)
+
+
+def test_part_of_a_transaction_is_looked_at_once(
+    file_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the rest may still come."""
+    monkeypatch.setattr("walstore.docstore.record.TRANSACTION_PART_BYTES_MAX", 200)
+    store = file_site.open(checkpoint_bytes=None)
+    store["things"].insert_one({"_id": "before"})
+    puts = [encoded_operation("p", "things", {"_id": at, "pad": "x" * 100}) for at in range(6)]
+    *parts, last_part = encode_records(1, puts)
+    log = file_site.log
+    assert log is not None
+    log.append_many(parts, kind=KIND)
+    assert log.last_lsn == 3
+    decoded = []
+
+    def decode(path: str, lsn: int, payload: bytes) -> Record:
+        decoded.append(lsn)
+        return decode_record(path, lsn, payload)
+
+    monkeypatch.setattr("walstore.docstore.replay.decode_record", decode)
+    with (
+        FileWALManager(file_site.path, read_only=True) as read_log,
+        DocumentStore(read_log) as reader,
+        reader.watch() as changes,
+    ):
+        reader.wait_for(3, 5)
+        for _ in range(3):
+            assert set(contents(reader)["things"]) == {"'before'"}
+            assert reader.applied_lsn == 1
+        assert decoded == [1, 2, 3]
+        store = file_site.reopen(checkpoint_bytes=None)
+        assert store.checkpoint() == 1, "not amid a transaction"
+        store = file_site.reopen(checkpoint_bytes=None)
+        assert file_site.log is not None
+        file_site.log.append(last_part, kind=KIND)
+        assert [next(changes).document_id for _ in range(6)] == list(range(6))
+        assert reader.applied_lsn == 4
+        store["things"].insert_one({"_id": "after"})
+        expected = contents(reader)
+        assert len(expected["things"]) == 8
+        assert contents(store) == expected
+    assert contents(file_site.reopen()) == expected
 
 
 def test_an_index_of_a_path_that_no_list_has_keeps_no_store_from_opening(file_site: Site) -> None:

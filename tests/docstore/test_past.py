@@ -143,6 +143,8 @@ def test_waiting_for_an_entry(site: Site) -> None:
     with pytest.raises(WaitTimeoutError) as caught:
         store.wait_for(lsn, 0.02)
     assert (caught.value.lsn, caught.value.applied_lsn) == (lsn, lsn - 1)
+    with pytest.raises(WaitTimeoutError):
+        store.wait_for(1 << 70, 0.01)
     done = threading.Event()
 
     def wait() -> None:

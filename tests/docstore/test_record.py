@@ -18,7 +18,7 @@ from walstore.docstore.record import (
     encode_records,
     encoded_operation,
 )
-from walstore.docstore.replay import Step, steps
+from walstore.docstore.replay import Step, Steps
 from walstore.limits import DOCUMENT_BYTES_MAX, TRANSACTION_PART_BYTES_MAX
 
 
@@ -75,8 +75,9 @@ class Log:
         return lsn
 
     def counted(self, from_lsn: int = 1, state_lsn: int = 0) -> list[Any]:
-        done = steps("log", self.entries[from_lsn - 1 :], state_lsn)
-        return [_shown(step) for step in done]
+        steps = Steps("log", state_lsn)
+        done = map(steps.take, self.entries[from_lsn - 1 :])
+        return [_shown(step) for step in done if step is not None]
 
 
 def _shown(step: Step) -> Any:

@@ -11,7 +11,12 @@ from tests.docstore.sites import contents
 from tests.replication.conftest import cluster
 from tests.replication.nodes import Cluster, until
 from walstore.docstore import DocumentStore, DuplicateKeyError
-from walstore.replication import FatalReplicationError, NotLeaderError, ReplicationTimeoutError
+from walstore.replication import (
+    FatalReplicationError,
+    NotLeaderError,
+    ReplicationTimeoutError,
+    Stage,
+)
 
 __all__ = ["cluster"]  # the fixture
 
@@ -37,6 +42,8 @@ def test_followers_read_and_the_next_leader_goes_on(cluster: Callable[..., Clust
         assert stores[name]["things"].explain({"n": 105}).index == "n_1"
         with pytest.raises(NotLeaderError):
             stores[name]["things"].insert_one({"_id": 11})
+        with pytest.raises(NotLeaderError):
+            stores[name]["things"].delete_one({"_id": 11}, concern="local")
     nodes["b"].promote()
     with pytest.raises(DuplicateKeyError):
         stores["b"]["things"].insert_one({"n": 105})
@@ -94,6 +101,29 @@ def test_a_timeout_is_not_a_failure(cluster: Callable[..., Cluster]) -> None:
     assert things.find_one({"_id": 2}) is None
     follower.close()
     store.close()
+
+
+def test_what_changes_nothing_is_on_a_quorum_too(cluster: Callable[..., Cluster]) -> None:
+    """With acks="async" a leader shows what no other node has."""
+    nodes = cluster(proxied=True, acks="async")
+    leader = nodes.lead()
+    with DocumentStore(leader, checkpoint_bytes=None) as store:
+        things = store["things"]
+        nodes.split("a")
+        things.insert_one({"_id": 1})
+        leader.timeout_s = 0.05
+        with pytest.raises(ReplicationTimeoutError):
+            things.update_one({"_id": 1}, {"$unset": {"n": 1}}, concern="quorum")
+        with pytest.raises(ReplicationTimeoutError):  # repeated, as its outcome was not known
+            things.insert_one({"_id": 1}, concern="quorum")
+        with pytest.raises(ReplicationTimeoutError), store.transaction(concern="quorum"):
+            assert things.find_one({}) == {"_id": 1}
+        assert things.delete_one({"_id": 2}).deleted_count == 0
+        leader.timeout_s = 30.0
+        nodes.heal()
+        assert things.delete_one({"_id": 2}, concern="quorum").deleted_count == 0
+        durable = [stage for stage in leader.receipt(1).stages.values() if stage >= Stage.DURABLE]
+        assert len(durable) > 1
 
 
 def test_two_histories_are_for_a_person_to_decide(cluster: Callable[..., Cluster]) -> None:

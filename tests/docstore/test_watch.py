@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 
 from tests.docstore.sites import Contents, Site, contents
 from tests.docstore.streams import filled, follow, take, write_some
 from tests.helpers import seeded
+from tests.replication.nodes import until
 from walstore import FileWALManager, Tail
 from walstore.docstore import (
     ChangeStream,
@@ -23,7 +28,8 @@ from walstore.docstore import (
     QueryError,
     applied,
 )
-from walstore.docstore.record import KIND
+from walstore.docstore.draft import Draft
+from walstore.docstore.record import KIND, encode_records, encoded_operation
 
 
 def told(change: DocumentChange) -> tuple[Any, ...]:
@@ -382,6 +388,71 @@ def test_what_an_interrupted_writer_left_is_shown(file_site: Site) -> None:
         assert store["things"].count_documents({}) == 2
 
 
+@contextmanager
+def _waiting_for_a_writer(store: DocumentStore) -> Iterator[Callable[[], object]]:
+    """There is an entry that streams must wait for: a writer has not ended that began before it.
+    Gives what lets it end."""
+    journal, begun, go = store._journal, threading.Event(), threading.Event()
+
+    def slow(draft: Draft) -> None:
+        begun.set()
+        go.wait()
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(journal.write, slow, "local")
+        begun.wait()
+        put = encoded_operation("p", "things", {"_id": "waited for"})
+        store.log.append_many(encode_records(journal.state_lsn, [put]), kind=KIND)
+        try:
+            yield go.set
+        finally:
+            go.set()
+            writing.result()
+
+
+def test_a_stream_that_waits_for_its_store_is_closed(file_site: Site) -> None:
+    store = file_site.open(checkpoint_bytes=None)
+    store["things"].insert_one({})
+    changes = store.watch()
+    with ThreadPoolExecutor(1) as pool, _waiting_for_a_writer(store):
+        found = pool.submit(list, changes)
+        until(lambda: store._journal._waiting, "it waits")
+        changes.close()
+        assert found.result(5) == []
+
+
+@pytest.mark.parametrize("then", ["in the same loop", "in another loop", "in no loop"])
+def test_a_stream_goes_on_after_its_loop_was_cancelled(file_site: Site, then: str) -> None:
+    """Everything in it, as when a loop ends: nothing is lost, or told twice."""
+    store = file_site.open(checkpoint_bytes=None)
+    store["things"].insert_one({})
+    changes = store.watch()
+
+    async def rest() -> list[Any]:
+        return [(await anext(changes)).document_id for _ in range(2)]
+
+    async def cancelled(go: Callable[[], object]) -> list[Any] | None:
+        waiting = asyncio.ensure_future(anext(changes))
+        while not store._journal._waiting:
+            await asyncio.sleep(0.001)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        go()
+        store["things"].insert_one({"_id": "last"})
+        return await rest() if then == "in the same loop" else None
+
+    with _waiting_for_a_writer(store) as go:
+        found = asyncio.run(cancelled(go))
+    if then == "in another loop":
+        found = asyncio.run(rest())
+    elif then == "in no loop":
+        found = [change.document_id for change in take(changes, 2)]
+    assert found == ["waited for", "last"]
+    changes.close()
+
+
 @pytest.fixture
 def tokens(file_site: Site, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The tokens of 40 changes, of which a checkpoint has dropped the first."""
@@ -433,6 +504,23 @@ def test_a_stream_of_a_store_that_closes_meanwhile_leaves_no_tail(file_site: Sit
         store.watch()
     store.log.__class__ = FileWALManager
     assert tails[0]._closed
+
+
+def test_a_stream_that_begins_while_its_store_closes_ends(
+    file_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = file_site.open(checkpoint_bytes=None)
+    with ThreadPoolExecutor(2) as pool:
+
+        def closing(watchers: list[ChangeStream]) -> WeakSet[ChangeStream]:
+            closed = pool.submit(store.close)
+            until(lambda: store.closed, "it closes")
+            wait([closed], timeout=0.05)  # it should wait for the stream that begins
+            return WeakSet(watchers)
+
+        monkeypatch.setattr(applied, "WeakSet", closing)
+        changes = store.watch()
+        assert pool.submit(list, changes).result(5) == []
 
 
 @pytest.mark.parametrize("number", ["1" * 5000, "1" * 21, "-1", "\u0661"])

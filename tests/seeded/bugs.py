@@ -1398,6 +1398,26 @@ BUGS = (
         (f"{DOCSTORE_TESTS}/test_failures.py::test_a_transaction_that_was_cut_stays_away",),
     ),
     Bug(
+        "store-forgets-a-part",
+        "a transaction whose parts come one after the other is whole",
+        (
+            Edit(
+                f"{DOCSTORE}/applied.py",
+                "                self._unfinished = steps, lsn\n",
+                "                self._unfinished = Steps(self.log.path, self.state_lsn), lsn\n",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_failures.py::test_part_of_a_transaction_is_looked_at_once",),
+    ),
+    Bug(
+        "store-applies-on-any-stack",
+        "whose recursion is too deep has an error, and nobody else",
+        (Edit(f"{DOCSTORE}/journal.py", "if is_deep():  # it", "if not self:  # it"),),
+        (
+            f"{DOCSTORE_TESTS}/test_failures.py::test_who_calls_from_deep_inside_of_a_recursion_loses_nothing",
+        ),
+    ),
+    Bug(
         "store-applies-first",
         "memory holds what is in the log alone",
         (
@@ -1429,8 +1449,8 @@ BUGS = (
         (
             Edit(
                 f"{DOCSTORE}/applied.py",
-                "        with self.lock:\n            try:\n",
-                "        if True:\n            try:\n",
+                "        with self.lock, collector",
+                "        with collector",
             ),
         ),
         (
@@ -1500,11 +1520,40 @@ BUGS = (
         "concern durable waits for the disk",
         (
             Edit(
-                f"{DOCSTORE}/journal.py", 'if concern == "durable" and', 'if concern == "never" and'
+                f"{DOCSTORE}/journal.py",
+                'if concern == "durable" and log.sync_policy',
+                'if concern == "never" and log.sync_policy',
             ),
         ),
         (
             f"{DOCSTORE_TESTS}/test_collection.py::test_durable_means_the_disk_whatever_the_log_does_by_itself",
+        ),
+    ),
+    Bug(
+        "store-answers-before-the-disk",
+        "what changes nothing is as durable as what does",
+        (
+            Edit(
+                f"{DOCSTORE}/journal.py",
+                "                    self.log.sync()\n",
+                "                    self.log.stats()\n",
+            ),
+        ),
+        (f"{DOCSTORE_TESTS}/test_collection.py::test_what_changes_nothing_is_durable_too",),
+    ),
+    Bug(
+        "store-answers-without-leading",
+        "what changes nothing takes a leader, as what does",
+        (
+            Edit(
+                f"{DOCSTORE}/journal.py",
+                "            if not is_shared(self.log):\n",
+                "            if self.log:\n",
+            ),
+        ),
+        (
+            f"{DOCSTORE_TESTS}/test_replicated.py::test_what_changes_nothing_is_on_a_quorum_too",
+            f"{DOCSTORE_TESTS}/test_elected.py::test_who_was_deposed_does_not_show_what_is_old",
         ),
     ),
     Bug(
@@ -1853,8 +1902,18 @@ BUGS = (
     Bug(
         "stream-gives-up-an-entry",
         "a wait that is given up loses nothing",
-        (Edit(f"{DOCSTORE}/watch.py", "await asyncio.shield(self._work)", "await self._work"),),
-        (f"{DOCSTORE_TESTS}/test_watch.py::test_a_stream_in_an_event_loop",),
+        (
+            Edit(
+                f"{DOCSTORE}/watch.py",
+                "            self._work = _begun(self._take, entry)\n",
+                "            taking: Any = asyncio.to_thread(self._take, entry)\n"
+                "            self._work = asyncio.ensure_future(taking)\n",
+            ),
+        ),
+        (
+            f"{DOCSTORE_TESTS}/test_watch.py::test_a_stream_in_an_event_loop",
+            f"{DOCSTORE_TESTS}/test_watch.py::test_a_stream_goes_on_after_its_loop_was_cancelled",
+        ),
     ),
     Bug(
         "past-goes-too-far",

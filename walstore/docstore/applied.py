@@ -7,21 +7,29 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Protocol
 from weakref import WeakSet
 
 from walstore import FileWALManager, LSNOutOfRangeError
 from walstore.docstore.checkpoint import Opened
+from walstore.docstore.collector import collector_paused
 from walstore.docstore.errors import ClosedStoreError, SnapshotError, StoreLostError
 from walstore.docstore.history import Applied, History
 from walstore.docstore.index import Index
-from walstore.docstore.replay import steps
+from walstore.docstore.replay import Steps
 from walstore.docstore.transaction import Transaction
 
 __all__ = ["AppliedLog"]
 
 HISTORY_BYTES_MAX = 16 << 20
 """How much of what was applied last is kept for those who watch."""
+
+
+CHANGES_MANY = 1000
+"""From so many changes on, the collector is paused while they are applied."""
+
+_nothing = nullcontext()
 
 
 class Watcher(Protocol):
@@ -45,7 +53,7 @@ class AppliedLog:
         reopen: gives the same anew, from a newer snapshot, when the log has begun anew behind one.
 
     Attributes:
-        applied_lsn, state_lsn: the last entry that was looked at, and the last one that counted.
+        applied_lsn, state_lsn: the entry up to which all is applied, and the last one that counted.
         lock: held while the state is changed or looked at, never during I/O.
         payload_bytes: of the entries applied since it was last set to 0.
         on_applied: called after each application, outside of the lock.
@@ -61,6 +69,7 @@ class AppliedLog:
         self.on_applied: Callable[[], None] = lambda: None
         self.closed = False
         self.lost: StoreLostError | None = None
+        self._unfinished: tuple[Steps, int] | None = None  # what begins behind applied_lsn, its end
         self._reopen = reopen
         self._transactions: set[Transaction] = set()  # one may go at any time, see `end`
         self._news = threading.Condition(self.lock)  # something was applied
@@ -79,6 +88,13 @@ class AppliedLog:
         if self.lost is not None:
             raise self.lost
 
+    @property
+    def seen_lsn(self) -> int:
+        """The last entry that was looked at: behind `applied_lsn` where the log ends with part of a
+        transaction, to which the rest may still come."""
+        unfinished = self._unfinished
+        return self.applied_lsn if unfinished is None else unfinished[1]
+
     # ---- applying, by one thread at a time ----
 
     def _catch_up_to(self, lsn: int) -> set[int]:
@@ -86,15 +102,24 @@ class AppliedLog:
         if self.applied_lsn + 1 < self.log.first_lsn:
             self._restore()
         counted: set[int] = set()
-        if lsn <= self.applied_lsn:
+        if lsn <= self.seen_lsn:
             return counted
-        entries = self.log.replay(self.applied_lsn + 1, lsn)
-        for step in steps(self.log.path, entries, self.state_lsn):
+        # Where it is interrupted, what is unfinished is looked at from its beginning.
+        unfinished, self._unfinished = self._unfinished, None
+        steps, seen_lsn = unfinished or (Steps(self.log.path, self.state_lsn), self.applied_lsn)
+        for entry in self.log.replay(seen_lsn + 1, lsn):
+            step = steps.take(entry)
+            if step is None:
+                continue
             if step.operations is not None:
                 counted.add(step.first_lsn)
             changes = self.state.changes_of(step.operations or ())
             applied = Applied(step.last_lsn, changes, step.payload_bytes)
             self._apply([applied], {}, step.state_lsn)
+        if self.applied_lsn < lsn:
+            with self.lock:
+                self._unfinished = steps, lsn
+                self._tell()
         return counted
 
     def _apply(self, group: Sequence[Applied], built: Mapping[str, Index], state_lsn: int) -> None:
@@ -104,7 +129,8 @@ class AppliedLog:
             built: the indexes that were built for them before, by name.
             state_lsn: the last entry that counted, from now on.
         """
-        with self.lock:
+        many = max(len(applied.changes) for applied in group) >= CHANGES_MANY
+        with self.lock, collector_paused() if many else _nothing:
             try:
                 for applied in group:
                     self.state.apply_all(applied.changes, built)
@@ -131,23 +157,25 @@ class AppliedLog:
             opened = self._reopen()
         except (SnapshotError, FileNotFoundError, LSNOutOfRangeError) as error:
             # a writer's next checkpoint came
-            raise self._lose(
-                f"the entries after {after_lsn} are not there any more, and {error}"
-            ) from error
+            with self.lock:
+                raise self._lose(
+                    f"the entries after {after_lsn} are not there any more, and {error}"
+                ) from error
         with self.lock:  # where it is interrupted, it is done again
             for transaction in list(self._transactions):
                 transaction.doom("this node's store began anew from a snapshot of its leader")
             if self._history is not None:
                 self._history = History(opened.position.lsn, HISTORY_BYTES_MAX)
-            self.state = opened.state
+            self.state, self._unfinished = opened.state, None
             self.applied_lsn, self.state_lsn = opened.position.lsn, opened.position.state_lsn
             self._tell()
 
     def _lose(self, reason: str) -> StoreLostError:
+        """With the lock."""
         self.lost = StoreLostError(
             f"the store on {self.log.path} is not its log any more: {reason}"
         )
-        self.stop_watchers()
+        self._stop_watchers()
         return self.lost
 
     # ---- for who watches ----
@@ -167,8 +195,8 @@ class AppliedLog:
                 self._history = History(self.applied_lsn, HISTORY_BYTES_MAX)
             return self.applied_lsn
 
-    def stop_watchers(self) -> None:
-        """Nothing is applied any more. With the lock, or without."""
+    def _stop_watchers(self) -> None:
+        """Nothing is applied any more, and no other can come, see `watch`. With the lock."""
         for watcher in self._watchers:
             watcher.stop()
 

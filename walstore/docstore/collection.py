@@ -7,12 +7,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from walstore.docstore import operations, prepare
+from walstore.docstore.collector import collector_paused
 from walstore.docstore.concern import Concern
 from walstore.docstore.draft import Draft
 from walstore.docstore.errors import TransactionError
 from walstore.docstore.index import IndexSpec, checked_spec
 from walstore.docstore.operations import Changed
-from walstore.docstore.past import collector_paused
 from walstore.docstore.plan import Found, find
 from walstore.docstore.query import Filter
 from walstore.docstore.reading import ReadOnlyCollection
@@ -75,13 +75,13 @@ class Collection(ReadOnlyCollection):
     ) -> InsertManyResult:
         """Inserts documents: all or none."""
         with collector_paused():
-            return self._insert_many(documents, concern)
+            new = prepare.new_documents(self.name, documents, self._store._make_id)
 
-    def _insert_many(
-        self, documents: Iterable[Mapping[str, Any]], concern: Concern
-    ) -> InsertManyResult:
-        new = prepare.new_documents(self.name, documents, self._store._make_id)
-        self._write(lambda draft: draft.insert(self.name, new), concern)
+        def compute(draft: Draft) -> None:
+            with collector_paused():
+                draft.insert(self.name, new)
+
+        self._write(compute, concern)
         return InsertManyResult(copy_of([document["_id"] for _id_key, document, _operation in new]))
 
     def update_one(
@@ -219,7 +219,7 @@ class Collection(ReadOnlyCollection):
         """The indexes, that of _id first. In a transaction, too, they are those that the store has
         now, and that is not noted."""
         self._store._journal.refresh()
-        collection = self._store._journal.state.collection(self.name)
+        collection = self._store._journal.state.looked_at(self.name)
         with self._store._journal.lock:
             return [ID_INDEX, *collection.specs]
 
@@ -256,7 +256,7 @@ class Collection(ReadOnlyCollection):
         transaction = self._store._current_transaction()
         if transaction is None:
             journal.refresh()
-            collection = journal.state.collection(self.name)
+            collection = journal.state.looked_at(self.name)
             return find(collection, journal.lock, query, sort, skip, limit, hint)
         journal.check_open()
         draft: Draft = transaction.draft
@@ -271,7 +271,7 @@ class Collection(ReadOnlyCollection):
         journal = self._store._journal
         journal.refresh()
         with journal.lock:
-            return journal.state.collection(self.name).first_equal(path, key)
+            return journal.state.looked_at(self.name).first_equal(path, key)
 
 
 def _updated(changed: Changed) -> UpdateResult:

@@ -15,11 +15,12 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from walstore import FileWALManager, LSNOutOfRangeError
 from walstore.docstore.applied import AppliedLog
 from walstore.docstore.checkpoint import Opened
-from walstore.docstore.concern import Concern, has_other_writers, shown_lsn
+from walstore.docstore.concern import Concern, has_other_writers, is_shared, shown_lsn
 from walstore.docstore.draft import Draft
-from walstore.docstore.errors import ConflictError, OutcomeUnknownError
+from walstore.docstore.errors import ConflictError, DuplicateKeyError, OutcomeUnknownError
 from walstore.docstore.history import Applied
-from walstore.docstore.record import CHAINED, KIND, encode_records
+from walstore.docstore.record import CHAINED, KIND, encode_nothing, encode_records
+from walstore.docstore.stack import is_deep, on_own_stack
 from walstore.docstore.state import Change
 from walstore.docstore.transaction import Transaction
 
@@ -54,6 +55,12 @@ class _Request(Generic[Result]):
         self.ready = threading.Lock()
         self.ready.acquire()
 
+    @property
+    def answers(self) -> bool:
+        """Whether its caller is told what there is. A duplicate key does: of an insert that is
+        repeated, since its outcome was not known, it says that it is there."""
+        return self.error is None or isinstance(self.error, DuplicateKeyError)
+
     def settle(self, error: Exception | None = None) -> None:
         """It is known what became of it."""
         if error is not None:
@@ -67,8 +74,8 @@ class _Computed(NamedTuple):
     Attributes:
         draft: with all their changes.
         payloads: the entries.
-        written: of each request that changes something: how many payloads there are up to its last
-            one, its changes, and the bytes of its payloads.
+        written: of each request that changes something, or of all when none does: how many payloads
+            there are up to its last one, its changes, and the bytes of its payloads.
     """
 
     draft: Draft
@@ -106,6 +113,8 @@ class Journal(AppliedLog):
             self.closed = True
             while self._leading:
                 self._handed.wait()
+        with self.lock:
+            self._stop_watchers()
 
     # ---- for writers ----
 
@@ -113,7 +122,7 @@ class Journal(AppliedLog):
         self, compute: Callable[[Draft], Result], concern: Concern, *, alone: bool = False
     ) -> Result:
         """Computes an operation, appends what it changed and applies it, all or nothing. Returns
-        its result when it is in the log as the concern asks.
+        its result when it is in the log as the concern asks, with all that it was computed from.
 
         Args:
             compute: the operation; called again when something came between, so that it must have
@@ -126,6 +135,12 @@ class Journal(AppliedLog):
             ClosedStoreError, StoreLostError, OutcomeUnknownError; and as FileWALManager.append.
         """
         request = _Request(compute, concern, alone)
+        if is_deep():  # it might be too deep amid applying, and for others
+            return on_own_stack(lambda: self._done(request))
+        return self._done(request)
+
+    def _done(self, request: _Request[Result]) -> Result:
+        """Its result, once it is done."""
         try:
             with self._mutex:
                 self.check_open()
@@ -191,9 +206,10 @@ class Journal(AppliedLog):
             for _attempt in range(ATTEMPTS_MAX):
                 if self.lost is not None:
                     raise self.lost
-                self.catch_up()
+                if self._shared:
+                    self._catch_up()
                 computed = self._computed(group)
-                if not computed.payloads or self._appended(computed, group[0].concern):
+                if self._settled(group, computed):
                     error: Exception | None = None
                     break
             else:
@@ -233,6 +249,23 @@ class Journal(AppliedLog):
                 computed.written.append((end, draft.changes[count:], part_bytes))
         return computed
 
+    def _settled(self, group: list[_Request[Any]], computed: _Computed) -> bool:
+        """Makes what the group changed, and what it was computed from, as sure as its concern
+        asks. False: something came between; the state is up to date now."""
+        concern = group[0].concern
+        if not computed.payloads:
+            if not any(request.answers for request in group):
+                return True
+            if not is_shared(self.log):
+                if concern == "durable" and self.log.durable_lsn < self.state_lsn:
+                    self.log.sync()
+                return True
+            # An answer is as good as a change: it takes a leader, and the nodes that hold one.
+            payload = encode_nothing(self.state_lsn)
+            computed.payloads.append(payload)
+            computed.written.append((1, [], len(payload)))
+        return self._appended(computed, concern)
+
     # ---- the log ----
 
     def _appended(self, computed: _Computed, concern: Concern) -> bool:
@@ -240,8 +273,9 @@ class Journal(AppliedLog):
         is up to date now."""
         lsns = self._append(computed.payloads, concern)
         first_lsn, last_lsn = lsns[0], lsns[-1]
-        if first_lsn <= self.applied_lsn:
-            raise self._lose(f"entry {first_lsn} is a new one")
+        if first_lsn <= self.seen_lsn:
+            with self.lock:
+                raise self._lose(f"entry {first_lsn} is a new one")
         if first_lsn != self.applied_lsn + 1:
             return first_lsn in self._catch_up_to(last_lsn)
         group = [Applied(lsns[end - 1], changes, size) for end, changes, size in computed.written]
@@ -282,21 +316,21 @@ class Journal(AppliedLog):
             self._take_in(wait=True)
 
     def reach(self, lsn: int, timeout_s: float | None = None) -> bool:
-        """Waits until an entry is applied that is committed, or will be. Returns whether it is, in
-        time.
+        """Waits until an entry is applied that is committed, or will be, or is found to be of a
+        transaction whose end is not there. Returns whether it is, in time.
 
         Raises:
             As `refresh`; ClosedLogError.
         """
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
-        while self.applied_lsn < lsn:
+        while self.seen_lsn < lsn:
             self.check_open()
             self._take_in(wait=False)
             left_s = WAIT_SLICE_S
             if deadline_s is not None:
                 left_s = min(left_s, deadline_s - time.monotonic())
             with self.lock:
-                if self.applied_lsn < lsn:
+                if self.seen_lsn < lsn:
                     if left_s <= 0:
                         return False
                     self._wait_for_news(left_s)
@@ -306,19 +340,25 @@ class Journal(AppliedLog):
         """Applies what is committed. Where another thread leads, waits until that thread has, or
         leaves it to it."""
         lsn = shown_lsn(self.log)
-        if lsn <= self.applied_lsn:
+        if lsn <= self.seen_lsn:
             return
+        if is_deep():
+            on_own_stack(lambda: self._take_in_up_to(lsn, wait))
+        else:
+            self._take_in_up_to(lsn, wait)
+
+    def _take_in_up_to(self, lsn: int, wait: bool) -> None:
         with self._handed:
             while self._leading:
-                if not wait or self.applied_lsn >= self._foreign_lsn(lsn):
+                if not wait or self.seen_lsn >= self._foreign_lsn(lsn):
                     return
                 self._handed.wait()
-            if self.applied_lsn >= lsn:
+            if self.seen_lsn >= lsn:
                 return
             self.check_open()
             self._leading = True
         try:
-            self._catch_up_to_shown()
+            self._catch_up()
         finally:
             with self._mutex:
                 self._name_leader()
@@ -329,7 +369,7 @@ class Journal(AppliedLog):
         after_lsn = self._appending_after_lsn
         return lsn if after_lsn is None else min(lsn, after_lsn)
 
-    def _catch_up_to_shown(self) -> None:
+    def _catch_up(self) -> None:
         """Applies what is committed; by the thread that leads."""
         while True:
             try:
@@ -339,11 +379,6 @@ class Journal(AppliedLog):
                 if self.applied_lsn + 1 >= self.log.first_lsn:
                     raise
                 self._restore()  # the log began anew while it was read
-
-    def catch_up(self) -> None:
-        """Applies what other nodes wrote; by the thread that leads."""
-        if self._shared and (committed_lsn := shown_lsn(self.log)) > self.applied_lsn:
-            self._catch_up_to(committed_lsn)
 
     def begin(self) -> Transaction:
         """A transaction that sees what is committed now; it must be ended."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 from walstore import FileWALManager, LSNOutOfRangeError, WALEntry
 from walstore.docstore.checkpoint import opened_from
+from walstore.docstore.collector import made_to_stay
 from walstore.docstore.concern import shown_lsn
 from walstore.docstore.errors import HistoryError
 from walstore.docstore.history import Applied
@@ -16,31 +15,7 @@ from walstore.docstore.replay import Steps
 from walstore.docstore.state import State
 from walstore.snapshot_files import SnapshotFiles
 
-__all__ = ["Past", "Replayed", "collector_paused", "made_to_stay"]
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """While very many objects are made that all stay. Otherwise the collector goes through them
-    again and again, which takes more than twice as long as making them."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-@contextmanager
-def made_to_stay() -> Iterator[None]:
-    """The same, and at the end what was made counts as old: otherwise the collector, when it is on
-    again, goes through all of it twice before it leaves it alone."""
-    with collector_paused():
-        yield
-        if gc.get_freeze_count() == 0:  # otherwise the application has frozen what must stay so
-            gc.freeze()
-            gc.unfreeze()
+__all__ = ["Past", "Replayed"]
 
 
 class Replayed:

@@ -25,6 +25,7 @@ __all__ = [
     "Put",
     "Record",
     "decode_record",
+    "encode_nothing",
     "encode_records",
     "encoded_operation",
     "put_operations",
@@ -140,6 +141,11 @@ def encode_records(previous: int, operations: Sequence[bytes]) -> list[bytes]:
         encode((VERSION, CHAINED if at else previous, at < last, part))
         for at, part in enumerate(parts)
     ]
+
+
+def encode_nothing(previous: int) -> bytes:
+    """An entry that changes nothing; it counts as others do."""
+    return encode((VERSION, previous, False, []))
 
 
 def decode_record(path: str, lsn: int, payload: bytes) -> Record:

@@ -6,13 +6,12 @@ reader of the log decides alike (docs/docstore.md, "In the log").
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from walstore import WALEntry
 from walstore.docstore.record import CHAINED, KIND, Operation, decode_record
 
-__all__ = ["Step", "Steps", "steps"]
+__all__ = ["Step", "Steps"]
 
 
 class Step(NamedTuple):
@@ -71,14 +70,3 @@ class Steps:
         step = Step(self._first_lsn, entry.lsn, entry.lsn, self._parts, self._part_bytes)
         self._first_lsn, self._parts, self._part_bytes = 0, [], 0
         return step
-
-
-def steps(path: str, entries: Iterable[WALEntry], state_lsn: int) -> Iterator[Step]:
-    """What these entries amount to, see Steps. A transaction whose last entry is not among them is
-    left out.
-
-    Raises:
-        UnsupportedFormatError: an entry of a newer version.
-    """
-    taken = Steps(path, state_lsn)
-    return (step for entry in entries if (step := taken.take(entry)) is not None)

@@ -155,7 +155,7 @@ class State:
     """All collections.
 
     Attributes:
-        collections: by name; also empty ones that were asked for.
+        collections: by name; also empty ones that were to be written.
     """
 
     __slots__ = ("collections",)
@@ -168,6 +168,10 @@ class State:
         return self.collections.get(name) or self.collections.setdefault(
             name, CollectionState(name)
         )
+
+    def looked_at(self, name: str) -> CollectionState:
+        """A collection to read; an empty one that nobody keeps when there is none."""
+        return self.collections.get(name) or CollectionState(name)
 
     def names(self) -> list[str]:
         """The collections that have a document or an index."""

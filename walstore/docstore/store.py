@@ -16,6 +16,7 @@ from walstore import FileWALManager
 from walstore.docstore import snapshot
 from walstore.docstore.checkpoint import Opened, files_of, opened_from
 from walstore.docstore.collection import Collection
+from walstore.docstore.collector import made_to_stay
 from walstore.docstore.concern import Concern, barrier_lsn, checked_concern, is_shared
 from walstore.docstore.draft import Draft
 from walstore.docstore.errors import (
@@ -28,7 +29,7 @@ from walstore.docstore.errors import (
 )
 from walstore.docstore.ids import IdMaker
 from walstore.docstore.journal import Journal
-from walstore.docstore.past import Past, made_to_stay
+from walstore.docstore.past import Past
 from walstore.docstore.snapshot import Position
 from walstore.docstore.transaction import Transaction
 from walstore.docstore.view import StoreView
@@ -346,7 +347,6 @@ class DocumentStore:
         acknowledged is in the log already. Closing twice does nothing, unless the first call was
         interrupted: then the second ends it."""
         self._journal.close()
-        self._journal.stop_watchers()
         self._due.set()
         if self._thread is not None:
             self._thread.join()
@@ -436,7 +436,11 @@ class _Block:
                 # Another thread may be amid an operation: all of it is written, or nothing.
                 with store._journal.lock:
                     transaction.end()
-                store._journal.write(transaction.compute, self._concern)
+                if self._concern == "local" and not transaction.draft.changes:
+                    store._journal.check_open()
+                    transaction.check()  # it has read what is here, and nobody is asked
+                else:
+                    store._journal.write(transaction.compute, self._concern)
         finally:
             store._journal.end(transaction)
 

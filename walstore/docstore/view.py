@@ -29,7 +29,7 @@ class StoreView:
 
     def __getitem__(self, name: str) -> ReadOnlyCollection:
         """A collection by name; one that was not there is empty."""
-        return _PastCollection(name, self._state.collections.get(name) or CollectionState(name))
+        return _PastCollection(name, self._state.looked_at(name))
 
     def list_collection_names(self) -> list[str]:
         """The collections that had a document or an index, sorted."""

@@ -7,7 +7,9 @@ last, or for what is longer ago, a state of the stream's own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -19,6 +21,9 @@ from walstore.docstore.journal import Journal
 from walstore.docstore.past import Past, Replayed
 
 __all__ = ["ChangeStream", "begin_of"]
+
+CLOSED_SLICE_S = 0.1
+"""How long a stream that waits for its store does not look whether it was closed, at the most."""
 
 
 class Begin(NamedTuple):
@@ -93,7 +98,7 @@ class ChangeStream:
         self._collection = collection
         self._own: Replayed | None = None  # while it is behind what the journal remembers
         self._ready: Iterator[DocumentChange] = iter(())
-        self._work: asyncio.Future[None] | None = None  # survives who waits for it
+        self._work: Future[None] | None = None  # survives who waits for it, and the event loop
         self.closed = False
         begin_lsn = begin.lsn if begin else journal.applied_lsn + 1
         try:
@@ -141,7 +146,11 @@ class ChangeStream:
             for change in self._ready:
                 return change
             try:
-                self._take(next(self._tail))
+                if self._work is None:
+                    self._take(next(self._tail))
+                else:  # of a task that was cancelled
+                    self._work.result()
+                    self._work = None
             except StopIteration:
                 self._finish()
             except BaseException as error:
@@ -187,15 +196,15 @@ class ChangeStream:
             if self._is_quick(entry):
                 self._take(entry)
                 return
-            self._work = asyncio.ensure_future(asyncio.to_thread(self._take, entry))
-        await asyncio.shield(self._work)
+            self._work = _begun(self._take, entry)
+        await asyncio.wrap_future(self._work)
         self._work = None
 
     def _is_quick(self, entry: WALEntry) -> bool:
         journal = self._journal
         if self._own is not None or entry.lsn < self._begin.lsn:
             return True
-        return journal.applied_lsn >= entry.lsn and journal.remembers(entry.lsn - 1)
+        return journal.seen_lsn >= entry.lsn and journal.remembers(entry.lsn - 1)
 
     def _take(self, entry: WALEntry) -> None:
         if entry.lsn < self._begin.lsn:
@@ -210,7 +219,9 @@ class ChangeStream:
         """The transaction that ends with an entry, if one does that counts."""
         own, journal = self._own, self._journal
         if own is None:
-            journal.reach(entry.lsn)
+            while not journal.reach(entry.lsn, CLOSED_SLICE_S):
+                if self.closed:
+                    return None
             remembered, applied = journal.remembered(entry.lsn)
             if remembered:
                 return applied
@@ -219,6 +230,21 @@ class ChangeStream:
         if journal.remembers(entry.lsn):
             self._own = None
         return applied
+
+
+def _begun(take: Callable[[WALEntry], None], entry: WALEntry) -> Future[None]:
+    """Takes an entry in a thread, which has begun: nobody can cancel that any more."""
+    begun = threading.Event()
+
+    def work() -> None:
+        begun.set()
+        take(entry)
+
+    pool = ThreadPoolExecutor(1, "walstore-changes")
+    taken = pool.submit(work)
+    pool.shutdown(wait=False)
+    begun.wait()
+    return taken
 
 
 def _gone(error: LSNOutOfRangeError) -> HistoryError:

@@ -21,6 +21,7 @@ from walstore.errors import (
     OptionError,
     WALStoreError,
 )
+from walstore.limits import LSN_MAX
 from walstore.replication.acks import Acks, AcksOption, Receipt, Stage, parse_acks
 from walstore.replication.background import Background
 from walstore.replication.clients import ClientHandler
@@ -528,10 +529,12 @@ class ReplicationWALManager(FileWALManager):
 
         Raises:
             ReplicationTimeoutError: it cannot, so far.
+            OptionError: it is no whole number.
         """
         limit_s = self.timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + limit_s
-        while not self._await_entry(lsn):
+        wanted_lsn = min(checked_lsn("lsn", lsn), LSN_MAX)  # behind it there is none
+        while not self._await_entry(wanted_lsn):
             if time.monotonic() >= deadline:
                 raise ReplicationTimeoutError(
                     self.receipt(lsn), str(self.acks), "committed", limit_s
