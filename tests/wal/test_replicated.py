@@ -28,7 +28,7 @@ from walstore import (
 from walstore.replication import ReplicationWALManager
 from walstore.wal import files, reading, writing
 from walstore.wal.layout import Segment
-from walstore.wal.meta import COMMIT_MARK_AT, mark_replicated
+from walstore.wal.meta import COMMIT_MARK_AT, Meta, mark_replicated, write_copy
 from walstore.wal.opening import Start, create_log, mark_open, open_meta, read_log
 from walstore.wal.repair import repair_tail
 from walstore.wal.writing import Replicated
@@ -357,6 +357,25 @@ def test_a_log_begins_anew_behind_a_snapshot(tmp_path: Path, first_lsn: int) -> 
             first_lsn - 1,
             first_lsn - 1,
         )
+
+
+def test_a_look_at_a_log_amid_its_new_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of the copies of the metadata has it, and the other not yet: it is still the old log."""
+    with diverge(tmp_path / "log") as log:
+        looks = []
+
+        def look_first(fd: int, meta: Meta, path: str, which: int) -> None:
+            if which == 1:
+                looks.append((log.first_lsn, log.term, log.verify().entries, len([*log.replay()])))
+            write_copy(fd, meta, path, which)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(writing, "write_copy", look_first)
+            log._reset(1000, 5, 9)
+        assert looks == [(1, 2, 40, 10)]
+        assert (log.first_lsn, log.term, log.verify().entries) == (1000, 9, 0)
 
 
 def test_an_empty_log_joins_another(tmp_path: Path) -> None:

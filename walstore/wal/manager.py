@@ -649,14 +649,16 @@ class FileWALManager:
         return self._view().meta.epoch
 
     def _history(self, lsn: int) -> tuple[int, int]:
-        """The term of an entry, or of the one before the first, and the epoch. For Tail."""
-        return self._term_of(lsn), self._view().meta.epoch
+        """The epoch, and the term that an entry, or the one before the first, has in that epoch or
+        in a later one. For Tail."""
+        epoch = self._epoch()
+        return epoch, self._term_of(lsn)
 
     def _term_of(self, lsn: int) -> int:
         """The term of an entry, or of the one before the log's first."""
-        view = self._view()
-        if lsn < view.meta.first_lsn:
-            return view.meta.prev_term
+        meta = self._view().meta
+        if lsn == meta.first_lsn - 1:
+            return meta.prev_term
         return self.read(lsn).term
 
     def _await_entry(self, lsn: int) -> bool:
@@ -695,7 +697,7 @@ class FileWALManager:
             return
         if lib.walcore_durable_lsn(view.group.raw) >= lsn:
             return
-        with contextlib.suppress(CommitTimeoutError):
+        with contextlib.suppress(CommitTimeoutError, EntryTruncatedError):
             self.sync()
 
 
