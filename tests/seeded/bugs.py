@@ -562,6 +562,12 @@ BUGS = (
         (REPLICATED,),
     ),
     Bug(
+        "closed-reader-looks-on",
+        "a reader that is closed looks at no file that got its descriptor's number",
+        (Edit(FOLLOWING_PY, "            self._closed = True\n", ""),),
+        ("tests/wal/test_following.py",),
+    ),
+    Bug(
         "mark-not-looked-at",
         "other processes are shown what is committed, and no more",
         (

@@ -11,11 +11,21 @@ from pathlib import Path
 import pytest
 
 from tests.conformance import run_threads
-from tests.helpers import child, crash_copy, end, expect_line, payloads, run_child, tell
+from tests.helpers import (
+    child,
+    crash_copy,
+    end,
+    expect_line,
+    payloads,
+    run_child,
+    segment_files,
+    tell,
+)
 from tests.wal.inside import roll_once
-from walstore import FileWALManager, LogAccessError, LSNOutOfRangeError
+from walstore import ClosedLogError, FileWALManager, LogAccessError, LSNOutOfRangeError
 from walstore.wal import files, following
 from walstore.wal.meta import Watermark, read_watermark
+from walstore.wal.segment import RECORDS_AT
 
 WRITER = """
     import sys
@@ -266,3 +276,32 @@ def test_threads_that_share_a_reader_beside_a_writer_that_changes_the_log(tmp_pa
         run_threads(lambda: read(0), lambda: read(1), change)
     print(f"reads={reads}")
     assert min(reads) >= 10
+
+
+@pytest.mark.parametrize("look", ["refresh", "explain"])
+def test_a_reader_that_another_thread_closes_looks_at_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: str
+) -> None:
+    """The number of its descriptor may be that of another log by the time it gets to look."""
+    with FileWALManager(tmp_path / "log") as log, FileWALManager(tmp_path / "other") as other:
+        log.append(b"x" * 100)
+        other.append(b"y" * 100)
+        other.begin_term()
+        reader = FileWALManager(tmp_path / "log", read_only=True)
+        view, others = reader._follower, []
+        real = getattr(view, look)
+
+        def close_first(*arguments: object) -> object:
+            reader.close()
+            others.append(FileWALManager(tmp_path / "other", read_only=True))
+            return real(*arguments)
+
+        if look == "explain":
+            with open(segment_files(tmp_path / "log")[0], "r+b") as file:
+                file.seek(RECORDS_AT + 60)  # in the payload
+                file.write(b"?")
+        monkeypatch.setattr(view, look, close_first)
+        with pytest.raises(ClosedLogError):
+            reader.read(1)
+        assert payloads(others[0].replay()) == [b"y" * 100]
+        others[0].close()

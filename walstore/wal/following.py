@@ -10,10 +10,12 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from walstore._native import lib
-from walstore.errors import CorruptLogError, LogAccessError, NotALogError
+from walstore.errors import ClosedLogError, CorruptLogError, LogAccessError, NotALogError
 from walstore.wal import files
 from walstore.wal.layout import Layout, Segment
 from walstore.wal.meta import (
@@ -64,6 +66,7 @@ class LogFollower:
         self.path = path
         self.cache = SegmentCache()
         self._lock = threading.Lock()  # for who looks; the state has none
+        self._closed = False
         self._meta_fd = open_meta(path, write=False)
         try:
             self._state = self._load()
@@ -142,9 +145,18 @@ class LogFollower:
                     raise access_error(error, self.path, "cannot sync") from error
         return replace(state, durable_lsn=state.scanned_lsn)
 
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        """One look at a time, and none through the descriptor of a log that was closed: its number
+        may be that of another file by now."""
+        with self._lock:
+            if self._closed:
+                raise ClosedLogError(f"{self.path} is closed")
+            yield
+
     def refresh(self) -> None:
         """Looks for what was appended, or changed, since."""
-        with self._lock:
+        with self._looking():
             self._state = self._next()
 
     def _next(self) -> _State:
@@ -248,13 +260,14 @@ class LogFollower:
 
     def explain(self, error: CorruptLogError) -> Exception:
         """A segment that was truncated away and reused under the reader is not damage."""
-        with self._lock:
+        with self._looking():
             state = self._state = self._load()
         return explain_in(state.layout.segments, _bounds_of(state), error)
 
     def close(self) -> None:
         """Lets go of the log."""
         with self._lock:
+            self._closed = True
             self.cache.close()
             files.close(self._meta_fd)
 
