@@ -568,6 +568,18 @@ BUGS = (
         ("tests/wal/test_following.py",),
     ),
     Bug(
+        "places-of-entries-on-their-way",
+        "what a writer takes back leaves a reader no places to look at",
+        (
+            Edit(
+                FOLLOWING_PY,
+                "pairs = cut_index(tail.index, synced_lsn + 1 - segment.first_lsn)",
+                "pairs = tail.index",
+            ),
+        ),
+        ("tests/wal/test_following.py",),
+    ),
+    Bug(
         "mark-not-looked-at",
         "other processes are shown what is committed, and no more",
         (
