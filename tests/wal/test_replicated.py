@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from tests.cli.logs import GARBAGE, end_of
-from tests.helpers import contents, crash_copy, payloads
+from tests.helpers import contents, crash_copy, open_descriptors, payloads
 from tests.native.twin import Record
 from tests.wal.inside import append_numbered, writer_of
 from tests.wal.replicas import diverge, records_of, replicated
 from walstore import (
+    ClosedLogError,
     CommitTimeoutError,
     EntryTruncatedError,
     FileWALManager,
@@ -326,6 +327,19 @@ def test_a_new_log_gets_the_id_it_is_given(tmp_path: Path) -> None:
 
     with Other(tmp_path / "log") as log:
         assert bytes.fromhex(log.log_id) == b"0123456789abcdef"
+
+
+def test_an_entry_that_is_awaited_after_the_close_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    async def main() -> None:
+        for _ in range(3):
+            with replicated(tmp_path / "log") as log:
+                commit = log.submit(b"not committed")
+            with pytest.raises(ClosedLogError):
+                await commit
+
+    before = open_descriptors()
+    asyncio.run(main())
+    assert open_descriptors() == before
 
 
 # ---- a log that begins anew ----
