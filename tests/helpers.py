@@ -80,7 +80,8 @@ def restore(path: Path, files: dict[str, bytes]) -> Path:
 def crash_copy(source: Path, target: Path) -> Path:
     """What is on the disk of a running log: the directory a kill would leave behind."""
     target.mkdir()
-    for name in sorted(os.listdir(source)):
+    # `meta` first, as it is read: an entry on its way may become durable while this copies.
+    for name in sorted(os.listdir(source), key=lambda name: (name != "meta", name)):
         try:
             shutil.copyfile(source / name, target / name)
         except FileNotFoundError:

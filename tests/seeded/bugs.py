@@ -292,12 +292,12 @@ BUGS = (
         (
             Edit(
                 WRITING_PY,
-                "files.sync_data(fd, path)\n            self.meta = meta = meta.next()\n",
-                "self.meta = meta = meta.next()\n",
+                "files.sync_data(fd, path)\n        meta = meta.next()\n",
+                "meta = meta.next()\n",
             ),
             Edit(
                 WRITING_PY,
-                "write_copy(fd, meta, path, 1)\n            files.sync_data(fd, path)\n",
+                "write_copy(fd, meta, path, 1)\n        files.sync_data(fd, path)\n",
                 "write_copy(fd, meta, path, 1)\n",
             ),
         ),
@@ -309,8 +309,8 @@ BUGS = (
         (
             Edit(
                 WRITING_PY,
-                "files.sync_data(fd, path)\n            self.meta = meta = meta.next()\n",
-                "self.meta = meta = meta.next()\n",
+                "files.sync_data(fd, path)\n        meta = meta.next()\n",
+                "meta = meta.next()\n",
             ),
         ),
         ("tests/wal/test_writing.py",),
@@ -327,8 +327,8 @@ BUGS = (
         (
             Edit(
                 WRITING_PY,
-                "            self._write_meta(replace(self.meta, term=term))\n",
-                "            self.meta = replace(self.meta, term=term)\n",
+                "self.meta = self._write_meta(replace(self.meta, term=term))\n",
+                "self.meta = replace(self.meta, term=term)\n",
             ),
         ),
         (CRASH,),
@@ -474,11 +474,41 @@ BUGS = (
     Bug(
         "tail-over-a-cut",
         "a tail never goes on over a cut history",
+        (Edit(TAIL_PY, "            if term == self._term:\n", "            if term:\n"),),
+        ("tests/wal/test_tail.py",),
+    ),
+    Bug(
+        "truncation-shown-early",
+        "a tail that looks amid a truncation misses none of it",
+        (
+            Edit(
+                WRITING_PY,
+                "        meta = meta.next()\n        try:\n",
+                "        self.meta = meta = meta.next()\n        try:\n",
+            ),
+        ),
+        ("tests/wal/test_tail.py", REPLICATED),
+    ),
+    Bug(
+        "epoch-read-late",
+        "a truncation while a tail looks at the one before is seen",
+        (
+            Edit(
+                MANAGER_PY,
+                "        return epoch, self._term_of(lsn)\n",
+                "        return (self._term_of(lsn), self._epoch())[::-1]\n",
+            ),
+        ),
+        ("tests/wal/test_tail.py",),
+    ),
+    Bug(
+        "old-entries-kept-ready",
+        "a tail shows no entry that it knows to be gone",
         (
             Edit(
                 TAIL_PY,
-                "            if lsn < first_lsn or term == self._term:\n",
-                "            if term:\n",
+                "        self._ready = iter(())\n        lsn = self.next_lsn - 1\n",
+                "        lsn = self.next_lsn - 1\n",
             ),
         ),
         ("tests/wal/test_tail.py",),
@@ -530,6 +560,24 @@ BUGS = (
             ),
         ),
         (REPLICATED,),
+    ),
+    Bug(
+        "closed-reader-looks-on",
+        "a reader that is closed looks at no file that got its descriptor's number",
+        (Edit(FOLLOWING_PY, "            self._closed = True\n", ""),),
+        ("tests/wal/test_following.py",),
+    ),
+    Bug(
+        "places-of-entries-on-their-way",
+        "what a writer takes back leaves a reader no places to look at",
+        (
+            Edit(
+                FOLLOWING_PY,
+                "pairs = cut_index(tail.index, synced_lsn + 1 - segment.first_lsn)",
+                "pairs = tail.index",
+            ),
+        ),
+        ("tests/wal/test_following.py",),
     ),
     Bug(
         "mark-not-looked-at",

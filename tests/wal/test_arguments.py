@@ -13,6 +13,7 @@ import pytest
 from tests.helpers import open_descriptors, payloads, segment_files
 from tests.wal.inside import settle, writer_of
 from walstore import FileWALManager, LSNOutOfRangeError, NotALogError, OptionError, PayloadTypeError
+from walstore.limits import KIND_MAX, PAYLOAD_BYTES_MAX
 from walstore.wal.arguments import checked_lsn
 from walstore.wal.repair import repair_tail
 
@@ -144,6 +145,16 @@ def test_entropy_that_gives_too_little_is_named(tmp_path: Path, give: Any) -> No
     with pytest.raises(OptionError, match="entropy gives 16 bytes"):
         FileWALManager(tmp_path / "log", entropy=lambda _size: give)
     with FileWALManager(tmp_path / "log") as log:
+        assert log.append(b"x") == 1
+
+
+def test_a_kind_that_is_none_is_named_however_much_comes_with_it(tmp_path: Path) -> None:
+    """That much would be taken with another one."""
+    payload = bytes(PAYLOAD_BYTES_MAX - 8)
+    with FileWALManager(tmp_path / "log", segment_bytes=4096) as log:
+        for call in (log.append, log.submit, lambda one, **how: log.append_many([one], **how)):
+            with pytest.raises(OptionError, match="kind is a whole number"):
+                call(payload, kind=KIND_MAX + 1)
         assert log.append(b"x") == 1
 
 

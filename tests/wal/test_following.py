@@ -11,11 +11,25 @@ from pathlib import Path
 import pytest
 
 from tests.conformance import run_threads
-from tests.helpers import child, crash_copy, end, expect_line, payloads, run_child, tell
-from tests.wal.inside import roll_once
-from walstore import FileWALManager, LogAccessError, LSNOutOfRangeError
+from tests.helpers import (
+    child,
+    crash_copy,
+    end,
+    expect_line,
+    payloads,
+    run_child,
+    segment_files,
+    tell,
+)
+from tests.native.twin import Record
+from tests.wal.inside import header_of, roll_once
+from tests.wal.raw import encode_all, watermark_bytes
+from walstore import ClosedLogError, FileWALManager, LogAccessError, LSNOutOfRangeError
 from walstore.wal import files, following
-from walstore.wal.meta import Watermark, read_watermark
+from walstore.wal.manager import SyncPolicy
+from walstore.wal.meta import WATERMARK_AT, Watermark, read_watermark
+from walstore.wal.record import record_bytes
+from walstore.wal.segment import RECORDS_AT
 
 WRITER = """
     import sys
@@ -194,6 +208,7 @@ def test_reader_of_a_disk_that_fails_is_told_so(
                     FileWALManager(tmp_path / "log", read_only=True)
                 with pytest.raises(LogAccessError, match="cannot read"):
                     reader.read(1)
+            log.append(b"y")
             with monkeypatch.context() as patched:
                 patched.setattr(following, "verify_range", fail)  # the scan for what is new
                 with pytest.raises(LogAccessError, match="cannot read"):
@@ -266,3 +281,81 @@ def test_threads_that_share_a_reader_beside_a_writer_that_changes_the_log(tmp_pa
         run_threads(lambda: read(0), lambda: read(1), change)
     print(f"reads={reads}")
     assert min(reads) >= 10
+
+
+@pytest.mark.parametrize("look", ["refresh", "explain"])
+def test_a_reader_that_another_thread_closes_looks_at_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: str
+) -> None:
+    """The number of its descriptor may be that of another log by the time it gets to look."""
+    with FileWALManager(tmp_path / "log") as log, FileWALManager(tmp_path / "other") as other:
+        log.append(b"x" * 100)
+        other.append(b"y" * 100)
+        other.begin_term()
+        reader = FileWALManager(tmp_path / "log", read_only=True)
+        view, others = reader._follower, []
+        real = getattr(view, look)
+
+        def close_first(*arguments: object) -> object:
+            reader.close()
+            others.append(FileWALManager(tmp_path / "other", read_only=True))
+            return real(*arguments)
+
+        if look == "explain":
+            with open(segment_files(tmp_path / "log")[0], "r+b") as file:
+                file.seek(RECORDS_AT + 60)  # in the payload
+                file.write(b"?")
+        monkeypatch.setattr(view, look, close_first)
+        with pytest.raises(ClosedLogError):
+            reader.read(1)
+        assert payloads(others[0].replay()) == [b"y" * 100]
+        others[0].close()
+
+
+@pytest.mark.parametrize("sync", ["always", "os"])
+def test_a_reader_knows_the_places_of_what_came_since_it_was_opened(
+    tmp_path: Path, sync: SyncPolicy
+) -> None:
+    """As well as one that is opened now: a look does not begin where that one's opening ended."""
+    path = tmp_path / "log"
+    with FileWALManager(path, sync=sync) as log, FileWALManager(path, read_only=True) as reader:
+        for number in range(40):
+            log.append(b"x" * (100 + number * 150 % 7000))
+            log.append_many([b"y" * 3000] * (number % 4))
+            assert reader.read(log.last_lsn)
+        with FileWALManager(path, read_only=True) as fresh:
+            early, late = reader._follower, fresh._follower
+            assert early is not None
+            assert late is not None
+            places = [
+                [view.locate_in_tail(view.segments()[-1], lsn) for lsn in range(1, log.last_lsn)]
+                for view in (early, late)
+            ]
+            assert places[0] == places[1]
+            assert len({place.at for place in places[0]}) > 10
+
+
+def test_entries_that_a_writer_took_back_leave_no_places_behind(tmp_path: Path) -> None:
+    """Written when the reader was opened, and refused then: others lie there by now."""
+    path, after = tmp_path / "log", tmp_path / "after"
+    with FileWALManager(path) as log:
+        log.append_many([b"1", b"2", b"3"])
+        crash_copy(path, tmp_path / "copy")
+        log.append_many([b"taken back" * 1000] * 9)
+        crash_copy(path, after)
+        log_id = bytes.fromhex(log.log_id)
+    copy = tmp_path / "copy"
+    (segment,), (written,) = segment_files(copy), segment_files(after)
+    segment.write_bytes(written.read_bytes())
+    fd = files.open_file(str(copy / "meta"), write=True)
+    assert files.lock(fd)
+    with FileWALManager(copy, read_only=True) as reader:
+        assert reader.last_lsn == 3
+        others = [Record(lsn, payload=b"kept" * 1900) for lsn in range(4, 9)]
+        with open(segment, "r+b") as file:
+            file.seek(RECORDS_AT + 3 * record_bytes(1))
+            file.write(encode_all(others, header_of(segment).seed))
+        files.write_at(fd, watermark_bytes(8, log_id=log_id), WATERMARK_AT, "meta")
+        for lsn in range(4, 9):
+            assert reader.read(lsn).payload == b"kept" * 1900
+    files.close(fd)

@@ -191,6 +191,30 @@ def test_second_writer_in_this_process(tmp_path: Path) -> None:
     assert open_descriptors() == before
 
 
+@pytest.mark.parametrize("step", ["make_directory", "list_directory"])
+def test_of_those_who_make_a_log_at_once_the_others_are_told_that_it_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    path = tmp_path / "log"
+    first: list[Any] = []
+    real = getattr(files, step)
+    if step == "list_directory":
+        path.mkdir()
+
+    def after_another(where: str) -> object:
+        if not first:
+            first.append(None)
+            first[:] = [FileWALManager(path)]
+        return real(where)
+
+    monkeypatch.setattr(files, step, after_another)
+    with pytest.raises(LogLockedError):
+        FileWALManager(path)
+    first[0].append(b"unharmed")
+    first[0].close()
+    assert payloads(contents(path)) == [b"unharmed"]
+
+
 HOLD = """
     import sys
     from walstore import FileWALManager

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from tests.cli.logs import GARBAGE, end_of
-from tests.helpers import contents, crash_copy, payloads
+from tests.helpers import contents, crash_copy, open_descriptors, payloads
 from tests.native.twin import Record
 from tests.wal.inside import append_numbered, writer_of
 from tests.wal.replicas import diverge, records_of, replicated
 from walstore import (
+    ClosedLogError,
     CommitTimeoutError,
     EntryTruncatedError,
     FileWALManager,
@@ -28,7 +29,7 @@ from walstore import (
 from walstore.replication import ReplicationWALManager
 from walstore.wal import files, reading, writing
 from walstore.wal.layout import Segment
-from walstore.wal.meta import COMMIT_MARK_AT, mark_replicated
+from walstore.wal.meta import COMMIT_MARK_AT, Meta, mark_replicated, write_copy
 from walstore.wal.opening import Start, create_log, mark_open, open_meta, read_log
 from walstore.wal.repair import repair_tail
 from walstore.wal.writing import Replicated
@@ -328,6 +329,19 @@ def test_a_new_log_gets_the_id_it_is_given(tmp_path: Path) -> None:
         assert bytes.fromhex(log.log_id) == b"0123456789abcdef"
 
 
+def test_an_entry_that_is_awaited_after_the_close_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    async def main() -> None:
+        for _ in range(3):
+            with replicated(tmp_path / "log") as log:
+                commit = log.submit(b"not committed")
+            with pytest.raises(ClosedLogError):
+                await commit
+
+    before = open_descriptors()
+    asyncio.run(main())
+    assert open_descriptors() == before
+
+
 # ---- a log that begins anew ----
 
 
@@ -357,6 +371,25 @@ def test_a_log_begins_anew_behind_a_snapshot(tmp_path: Path, first_lsn: int) -> 
             first_lsn - 1,
             first_lsn - 1,
         )
+
+
+def test_a_look_at_a_log_amid_its_new_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of the copies of the metadata has it, and the other not yet: it is still the old log."""
+    with diverge(tmp_path / "log") as log:
+        looks = []
+
+        def look_first(fd: int, meta: Meta, path: str, which: int) -> None:
+            if which == 1:
+                looks.append((log.first_lsn, log.term, log.verify().entries, len([*log.replay()])))
+            write_copy(fd, meta, path, which)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(writing, "write_copy", look_first)
+            log._reset(1000, 5, 9)
+        assert looks == [(1, 2, 40, 10)]
+        assert (log.first_lsn, log.term, log.verify().entries) == (1000, 9, 0)
 
 
 def test_an_empty_log_joins_another(tmp_path: Path) -> None:

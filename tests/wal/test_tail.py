@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conformance import run_threads
-from tests.wal.inside import writer_of
+from tests.wal.inside import append_numbered, numbered, writer_of
 from walstore import (
     EntryTruncatedError,
     FileWALManager,
@@ -21,6 +21,8 @@ from walstore import (
     LSNOutOfRangeError,
     WALEntry,
 )
+from walstore.wal import writing
+from walstore.wal.meta import Meta, write_copy
 from walstore.wal.tail import Tail
 
 
@@ -247,6 +249,150 @@ def test_truncation_of_entries_that_a_tail_has_yet_to_show(tmp_path: Path) -> No
         log.append(b"new")
         assert take(tail, 17) == [bytes(400_000)] * 17
         assert take(tail, 1) == [b"new"]
+
+
+def amid_truncation(monkeypatch: pytest.MonkeyPatch, look: Callable[[], object]) -> None:
+    """Calls `look` in the middle of the next truncation: one of the copies of the metadata has it,
+    and the other not yet."""
+
+    def look_first(fd: int, meta: Meta, path: str, which: int) -> None:
+        if which == 1:
+            monkeypatch.setattr(writing, "write_copy", write_copy)
+            look()
+        write_copy(fd, meta, path, which)
+
+    monkeypatch.setattr(writing, "write_copy", look_first)
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+@pytest.mark.parametrize("looks", [1, 2, 5])
+def test_tail_that_looks_amid_a_truncation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks: int, read_only: bool
+) -> None:
+    """What it shows is the log's history from its begin to its end, or it says that it is not."""
+    path = tmp_path / "log"
+    with FileWALManager(path) as log, FileWALManager(path, read_only=True) as reader:
+        append_numbered(log, b"old", 5)
+        tail = (reader if read_only else log).tail()
+        shown = take(tail, 5)
+        append_numbered(log, b"old", 5)
+
+        def look() -> None:
+            last_lsn = (reader if read_only else log).last_lsn
+            shown.extend(take(tail, min(looks, last_lsn - 5)))
+
+        amid_truncation(monkeypatch, look)
+        log.truncate_after(7)
+        append_numbered(log, b"new", 6)
+        if len(shown) > 7:
+            assert shown == [numbered(b"old", lsn) for lsn in range(1, 11)]
+            with pytest.raises(EntryTruncatedError):
+                next(tail)
+        else:
+            shown += take(tail, 13 - len(shown))
+            assert shown == [entry.payload for entry in log.replay()]
+
+
+def test_tail_that_is_made_amid_a_truncation_is_told_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tails: list[Tail] = []
+    with FileWALManager(tmp_path / "log") as log:
+        append_numbered(log, b"old", 10)
+        amid_truncation(monkeypatch, lambda: tails.append(log.tail(11)))
+        log.truncate_after(7)
+        append_numbered(log, b"new", 6)
+        with pytest.raises(EntryTruncatedError):
+            next(tails[0])
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_truncation_between_the_replay_of_a_tail_and_its_look_at_the_history(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_only: bool
+) -> None:
+    """The last entry shown is still there, and those made ready are not."""
+    path = tmp_path / "log"
+    with FileWALManager(path) as log, FileWALManager(path, read_only=True) as reader:
+        append_numbered(log, b"old", 5)
+        watched = reader if read_only else log
+        tail = watched.tail()
+        take(tail, 5)
+        append_numbered(log, b"old", 5)
+        replay = watched.replay
+
+        def truncate_late(from_lsn: int) -> Iterator[WALEntry]:
+            monkeypatch.undo()
+            found = replay(from_lsn)
+            log.truncate_after(7)
+            append_numbered(log, b"new", 3)
+            assert watched.read(8).payload == numbered(b"new", 8)
+            return found
+
+        monkeypatch.setattr(watched, "replay", truncate_late)
+        old, new = [numbered(b"old", lsn) for lsn in (6, 7)], [numbered(b"new", 8)]
+        assert take(tail, 3) == old + new
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_second_truncation_while_a_tail_looks_at_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_only: bool
+) -> None:
+    path = tmp_path / "log"
+    with FileWALManager(path) as log, FileWALManager(path, read_only=True) as reader:
+        append_numbered(log, b"old", 10)
+        watched = reader if read_only else log
+        tail = watched.tail()
+        take(tail, 5)
+        log.truncate_after(8)
+        watched.read(1)
+        term_of = watched._term_of
+
+        def truncate_then(lsn: int) -> int:
+            monkeypatch.undo()
+            term = term_of(lsn)
+            log.truncate_after(3)
+            append_numbered(log, b"new", 9)
+            watched.read(1)
+            return term
+
+        monkeypatch.setattr(watched, "_term_of", truncate_then)
+        with pytest.raises(EntryTruncatedError):
+            take(tail, 2)
+
+
+def test_truncation_of_the_entry_that_a_tail_asks_to_be_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has not shown it: nothing is to be told."""
+    with FileWALManager(tmp_path / "log", sync="os") as log:
+        log.append_many([b"1", b"2"])
+        tail = log.tail()
+        take(tail, 2)
+        log.append(b"old")
+        group = writer_of(log).group
+        wait = group.wait
+
+        def truncate_first(generation: int, lsn: int, *how: Any) -> None:
+            monkeypatch.undo()
+            log.truncate_after(2)
+            log.append(b"new")
+            wait(generation, lsn, *how)
+
+        monkeypatch.setattr(group, "wait", truncate_first)
+        assert take(tail, 1) == [b"new"]
+
+
+def test_tail_whose_last_entry_was_truncated_and_its_successor_dropped(tmp_path: Path) -> None:
+    """Of the entry before the log's first the term is known, too."""
+    with FileWALManager(tmp_path / "log") as log:
+        append_numbered(log, b"old", 6)
+        tail = log.tail()
+        take(tail, 6)
+        log.truncate_after(5)
+        append_numbered(log, b"new", 5)
+        log.truncate_before(7)
+        with pytest.raises(EntryTruncatedError):
+            next(tail)
 
 
 @pytest.mark.parametrize("sync", ["interval", "os"])

@@ -753,6 +753,22 @@ def test_a_loop_that_is_woken_by_the_stop_fails_what_is_pending(group: Group) ->
     run(main())
 
 
+def test_who_asks_after_the_stop_is_answered_at_once(group: Group) -> None:
+    """And nothing is kept for the loop, which nobody would let go of."""
+
+    async def main() -> None:
+        before = open_descriptors()
+        group.append()
+        group.stop()
+        done, pending = group.waker().future(0, 1), group.waker().future(0, 2)
+        assert done.result() is None
+        assert closed_error(pending, group)
+        assert not group._wakers
+        assert open_descriptors() == before
+
+    run(main())
+
+
 @pytest.mark.parametrize("with_loop", [False, True])
 def test_stop_elsewhere_lets_the_loop_let_go(group: Group, with_loop: bool) -> None:
     ready = threading.Event()

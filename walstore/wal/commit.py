@@ -105,6 +105,7 @@ class GroupCommit:
         self.generation = 0
         self._wakers: dict[asyncio.AbstractEventLoop, _LoopWaker] = {}
         self._wakers_lock = threading.Lock()  # loops of several threads
+        self._stopped = False
 
     def start(self) -> None:
         """Starts the flusher thread."""
@@ -234,6 +235,7 @@ class GroupCommit:
         """Ends the flusher; every waiting or later call returns."""
         lib.walcore_writer_stop(self.raw)
         with self._wakers_lock:
+            self._stopped = True
             wakers = list(self._wakers.values())
             self._wakers.clear()
         for waker in wakers:
@@ -257,7 +259,11 @@ class GroupCommit:
             if waker is None:
                 for old in [old for old in self._wakers if old.is_closed()]:
                     self._wakers.pop(old).detach()
-                waker = self._wakers[loop] = _LoopWaker(self, loop)
+                waker = _LoopWaker(self, loop)
+                if self._stopped:
+                    waker.detach()  # nobody else will; it answers at once
+                else:
+                    self._wakers[loop] = waker
         return waker
 
 
@@ -346,6 +352,9 @@ class _LoopWaker:
             heapq.heappop(self._pending)
         self._order += 1
         heapq.heappush(self._pending, (lsn, self._order, generation, future))
+        if self._slot.released:  # the log is closed
+            self._resolve()
+            return future
         if not self._armed_lsn or lsn < self._armed_lsn:
             self._arm()
         return future

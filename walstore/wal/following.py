@@ -10,10 +10,12 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from walstore._native import lib
-from walstore.errors import CorruptLogError, LogAccessError, NotALogError
+from walstore.errors import ClosedLogError, CorruptLogError, LogAccessError, NotALogError
 from walstore.wal import files
 from walstore.wal.layout import Layout, Segment
 from walstore.wal.meta import (
@@ -27,9 +29,9 @@ from walstore.wal.meta import (
 from walstore.wal.opening import Opened, access_error, open_meta, read_log
 from walstore.wal.reading import Place, SegmentCache, SegmentIndex, explain_in
 from walstore.wal.record import Scanner
-from walstore.wal.recovery import Cut
+from walstore.wal.recovery import Cut, cut_index
 from walstore.wal.scan import verify_range
-from walstore.wal.segment import RECORDS_AT
+from walstore.wal.segment import RECORDS_AT, index_pairs_max
 
 __all__ = ["LogFollower"]
 
@@ -45,11 +47,10 @@ class _State:
     layout: Layout
     writer_running: bool
     cut: Cut | None
-    scanned_lsn: int
-    scanned_at: int
-    scanned_term: int
+    last_lsn: int  # all up to here is durable, and has its place in the index
+    last_term: int  # or a lower one
+    end_at: int
     index: SegmentIndex
-    durable_lsn: int
     committed_lsn: int | None  # None: not replicated
 
 
@@ -64,6 +65,7 @@ class LogFollower:
         self.path = path
         self.cache = SegmentCache()
         self._lock = threading.Lock()  # for who looks; the state has none
+        self._closed = False
         self._meta_fd = open_meta(path, write=False)
         try:
             self._state = self._load()
@@ -81,7 +83,7 @@ class LogFollower:
                 opened = read_log(self.path, self._meta_fd, live=live)
                 if opened is None:
                     raise NotALogError(self.path, "its making was cut short; it holds nothing")
-                return self._settled(self._of(opened, live), opened.watermark)
+                return self._of(opened, live)
             except LogAccessError:
                 raise
             except (CorruptLogError, FileNotFoundError) as error:
@@ -103,36 +105,47 @@ class LogFollower:
             raise access_error(error, self.path, "cannot read") from error
 
     def _of(self, opened: Opened, live: bool) -> _State:
-        tail = opened.tail
+        tail, mark = opened.tail, opened.watermark
         running = live or files.is_locked(self._meta_fd)
-        return _State(
+        segment = opened.layout.segments[-1]
+        state = _State(
             meta=opened.meta,
             layout=opened.layout,
             writer_running=running,
             # Beside a running writer it is an entry on its way, not a torn one.
             cut=None if running else tail.cut,
-            scanned_lsn=opened.last_lsn,
-            scanned_at=tail.end_at,
-            scanned_term=tail.last_term,
-            index=SegmentIndex(opened.layout.segments[-1].first_lsn, tail.index, tail.end_at),
-            durable_lsn=0,
+            last_lsn=opened.last_lsn,
+            last_term=tail.last_term,
+            end_at=tail.end_at,
+            index=SegmentIndex(segment.first_lsn, tail.index, tail.end_at),
             committed_lsn=read_commit_mark(self._meta_fd, opened.meta.log_id),
         )
-
-    def _settled(self, state: _State, mark: Watermark | None) -> _State:
-        """Decides how far may be read; `mark` was read before the records."""
-        current = mark is not None and mark.epoch == state.meta.epoch
-        durable_lsn = state.durable_lsn
-        if mark and current:
-            durable_lsn = max(durable_lsn, min(mark.durable_lsn, state.scanned_lsn))
-        if durable_lsn == state.scanned_lsn == state.durable_lsn:
+        synced_lsn = _synced_lsn(opened.meta, mark)
+        if synced_lsn >= state.last_lsn:
             return state
-        if durable_lsn == state.scanned_lsn:
-            return replace(state, durable_lsn=durable_lsn)
-        running = files.is_locked(self._meta_fd)
-        if running and mark and current and mark.level == lib.WALCORE_LEVEL_DURABLE:
-            # The writer publishes the rest as soon as it is durable.
-            return replace(state, durable_lsn=durable_lsn)
+        if not self._is_awaited(opened.meta, mark):
+            self._sync(state)
+            return state
+        # Entries on their way may be taken back, and others come to lie where they were: it is
+        # scanned anew from the last place that will stay.
+        pairs = cut_index(tail.index, synced_lsn + 1 - segment.first_lsn)
+        place = SegmentIndex(segment.first_lsn, pairs, RECORDS_AT).find(synced_lsn)
+        before = replace(
+            state,
+            last_lsn=place.lsn - 1,
+            last_term=segment.header.prev_term,
+            end_at=place.at,
+            index=SegmentIndex(segment.first_lsn, pairs, place.at),
+        )
+        return self._scanned(before, synced_lsn)
+
+    def _is_awaited(self, meta: Meta, mark: Watermark | None) -> bool:
+        """Whether a writer publishes what it has written as soon as that is durable."""
+        current = mark is not None and mark.epoch == meta.epoch
+        durable = mark is not None and mark.level == lib.WALCORE_LEVEL_DURABLE
+        return current and durable and files.is_locked(self._meta_fd)
+
+    def _sync(self, state: _State) -> None:
         segment = state.layout.segments[-1]
         with self.cache.open(segment) as handle:
             try:
@@ -140,11 +153,19 @@ class LogFollower:
             except OSError as error:
                 if error.errno not in (errno.EROFS, errno.EINVAL):
                     raise access_error(error, self.path, "cannot sync") from error
-        return replace(state, durable_lsn=state.scanned_lsn)
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        """One look at a time, and none through the descriptor of a log that was closed: its number
+        may be that of another file by now."""
+        with self._lock:
+            if self._closed:
+                raise ClosedLogError(f"{self.path} is closed")
+            yield
 
     def refresh(self) -> None:
         """Looks for what was appended, or changed, since."""
-        with self._lock:
+        with self._looking():
             self._state = self._next()
 
     def _next(self) -> _State:
@@ -152,16 +173,23 @@ class LogFollower:
         if meta is None or meta.generation != state.meta.generation:
             return self._load()
         try:
-            mark = read_watermark(self._meta_fd, state.meta.log_id)
-            state = self._scanned(self._committed(state))
+            mark = read_watermark(self._meta_fd, meta.log_id)
+            known_lsn = max(state.last_lsn, _synced_lsn(meta, mark))
+            state = self._committed(state)
+            if not self._is_awaited(meta, mark):
+                state = self._scanned(state, None)
+            elif known_lsn > state.last_lsn:
+                state = self._scanned(state, known_lsn)
         except FileNotFoundError:  # the last segment was truncated away just now
             return self._load()
         except OSError as error:
             raise access_error(error, self.path, "cannot read") from error
-        if mark and mark.epoch == state.meta.epoch and mark.durable_lsn > state.scanned_lsn:
-            # What was scanned last time was taken back for lack of space, and written over.
+        if state.last_lsn < known_lsn:
+            # What was shown last time was taken back for lack of space, and written over.
             return self._load()
-        return self._settled(state, mark)
+        if state.last_lsn > known_lsn:
+            self._sync(state)
+        return state
 
     def _committed(self, state: _State) -> _State:
         """With what is committed by now, in a replicated log."""
@@ -172,21 +200,32 @@ class LogFollower:
             return state
         return replace(state, committed_lsn=committed_lsn)
 
-    def _scanned(self, state: _State) -> _State:
-        """With what the last segment has by now."""
+    def _scanned(self, state: _State, to_lsn: int | None) -> _State:
+        """With what the last segment has by now, up to an entry that ends a batch."""
         segment = state.layout.segments[-1]
         header = segment.header
-        scanner = Scanner(header.seed, state.scanned_lsn + 1, state.scanned_term)
+        scanner = Scanner(
+            header.seed,
+            state.last_lsn + 1,
+            state.last_term,
+            to_lsn,
+            index_first_lsn=header.first_lsn,
+            index_max=index_pairs_max(header.limit_at - state.end_at),
+        )
         found = scanner.state
         with self.cache.open(segment) as handle:
-            at = verify_range(handle.fd, scanner, state.scanned_at, header.limit_at, mapped=False)
-        if found.next_lsn == state.scanned_lsn + 1:
+            at = verify_range(handle.fd, scanner, state.end_at, header.limit_at, mapped=False)
+        if found.next_lsn == state.last_lsn + 1:
             return state
+        last_lsn = (found.batch_lsn or found.next_lsn) - 1
+        end_at = found.batch_at or at
+        pairs = cut_index(scanner.index_pairs(), last_lsn + 1 - header.first_lsn)
         return replace(
             state,
-            scanned_lsn=(found.batch_lsn or found.next_lsn) - 1,
-            scanned_at=found.batch_at or at,
-            scanned_term=found.batch_term if found.batch_lsn else found.term,
+            last_lsn=last_lsn,
+            last_term=found.batch_term if found.batch_lsn else found.term,
+            end_at=end_at,
+            index=state.index.extended(pairs, end_at),
         )
 
     # ---- what was found ----
@@ -243,22 +282,27 @@ class LogFollower:
         state = self._state
         if segment is not state.layout.segments[-1]:
             return Place(segment.first_lsn, RECORDS_AT, RECORDS_AT)
-        place = state.index.find(lsn)
-        return Place(place.lsn, place.at, max(place.to_at, state.scanned_at))
+        return state.index.find(lsn)
 
     def explain(self, error: CorruptLogError) -> Exception:
         """A segment that was truncated away and reused under the reader is not damage."""
-        with self._lock:
+        with self._looking():
             state = self._state = self._load()
         return explain_in(state.layout.segments, _bounds_of(state), error)
 
     def close(self) -> None:
         """Lets go of the log."""
         with self._lock:
+            self._closed = True
             self.cache.close()
             files.close(self._meta_fd)
 
 
 def _bounds_of(state: _State) -> tuple[int, int]:
     first_lsn = state.meta.first_lsn
-    return first_lsn, max(state.durable_lsn, first_lsn - 1)
+    return first_lsn, max(state.last_lsn, first_lsn - 1)
+
+
+def _synced_lsn(meta: Meta, mark: Watermark | None) -> int:
+    """How far the writer is known to have synced the log, in its present history."""
+    return mark.durable_lsn if mark and mark.epoch == meta.epoch else 0

@@ -230,7 +230,7 @@ class FileWALManager:
                 self._again(lsn, size, record_bytes(size), kind)
                 lsn = _append(self._raw, data, size, clock() if clock else 0, kind)
         except (TypeError, OverflowError):
-            self._refuse(size, kind)
+            self._refuse(size, record_bytes(size), kind)
         return lsn
 
     def append_many(self, payloads: Iterable[Payload], *, kind: int = DATA) -> range:
@@ -270,7 +270,7 @@ class FileWALManager:
                 generation = group.generation
                 lsn = _submit(self._raw, generation, data, size, clock() if clock else 0, kind)
         except (TypeError, OverflowError, AttributeError):
-            self._refuse(size, kind)
+            self._refuse(size, record_bytes(size), kind)
         return Commit(group, generation, lsn)
 
     def sync(self) -> int:
@@ -542,7 +542,7 @@ class FileWALManager:
                     return first
                 self._again(first, max(lengths), sum(map(record_bytes, lengths)), kind)
         except (TypeError, OverflowError):
-            self._refuse(max(lengths), kind)
+            self._refuse(max(lengths), sum(map(record_bytes, lengths)), kind)
 
     def _parts_of(self, payloads: Iterable[Payload]) -> list[bytes]:
         """The payloads of a batch, which the caller may change from now on."""
@@ -590,19 +590,19 @@ class FileWALManager:
         elif rc == lib.WALCORE_STALE:
             self._writable().refresh_generation()
         elif rc == lib.WALCORE_REFUSED:
-            if payload_bytes <= PAYLOAD_BYTES_MAX < need_bytes and kind:
-                raise PayloadTooLargeError("a batch", need_bytes, BATCH_BYTES_MAX)
-            self._refuse(payload_bytes, kind)
+            self._refuse(payload_bytes, need_bytes, kind)
         else:
             assert self._group is not None
             raise self._group.error(rc)
 
-    def _refuse(self, payload_bytes: int, kind: int) -> NoReturn:
+    def _refuse(self, payload_bytes: int, need_bytes: int, kind: int) -> NoReturn:
         """Says what was wrong with the arguments of an append that C did not take."""
         self._writable()
+        if not isinstance(kind, int) or not 1 <= kind <= KIND_MAX:
+            raise OptionError(f"kind is a whole number from 1 to {KIND_MAX}, not {kind!r}")
         if payload_bytes > PAYLOAD_BYTES_MAX:
             raise PayloadTooLargeError("a payload", payload_bytes, PAYLOAD_BYTES_MAX)
-        raise OptionError(f"kind is a whole number from 1 to {KIND_MAX}, not {kind!r}")
+        raise PayloadTooLargeError("a batch", need_bytes, BATCH_BYTES_MAX)
 
     def _bounds_now(self) -> tuple[int, int]:
         view = self._view()
@@ -649,14 +649,16 @@ class FileWALManager:
         return self._view().meta.epoch
 
     def _history(self, lsn: int) -> tuple[int, int]:
-        """The term of an entry, or of the one before the first, and the epoch. For Tail."""
-        return self._term_of(lsn), self._view().meta.epoch
+        """The epoch, and the term that an entry, or the one before the first, has in that epoch or
+        in a later one. For Tail."""
+        epoch = self._epoch()
+        return epoch, self._term_of(lsn)
 
     def _term_of(self, lsn: int) -> int:
         """The term of an entry, or of the one before the log's first."""
-        view = self._view()
-        if lsn < view.meta.first_lsn:
-            return view.meta.prev_term
+        meta = self._view().meta
+        if lsn == meta.first_lsn - 1:
+            return meta.prev_term
         return self.read(lsn).term
 
     def _await_entry(self, lsn: int) -> bool:
@@ -695,7 +697,7 @@ class FileWALManager:
             return
         if lib.walcore_durable_lsn(view.group.raw) >= lsn:
             return
-        with contextlib.suppress(CommitTimeoutError):
+        with contextlib.suppress(CommitTimeoutError, EntryTruncatedError):
             self.sync()
 
 

@@ -134,12 +134,14 @@ def open_meta(path: str, *, write: bool) -> int:
 
 
 def _make_log_directory(path: str) -> None:
-    if os.path.lexists(path):
-        raise NotADirectoryError(path)
     parent = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(parent):
         raise LogAccessError(errno.ENOENT, parent, "cannot make a log where there is no directory")
-    files.make_directory(path)
+    try:
+        files.make_directory(path)
+    except FileExistsError:
+        if not os.path.isdir(path):  # or else another who opens the log was faster
+            raise NotADirectoryError(path) from None
 
 
 def _no_meta(path: str) -> Exception:
@@ -154,10 +156,16 @@ def _no_meta(path: str) -> Exception:
 
 
 def _gone(path: str) -> CorruptLogError | None:
-    if not any(parse_name(name) for name in files.list_directory(path)):
+    if not any(parse_name(name) for name in files.list_directory(path)) or _has_meta(path):
         return None
     reason = "segments are here, but the log's metadata is gone"
     return CorruptLogError(os.path.join(path, META_NAME), 0, 0, reason)
+
+
+def _has_meta(path: str) -> bool:
+    """Whether there is a `meta`: after a look at the other files, that nobody makes a log here just
+    now."""
+    return os.path.exists(os.path.join(path, META_NAME))
 
 
 def _refuse_foreign(path: str) -> None:
@@ -167,7 +175,7 @@ def _refuse_foreign(path: str) -> None:
         raise gone
     names = files.list_directory(path)
     foreign = [name for name in names if not name.startswith((".", "lost+found", SPARE_PREFIX))]
-    if foreign:
+    if foreign and not _has_meta(path):
         raise NotALogError(
             path, f"the directory holds other files ({foreign[0]})", "name a new or empty directory"
         )

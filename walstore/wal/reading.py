@@ -87,6 +87,17 @@ class SegmentIndex:
             )
         )
 
+    def extended(self, pairs: bytes, end_at: int) -> SegmentIndex:
+        """A longer one, with the pairs of the records that follow. This one stays as it is."""
+        more = array("I", pairs)
+        stride = lib.WALCORE_INDEX_STRIDE_BYTES // lib.WALCORE_RECORD_ALIGN_BYTES
+        if more and self._places and more[1] // stride == self._places[-1] // stride:
+            del more[:2]  # each scan notes its first record; this one's stride has its pair
+        longer = SegmentIndex(self._first_lsn, b"", end_at)
+        longer._lsns = self._lsns + more[0::2] if more else self._lsns
+        longer._places = self._places + more[1::2] if more else self._places
+        return longer
+
     def find(self, lsn: int) -> Place:
         """Where to start looking for an lsn."""
         i = bisect.bisect_right(self._lsns, lsn - self._first_lsn) - 1

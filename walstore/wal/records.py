@@ -191,7 +191,7 @@ class RecordReader:
                     if log.generation() == generation:
                         return records
             except (LSNOutOfRangeError, CorruptLogError):
-                if log.generation() == generation:
+                if log.segments_in(generation) is not None:
                     raise
 
     def chunks(self, from_lsn: int, bytes_max: int, to_lsn: int) -> Iterator[Records]:

@@ -30,53 +30,60 @@ class Tail:
         self._ready: Iterator[WALEntry] = iter(())
         self._closed = False
         self.next_lsn = from_lsn
-        self._term, self._epoch = log._history(from_lsn - 1)
+        self._epoch, self._term = log._history(from_lsn - 1)
 
     def close(self) -> None:
         """Ends the iteration; a waiting `for` notices within 200 ms."""
         self._closed = True
 
-    def _show(self, entry: WALEntry) -> WALEntry:
-        self.next_lsn = entry.lsn + 1
-        self._term = entry.term
-        return entry
-
     def _check_history(self) -> None:
-        """(lsn, term) never names two entries, so a look at the last one shown is enough."""
+        """After a truncation, whether what was shown is still there: (lsn, term) never names two
+        entries, so a look at the last one shown is enough. What was made ready may be gone."""
+        self._ready = iter(())
         lsn = self.next_lsn - 1
-        if self._log._epoch() == self._epoch:
-            return
         first_lsn, last_lsn = self._log._bounds_now()
         if lsn <= last_lsn:
-            term, epoch = self._log._history(lsn)
-            if lsn < first_lsn or term == self._term:
+            epoch, term = self._log._history(lsn)
+            if term == self._term:
                 self._epoch = epoch
                 return
-        self._ready = iter(())
         raise EntryTruncatedError(lsn, first_lsn, last_lsn)
 
     def _look_again(self, error: LSNOutOfRangeError) -> None:
         """After a truncation under its hands: entries it has not shown may be gone, and follow
         anew; the ones it has shown are looked at by `_check_history`."""
         self._ready = iter(())
-        if self.next_lsn < self._log._bounds_now()[0]:
-            raise error
+        first_lsn, last_lsn = self._log._bounds_now()
+        if self.next_lsn < first_lsn:
+            raise LSNOutOfRangeError(self.next_lsn, first_lsn, last_lsn) from error
+
+    def _step(self, found: bool) -> WALEntry | None:
+        """The next entry, if it is at hand. `found`: the log was seen to have it."""
+        try:
+            if found:
+                self._ready = self._log.replay(self.next_lsn)
+            if self._log._epoch() != self._epoch:  # behind the replay, which may be of an older one
+                self._check_history()
+            for entry in self._ready:
+                self.next_lsn, self._term = entry.lsn + 1, entry.term
+                return entry
+        except EntryTruncatedError:
+            raise
+        except LSNOutOfRangeError as error:
+            self._look_again(error)
+        return None
 
     def __iter__(self) -> Tail:
         return self
 
     def __next__(self) -> WALEntry:
+        found = False
         while not self._closed:
             try:
-                for entry in self._ready:
-                    return self._show(entry)
-                if self._log._await_entry(self.next_lsn):
-                    self._ready = self._log.replay(self.next_lsn)
-                self._check_history()
-            except EntryTruncatedError:
-                raise
-            except LSNOutOfRangeError as error:
-                self._look_again(error)
+                entry = self._step(found)
+                if entry is not None:
+                    return entry
+                found = self._log._await_entry(self.next_lsn)
             except ClosedLogError:
                 break
         raise StopIteration
@@ -85,17 +92,13 @@ class Tail:
         return self
 
     async def __anext__(self) -> WALEntry:
+        found = False
         while not self._closed:
             try:
-                for entry in self._ready:
-                    return self._show(entry)
-                if await self._log._await_entry_async(self.next_lsn):
-                    self._ready = self._log.replay(self.next_lsn)
-                self._check_history()
-            except EntryTruncatedError:
-                raise
-            except LSNOutOfRangeError as error:
-                self._look_again(error)
+                entry = self._step(found)
+                if entry is not None:
+                    return entry
+                found = await self._log._await_entry_async(self.next_lsn)
             except ClosedLogError:
                 break
         raise StopAsyncIteration

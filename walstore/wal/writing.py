@@ -190,15 +190,20 @@ class LogWriter:
 
     def bounds(self) -> tuple[int, int]:
         """First and last lsn."""
+        with self._lock:
+            return self._bounds()
+
+    def _bounds(self) -> tuple[int, int]:
         return self.meta.first_lsn, lib.walcore_last_lsn(self.group.raw)
 
     def readable(self) -> tuple[int, int]:
         """First lsn, and the last that readers may be shown: those of `bounds`, which are durable
         once somebody waits for it, or in a replicated log what is committed."""
-        first_lsn, last_lsn = self.bounds()
         if self._replicated is None:
-            return first_lsn, last_lsn
-        return first_lsn, max(lib.walcore_visible_lsn(self.group.raw), first_lsn - 1)
+            return self.bounds()
+        with self._lock:
+            first_lsn = self.meta.first_lsn
+            return first_lsn, max(lib.walcore_visible_lsn(self.group.raw), first_lsn - 1)
 
     def locate_in_tail(self, segment: Segment, lsn: int) -> Place:
         """Where to look in the segment that is written to."""
@@ -212,40 +217,41 @@ class LogWriter:
     def explain(self, error: CorruptLogError) -> Exception:
         """Records that were truncated away under a reader may be overwritten: no damage."""
         with self._lock:
-            return explain_in(self._segments, self.bounds(), error)
+            return explain_in(self._segments, self._bounds(), error)
 
     # ---- metadata ----
 
-    def _write_meta(self, meta: Meta) -> None:
-        """Commits a change: durable in one copy, then in the other.
+    def _write_meta(self, meta: Meta) -> Meta:
+        """Commits a change: durable in one copy, then in the other. Returns what is in force from
+        then on: the caller shows it to readers together with the rest of the change, and does all
+        this inside `_all_or_poisoned`.
 
         Raises:
             LogFullError: no space, and nothing changed.
-            LogPoisonedError
         """
         meta = meta.next()
         fd, path = self._meta_fd, os.path.join(self.path, META_NAME)
-        with self._all_or_poisoned():
-            try:
-                write_copy(fd, meta, path, 0)
-            except OSError as error:
-                if error.errno not in _NO_SPACE:
-                    raise
-                # Enough of it may have been written to count.
-                self.meta = self.meta.next()
-                write_copy(fd, self.meta, path, 0)
-                files.sync_data(fd, path)
-                raise LogFullError(error.errno, self.path) from error
+        try:
+            write_copy(fd, meta, path, 0)
+        except OSError as error:
+            if error.errno not in _NO_SPACE:
+                raise
+            # Enough of it may have been written to count.
+            self.meta = self.meta.next()
+            write_copy(fd, self.meta, path, 0)
             files.sync_data(fd, path)
-            self.meta = meta = meta.next()
-            try:
-                write_copy(fd, meta, path, 1)
-            except OSError as error:
-                if error.errno not in _NO_SPACE:
-                    raise
-                # There is no way back: one copy holds the change. Space may have been freed.
-                write_copy(fd, meta, path, 1)
-            files.sync_data(fd, path)
+            raise LogFullError(error.errno, self.path) from error
+        files.sync_data(fd, path)
+        meta = meta.next()
+        try:
+            write_copy(fd, meta, path, 1)
+        except OSError as error:
+            if error.errno not in _NO_SPACE:
+                raise
+            # There is no way back: one copy holds the change. Space may have been freed.
+            write_copy(fd, meta, path, 1)
+        files.sync_data(fd, path)
+        return meta
 
     @contextmanager
     def _all_or_poisoned(self) -> Iterator[None]:
@@ -342,8 +348,9 @@ class LogWriter:
         self._fds.append(fd)
         try:
             with self._all_or_poisoned():
-                self._write_meta(replace(meta, tail_segment_id=header.segment_id))
-                with self._lock:  # a reader must see both or neither
+                meta = self._write_meta(replace(meta, tail_segment_id=header.segment_id))
+                with self._lock:  # a reader must see all of it or nothing
+                    self.meta = meta
                     self._segments = (*kept, segment)
                     if restart:
                         self.group.restart(first_lsn, watermark_seed(meta.log_id))
@@ -480,7 +487,8 @@ class LogWriter:
 
     def _set_term(self, term: int) -> None:
         try:
-            self._write_meta(replace(self.meta, term=term))
+            with self._all_or_poisoned():
+                self.meta = self._write_meta(replace(self.meta, term=term))
         except OSError as error:
             raise self._fail(error) from error
         lib.walcore_writer_set_term(self.group.raw, term)
@@ -496,12 +504,15 @@ class LogWriter:
             self.group.wait(self.generation(), lsn - 1, lib.WALCORE_LEVEL_DURABLE, None)
             self._housekeeper.wait_idle()
             try:
-                self._write_meta(replace(self.meta, first_lsn=lsn, prev_term=self.term_of(lsn - 1)))
+                meta = replace(self.meta, first_lsn=lsn, prev_term=self.term_of(lsn - 1))
+                with self._all_or_poisoned():
+                    meta = self._write_meta(meta)
+                    with self._lock:  # as in `_add_segment`
+                        self.meta = meta
+                        first = find_segment(self._segments, lsn)
+                        dropped, self._segments = self._segments[:first], self._segments[first:]
             except OSError as error:
                 raise self._fail(error) from error
-            with self._lock:
-                first = find_segment(self._segments, lsn)
-                dropped, self._segments = self._segments[:first], self._segments[first:]
             self._drop(list(dropped))
 
     def truncate_after(self, lsn: int) -> None:
@@ -658,7 +669,8 @@ class LogWriter:
             return
         with self._frozen():
             last_lsn = lib.walcore_last_lsn(self.group.raw)
-            self._write_meta(replace(self.meta, clean=True, clean_lsn=last_lsn))
+            with self._all_or_poisoned():
+                self._write_meta(replace(self.meta, clean=True, clean_lsn=last_lsn))
             self.group.stop()  # before the thaw, which would let appends in again
 
     def _release(self) -> None:
