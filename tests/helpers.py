@@ -12,7 +12,7 @@ import textwrap
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -143,6 +143,20 @@ def interrupted_in_join(timeout_s: float = 20.0) -> Iterator[None]:
         raise AssertionError("it ended, and was not interrupted")
     finally:
         thread.join()
+
+
+def interrupt_and_close_again(close: Callable[[], None], may_end: threading.Event) -> None:
+    """Ctrl-C comes while `close`, in the main thread, waits for a thread, which ends when it may:
+    the next close must wait for it, too."""
+    with interrupted_in_join():
+        close()
+    closing = threading.Thread(target=close)
+    closing.start()
+    closing.join(0.05)  # would have ended by now, did it not wait
+    assert closing.is_alive()
+    may_end.set()
+    closing.join(20.0)
+    assert not closing.is_alive()
 
 
 def refuse_reads(patch: pytest.MonkeyPatch, path: Path, number: int) -> Counter[str]:

@@ -17,7 +17,7 @@ import pytest
 from tests.cluster.machines import Machines, machines
 from tests.cluster.registers import Registers, put
 from tests.crash.settings import scaled
-from tests.helpers import interrupted_in_join, seeded
+from tests.helpers import interrupt_and_close_again, seeded
 from tests.replication.nodes import WAIT_S, Cluster, own_threads, until
 from walstore import ClosedLogError, FileWALManager, OptionError, UnsupportedFormatError
 from walstore.cluster import (
@@ -586,12 +586,5 @@ def test_a_close_that_was_interrupted_is_ended_by_the_next(tmp_path: Path) -> No
         host = MachineHost(node, machine, checkpoint_bytes=1)
         host.call(put("n", "k", 1))
         assert machine.begun.wait(WAIT_S)
-        with interrupted_in_join():
-            host.close()
-        closing = threading.Thread(target=host.close)
-        closing.start()
-        closing.join(0.05)  # would have ended by now, did it not wait
-        assert closing.is_alive()
-        machine.goes_on.set()
-        closing.join(WAIT_S)
+        interrupt_and_close_again(host.close, machine.goes_on)
         assert len(own_threads()) == before

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.docstore.sites import Site, contents
-from tests.helpers import child, end, interrupted_in_join, run_child
+from tests.helpers import child, end, interrupt_and_close_again, run_child
 from tests.replication.nodes import until
 from walstore import FileWALManager, LogPoisonedError, UnsupportedFormatError
 from walstore.docstore import (
@@ -608,12 +608,5 @@ def test_a_close_that_was_interrupted_is_ended_by_the_next(
         monkeypatch.setattr(store._files, "write", paused)
         store["things"].insert_one({"a": 1})
         assert begun.wait(30)
-        with interrupted_in_join():
-            store.close()
-        closing = threading.Thread(target=store.close)
-        closing.start()
-        closing.join(0.05)  # would have ended by now, did it not wait
-        assert closing.is_alive()
-        goes_on.set()
-        closing.join(30)
+        interrupt_and_close_again(store.close, goes_on)
         assert store._files.lsns

@@ -15,7 +15,7 @@ from typing import Literal
 
 import pytest
 
-from tests.helpers import interrupted_in_join, run_child
+from tests.helpers import interrupt_and_close_again, run_child
 from tests.replication.nodes import WAIT_S, free_ports, own_threads, until
 from walstore import OptionError
 from walstore.replication import ReplicationOptions, ReplicationWALManager
@@ -187,14 +187,7 @@ def test_a_stop_that_was_interrupted_is_ended_by_the_next() -> None:
     service = EndsLate()
     background = Background(service, "walstore-test")
     background.start()
-    with interrupted_in_join():
-        background.stop()
-    stopping = threading.Thread(target=background.stop)
-    stopping.start()
-    stopping.join(0.05)  # would have ended by now, did it not wait
-    assert stopping.is_alive()
-    service.may_end.set()
-    stopping.join(WAIT_S)
+    interrupt_and_close_again(background.stop, service.may_end)
     assert not own_threads()
 
 
