@@ -124,9 +124,10 @@ class Checks:
         for name in self.world.nodes:
             self._wiped.setdefault((name, node.name), set()).update(_durable(node, 0))
 
-    def asked(self, leader: Node, node: str) -> None:
+    def asked(self, leader: Node, node: str, lsn: int) -> None:
         """A leader has heard where the node's log ends, and counts it no more behind that."""
-        self._wiped.pop((leader.name, node), None)
+        wiped = self._wiped.get((leader.name, node), set())
+        wiped -= {(at, entry) for at, entry in wiped if at > lsn}
         if node in leader.connections:
             self._windows[leader.connections[node]] += 1
 

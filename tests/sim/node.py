@@ -159,7 +159,7 @@ class Node:
 
     def _received(self, core: Core, parcel: Parcel) -> list[Effect]:
         if core.role == "leader" and isinstance(parcel.body, SyncRequest):
-            self.world.checks.asked(self, parcel.source)
+            self.world.checks.asked(self, parcel.source, parcel.body.lsn)
         return core.received(parcel.source, parcel.term, parcel.body, self.world.now_ms)
 
     def append(self, acks: Acks) -> None:

@@ -177,7 +177,7 @@ class RaftSimNode(Node):
     def _sync(self) -> None:
         if self.disk.accepted and not self._syncing:
             self._write_accepted()
-            self.step(lambda core: core.written())
+            self.world.after(0.0, lambda: self.step(lambda core: core.written()))
         super()._sync()
 
     def read(self) -> None:
