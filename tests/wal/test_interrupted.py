@@ -4,6 +4,7 @@ and what holds the log lets go of it."""
 from __future__ import annotations
 
 import errno
+import shutil
 import threading
 from pathlib import Path
 
@@ -164,7 +165,15 @@ def test_close_in_a_signal_s_handler_amid_close_does_nothing(
 
 
 def test_close_returns_when_the_log_fails_under_a_write(tmp_path: Path) -> None:
-    log = FileWALManager(tmp_path / "log")
+    """Where the machine is busy, the write may be over before the log fails: then once more."""
+    for attempt in range(20):
+        if fails_under_a_write(tmp_path / str(attempt)):
+            return
+    raise AssertionError("no write was under way when the log failed")
+
+
+def fails_under_a_write(path: Path) -> bool:
+    log = FileWALManager(path)
     outcome: list[BaseException] = []
 
     def append() -> None:
@@ -179,4 +188,6 @@ def test_close_returns_when_the_log_fails_under_a_write(tmp_path: Path) -> None:
     lib.walcore_poison(log._raw, errno.EIO)
     finish(in_thread(log.close))
     finish(writer)
-    assert [type(error) for error in outcome] == [LogPoisonedError]
+    shutil.rmtree(path)
+    assert [type(error) for error in outcome] in ([LogPoisonedError], [])
+    return bool(outcome)
