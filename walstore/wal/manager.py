@@ -435,10 +435,10 @@ class FileWALManager:
                 self._close_begun = False
 
     def _let_go(self) -> None:
-        was_closed, self._closed = self._closed, True
+        self._closed = True
         if self._writer is not None and not self._writer.released:
             self._writer.close()
-        elif self._follower is not None and not was_closed:
+        elif self._follower is not None:
             self._follower.close()
 
     def __enter__(self) -> Self:
