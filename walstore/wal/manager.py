@@ -109,8 +109,10 @@ class FileWALManager:
 
     A torn tail, which a crash in the middle of an append leaves, is cut and logged as a warning,
     and its bytes are kept in a file beside the log. All methods are safe to call from several
-    threads. In a child process made by fork the log is closed: open it there anew. Properties
-    other than `closed` raise ClosedLogError once the log is closed.
+    threads. A signal's handler may look at properties and `stats()`; any other call may wait there,
+    for ever, for the one that the handler has come into. In a child process made by fork the log is
+    closed: open it there anew. Properties other than `closed` raise ClosedLogError once the log is
+    closed.
     """
 
     _replicated: Replicated | None = None

@@ -127,7 +127,9 @@ class LogWriter:
         self._entropy = entropy
         self._replicated = replicated
         self._changes = threading.RLock()  # one change of segments or metadata at a time
-        self._lock = threading.Lock()  # for what the housekeeper changes and readers look at too
+        # For what the housekeeper changes and readers look at too; a signal's handler may look amid
+        # a look, or a change, of the thread that it comes into.
+        self._lock = threading.RLock()
         self._closed = False
         self.released = False  # whether `close` got as far as giving the log away
         fd, opened, _ = recover_tail(path, meta_fd, opened, clock(), entropy)
