@@ -419,6 +419,10 @@ class FileWALManager:
         Closing twice does nothing, unless the first call was interrupted: then the second ends it.
         While another thread closes it, this waits for that.
 
+        Not for a signal's handler: let that raise, as Ctrl-C's does, and close the log where it
+        arrives. At the end of the interpreter another process can open the log when this one is
+        gone.
+
         Raises:
             LogPoisonedError: entries that sync="os" or "interval" had accepted could not be made
                 durable.
