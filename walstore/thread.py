@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable
 
@@ -10,8 +11,8 @@ __all__ = ["LastingThread"]
 
 
 class LastingThread(threading.Thread):
-    """A daemon thread whose `join` may be interrupted, by Ctrl-C, and called again. Thread's own
-    then takes the thread for ended while it runs, in Python 3.11 and 3.12.
+    """A daemon thread whose `start` and `join` may be interrupted, by Ctrl-C, and `join` called
+    again. Thread's own then takes the thread for ended while it runs, in Python 3.11 and 3.12.
 
     Args:
         work: what it does.
@@ -22,36 +23,47 @@ class LastingThread(threading.Thread):
         super().__init__(name=name, daemon=True)
         self._work = work
         self._over = threading.Event()
-        self._starter = 0  # the process that has started it
+        self._decided: dict[str, int] = {}
+
+    def _process(self, process: int) -> int:
+        """The process that it works in, or 0: it never will. The first to say so has decided it,
+        in one step that no thread and no signal comes into."""
+        return self._decided.setdefault("process", process)
 
     def start(self) -> None:
         """Begins. Who is interrupted has to `join` it: it may run.
 
         Raises:
-            RuntimeError: there can be no thread more.
+            RuntimeError: there can be no thread more, or it was waited for before it had begun.
         """
-        self._starter = os.getpid()
-        try:
-            super().start()
-        except RuntimeError:
-            self._starter = 0
-            raise
+        super().start()
+        if not self._process(os.getpid()):
+            raise RuntimeError("cannot start a thread that was waited for before")
 
     def run(self) -> None:
         """In the thread."""
         try:
-            self._work()
+            if self._process(os.getpid()):
+                self._work()
         finally:
             self._over.set()
 
+    def begins(self) -> bool:
+        """Whether it has begun, or is certain to. If not, as where `start` was interrupted before
+        there was a thread, it never does any work from now on."""
+        return self._process(0) != 0
+
     def join(self, timeout: float | None = None) -> None:
-        """Returns when the thread has ended, or after `timeout` seconds; at once where it was not
-        started, or in the parent of a process that was made by fork.
+        """Returns when the thread has ended, or after `timeout` seconds. At once where it does not
+        begin, see `begins`; in the child of a fork, which has no such thread; and at the end of the
+        interpreter, which has stopped its daemon threads wherever they were.
 
         Raises:
             RuntimeError: called in the thread itself.
         """
         if self is threading.current_thread():
             raise RuntimeError("cannot join current thread")
-        if self._starter == os.getpid() and self._over.wait(timeout):
+        if sys.is_finalizing() or self._process(0) != os.getpid():
+            return
+        if self._over.wait(timeout):
             super().join(timeout)

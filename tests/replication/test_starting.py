@@ -15,7 +15,7 @@ from typing import Literal
 
 import pytest
 
-from tests.helpers import interrupt_and_close_again, run_child
+from tests.helpers import interrupt_and_close_again, open_descriptors, run_child
 from tests.replication.nodes import WAIT_S, free_ports, own_threads, until
 from walstore import OptionError
 from walstore.replication import ReplicationOptions, ReplicationWALManager
@@ -213,16 +213,30 @@ def test_no_thread_of_a_service_waits_for_its_end() -> None:
     service.background.stop()
 
 
-def test_a_service_is_stopped_before_its_thread_has_its_turn() -> None:
+def test_a_service_is_stopped_before_its_thread_has_its_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """And one that nobody has started."""
     Background(BeginsLate(interrupt), "walstore-test").stop()
     service = BeginsLate(lambda: None)
     background = Background(service, "walstore-test")
-    background._loop = background._runner.get_loop()
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    descriptors = open_descriptors()
+    monkeypatch.setattr(background._thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        background.start()
+    monkeypatch.undo()
+    stopping = threading.Thread(target=background.stop, daemon=True)
+    stopping.start()
+    stopping.join(WAIT_S)
+    assert not stopping.is_alive()
     background.stop()
-    background._thread.start()
-    background._thread.join(WAIT_S)
-    assert service.did == ["begins", "ends"]
+    assert not own_threads()
+    assert open_descriptors() == descriptors
+    assert not service.did
 
 
 def test_nothing_is_left_of_a_node_that_was_interrupted_while_it_opened(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ TINYDB_TESTS = "tests/tinydb/test_storage.py"
 CRASH = "tests/crash/test_crash_states.py"
 FAULTS = "tests/crash/test_fault_loops.py"
 REPLICATED = "tests/wal/test_replicated.py"
+INTERRUPTED = "tests/wal/test_interrupted.py"
 RECORDS = "tests/wal/test_records.py"
 POWER_CUT = "tests/crash/test_power_cut.py::test_acked_entries_survive_a_power_cut"
 LOST_CACHE = "tests/crash/test_lost_cache.py::test_acked_entries_survive_the_loss_of_the_page_cache"
@@ -3404,8 +3405,8 @@ BUGS = (
         (
             Edit(
                 "walstore/thread.py",
-                "self._starter == os.getpid() and self._over.wait(timeout)",
-                "self._starter == os.getpid()",
+                "        if self._over.wait(timeout):\n",
+                "        if self._over:\n",
             ),
         ),
         (
@@ -3413,6 +3414,63 @@ BUGS = (
             "tests/wal/test_interrupted.py",
             "tests/replication/test_starting.py",
         ),
+    ),
+    Bug(
+        "exit-waits-for-a-thread-that-was-stopped",
+        "a log may be closed at the end of the interpreter",
+        (Edit("walstore/thread.py", "sys.is_finalizing() or self", "self"),),
+        ("tests/test_thread.py::test_nobody_waits_at_the_end_of_the_interpreter",),
+    ),
+    Bug(
+        "exit-gives-the-log-away-amid-a-write",
+        "a log that is closed at the end of the interpreter is not another's while threads write",
+        (
+            Edit(
+                WRITING_PY,
+                "        if sys.is_finalizing():\n            return\n",
+                "",
+            ),
+        ),
+        (f"{INTERRUPTED}::test_a_log_may_be_closed_at_the_end_of_the_interpreter",),
+    ),
+    Bug(
+        "interrupted-start-counts-as-one",
+        "nobody waits for a thread that was interrupted before it was there",
+        (
+            Edit(
+                "walstore/thread.py",
+                "or self._process(0) != os.getpid()",
+                "or self._process(os.getpid()) != os.getpid()",
+            ),
+        ),
+        (
+            "tests/test_thread.py"
+            "::test_nobody_waits_for_a_thread_whose_start_was_interrupted_before_it_had_begun",
+        ),
+    ),
+    Bug(
+        "handler-waits-for-what-it-came-into",
+        "a signal's handler may look at a log",
+        (
+            Edit(
+                WRITING_PY,
+                "        self._lock = threading.RLock()",
+                "        self._lock = threading.Lock()",
+            ),
+        ),
+        (f"{INTERRUPTED}::test_a_signal_s_handler_may_look_amid_a_change",),
+    ),
+    Bug(
+        "interrupted-close-of-a-reader-is-its-last",
+        "a second close of a reader ends what the first one left",
+        (
+            Edit(
+                MANAGER_PY,
+                "        elif self._follower is not None:\n",
+                "        elif self._follower is not None and not self._follower._closed:\n",
+            ),
+        ),
+        (f"{INTERRUPTED}::test_interrupted_close_of_a_reader_is_ended_by_the_next",),
     ),
     Bug(
         "late-job-beside-the-last",

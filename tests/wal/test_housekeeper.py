@@ -152,6 +152,33 @@ def test_an_interrupted_add_leaves_nobody_waiting() -> None:
     keeper.stop()
 
 
+def test_a_thread_whose_start_was_interrupted_is_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(_thread: threading.Thread) -> None:
+        raise KeyboardInterrupt
+
+    keeper = Housekeeper(never)
+    done: list[str] = []
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        keeper.add(lambda: done.append("lost with who added it"))
+    monkeypatch.undo()
+
+    def use() -> None:
+        keeper.wait_idle()
+        keeper.add(lambda: done.append("next"))
+        keeper.wait_idle()
+        done.append("idle")
+        keeper.stop()
+
+    user = threading.Thread(target=use, daemon=True)
+    user.start()
+    user.join(10)
+    assert not user.is_alive()
+    assert done == ["next", "idle"]
+
+
 def test_nobody_waits_for_a_housekeeper_that_has_stopped() -> None:
     keeper = Housekeeper(never)
     keeper.add(lambda: None)

@@ -4,18 +4,27 @@ and what holds the log lets go of it."""
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.helpers import contents, interrupted_in_join, payloads
+from tests.helpers import (
+    contents,
+    interrupted_in_join,
+    open_descriptors,
+    payloads,
+    run_child,
+)
 from tests.wal.inside import writer_of
 from walstore import FileWALManager, LogLockedError, LogPoisonedError
 from walstore._native import lib
 from walstore.limits import PAYLOAD_BYTES_MAX
-from walstore.wal.meta import Meta
+from walstore.wal.meta import Meta, read_meta
+from walstore.wal.opening import open_meta
 
 IN_TIME_S = 20.0
 
@@ -162,6 +171,87 @@ def test_close_in_a_signal_s_handler_amid_close_does_nothing(
     log.close()
     with FileWALManager(tmp_path / "log") as again:
         assert again.append(b"y") == 2
+
+
+def test_a_signal_s_handler_may_look_amid_a_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = FileWALManager(tmp_path / "log")
+    log.append_many([b"a", b"b", b"c"])
+    group = writer_of(log).group
+    attach, seen = group.attach, []
+
+    def look() -> None:
+        seen.append((log.first_lsn, log.last_lsn, log.durable_lsn, log.stats().last_lsn))
+
+    def amid(*arguments: Any, **named: Any) -> None:
+        look()
+        attach(*arguments, **named)
+        look()
+
+    monkeypatch.setattr(group, "attach", amid)
+    finish(in_thread(log.truncate_after, 2))
+    assert seen == [(1, 3, 3, 3), (1, 2, 2, 2)]
+    log.close()
+
+
+def test_interrupted_close_of_a_reader_is_ended_by_the_next(tmp_path: Path) -> None:
+    with FileWALManager(tmp_path / "log") as log:
+        log.append(b"x")
+        before = open_descriptors()
+        reader = FileWALManager(tmp_path / "log", read_only=True)
+        assert reader.read(1).payload == b"x"
+        follower = reader._follower
+        assert follower is not None
+
+        def interrupt() -> None:
+            raise KeyboardInterrupt
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(follower.cache, "close", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                reader.close()
+        reader.close()
+        assert open_descriptors() == before
+        with (tmp_path / "other").open("wb") as other:  # of the number that `meta` had, perhaps
+            reader.close()
+            other.write(b"whole")
+
+
+CLOSED_AT_EXIT = """
+    import sys
+
+    from walstore import FileWALManager
+    from walstore.wal import files
+
+    class App:
+        def __init__(self):
+            self.log = FileWALManager(sys.argv[1], segment_bytes=1 << 20)
+            for _ in range(8):
+                self.log.append(bytes(100_000))
+            self.meta = files.open_file(sys.argv[1] + "/meta")
+
+        def __del__(self):
+            for _ in range(20):
+                self.log.append(bytes(100_000))
+            self.log.close()
+            print("locked" if files.is_locked(self.meta) else "free")
+
+    app = App()
+"""
+
+
+def test_a_log_may_be_closed_at_the_end_of_the_interpreter(tmp_path: Path) -> None:
+    """Its threads were stopped where they were, amid a write perhaps, which goes on: so the log is
+    not another's before the process has ended."""
+    assert run_child(CLOSED_AT_EXIT, tmp_path / "log", timeout_s=10).strip() == "locked"
+    meta_fd = open_meta(str(tmp_path / "log"), write=False)
+    with os.fdopen(meta_fd):
+        meta = read_meta(meta_fd, "meta")
+    assert meta is not None
+    assert (meta.clean, meta.clean_lsn) == (True, 28)
+    with FileWALManager(tmp_path / "log") as log:
+        assert log.append(b"again") == 29
 
 
 def test_close_returns_when_the_log_fails_under_a_write(tmp_path: Path) -> None:

@@ -80,6 +80,9 @@ class Background:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join()
+        if not self._thread.begins():  # who started it was interrupted before there was a thread
+            with contextlib.suppress(RuntimeError):  # amid another loop an idle thread is left
+                self._runner.close()
 
     def _run(self) -> None:
         with self._runner:

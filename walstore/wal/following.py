@@ -291,11 +291,13 @@ class LogFollower:
         return explain_in(state.layout.segments, _bounds_of(state), error)
 
     def close(self) -> None:
-        """Lets go of the log."""
+        """Lets go of the log. Who is interrupted calls it again."""
         with self._lock:
             self._closed = True
             self.cache.close()
-            files.close(self._meta_fd)
+            fd, self._meta_fd = self._meta_fd, -1  # once: its number may be another file's next
+            if fd >= 0:
+                files.close(fd)
 
 
 def _bounds_of(state: _State) -> tuple[int, int]:

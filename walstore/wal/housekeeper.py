@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import logging
 import queue
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from walstore.thread import LastingThread
 
@@ -33,7 +35,7 @@ class Housekeeper:
     def add(self, job: Callable[[], None]) -> None:
         """Adds a job. Where no thread can be had for it, it is done here and now."""
         with self._lock:
-            if not self._ending and (self._thread is not None or self._start()):
+            if not self._is_ending() and (self._has_thread() or self._start()):
                 self._jobs.put(job)
                 return
         if self._thread is not threading.current_thread():
@@ -43,12 +45,16 @@ class Housekeeper:
     def _start(self) -> bool:
         # Known before it runs: who is interrupted here must not leave it behind.
         self._thread = LastingThread(self._run, "walstore-housekeeper")
-        try:
+        with suppress(RuntimeError):  # the limit of threads, or of memory for a stack
             self._thread.start()
-        except RuntimeError:  # the limit of threads, or of memory for a stack; the next job tries
-            self._thread = None
-            return False
-        return True
+        return self._has_thread()  # if not, the next job tries
+
+    def _has_thread(self) -> bool:
+        return self._thread is not None and self._thread.begins()
+
+    def _is_ending(self) -> bool:
+        """Whether the thread takes no more jobs, be it that the interpreter has stopped it."""
+        return self._ending or sys.is_finalizing()
 
     def _join(self) -> None:
         if self._thread is not None:
@@ -59,7 +65,7 @@ class Housekeeper:
         # No count of jobs: a signal between counting one and adding it would spoil it.
         done = threading.Event()
         with self._lock:
-            has_turn = self._thread is not None and not self._ending
+            has_turn = self._has_thread() and not self._is_ending()
             if has_turn:
                 self._jobs.put(done.set)
         if has_turn:

@@ -109,8 +109,10 @@ class FileWALManager:
 
     A torn tail, which a crash in the middle of an append leaves, is cut and logged as a warning,
     and its bytes are kept in a file beside the log. All methods are safe to call from several
-    threads. In a child process made by fork the log is closed: open it there anew. Properties
-    other than `closed` raise ClosedLogError once the log is closed.
+    threads. A signal's handler may look at properties and `stats()`; any other call may wait there,
+    for ever, for the one that the handler has come into. In a child process made by fork the log is
+    closed: open it there anew. Properties other than `closed` raise ClosedLogError once the log is
+    closed.
     """
 
     _replicated: Replicated | None = None
@@ -417,6 +419,10 @@ class FileWALManager:
         Closing twice does nothing, unless the first call was interrupted: then the second ends it.
         While another thread closes it, this waits for that.
 
+        Not for a signal's handler: let that raise, as Ctrl-C's does, and close the log where it
+        arrives. At the end of the interpreter another process can open the log when this one is
+        gone.
+
         Raises:
             LogPoisonedError: entries that sync="os" or "interval" had accepted could not be made
                 durable.
@@ -435,10 +441,10 @@ class FileWALManager:
                 self._close_begun = False
 
     def _let_go(self) -> None:
-        was_closed, self._closed = self._closed, True
+        self._closed = True
         if self._writer is not None and not self._writer.released:
             self._writer.close()
-        elif self._follower is not None and not was_closed:
+        elif self._follower is not None:
             self._follower.close()
 
     def __enter__(self) -> Self:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -127,7 +128,9 @@ class LogWriter:
         self._entropy = entropy
         self._replicated = replicated
         self._changes = threading.RLock()  # one change of segments or metadata at a time
-        self._lock = threading.Lock()  # for what the housekeeper changes and readers look at too
+        # For what the housekeeper changes and readers look at too; a signal's handler may look amid
+        # a look, or a change, of the thread that it comes into.
+        self._lock = threading.RLock()
         self._closed = False
         self.released = False  # whether `close` got as far as giving the log away
         fd, opened, _ = recover_tail(path, meta_fd, opened, clock(), entropy)
@@ -674,12 +677,15 @@ class LogWriter:
             self.group.stop()  # before the thaw, which would let appends in again
 
     def _release(self) -> None:
-        """The lock last. An interrupt may come anywhere in here: no descriptor is closed twice,
-        since its number may be another file's by then."""
+        """The lock last: at the end of the interpreter, whose threads may be amid a write although
+        they are stopped, by the system once they are gone. An interrupt may come anywhere in here:
+        no descriptor is closed twice, since its number may be another file's by then."""
         self.group.stop()
         self.cache.close()
         while self._fds:
             files.close(self._fds.pop())
+        if sys.is_finalizing():
+            return
         files.unlock(self._meta_fd)
         self.released = True
         files.close(self._meta_fd)
