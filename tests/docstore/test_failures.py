@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import dis
 import inspect
+import itertools
+import linecache
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, TypeVar
 
 import pytest
 
@@ -27,7 +33,10 @@ from walstore.docstore import (
     QueryError,
     StoreLostError,
 )
+from walstore.docstore import journal as journal_module
+from walstore.docstore.concern import Concern
 from walstore.docstore.draft import Draft
+from walstore.docstore.journal import Journal
 from walstore.docstore.record import (
     CHAINED,
     KIND,
@@ -38,6 +47,8 @@ from walstore.docstore.record import (
 )
 from walstore.docstore.values import key_of
 from walstore.limits import TRANSACTION_PART_BYTES_MAX
+
+Result = TypeVar("Result")
 
 FULL_DISK = """
 import resource, sys
@@ -203,6 +214,154 @@ def test_an_interrupt_while_leading_is_told_to_the_others(file_site: Site) -> No
     assert store["things"].count_documents({}) == 0
     store["things"].insert_one({"_id": 1})
     assert contents(file_site.reopen()) == {"things": {"1": {"_id": 1}}}
+
+
+def interrupted_in_journal(
+    count: int, call: Callable[[], object], functions: Collection[str] = ()
+) -> bool:
+    """Whether an interrupt came, before the line of journal.py, or of these functions in it, that
+    is run so many lines on. None comes where a `with` lets go: there CPython looks for signals only
+    afterwards."""
+    left = count
+
+    def trace(frame: FrameType, event: str, _argument: object) -> Any:
+        nonlocal left
+        code = frame.f_code
+        if not code.co_filename.endswith("/journal.py"):
+            return None
+        if functions and code.co_name not in functions:
+            return None
+        if event != "line" or lets_go(frame):
+            return trace
+        left -= 1
+        if left == 0:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return trace
+
+    others = sys.gettrace()  # what measures the tests' coverage
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(others)
+    return False
+
+
+def lets_go(frame: FrameType) -> bool:
+    """Whether the line is that of a `with`, and comes again at its end."""
+    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+    return line.lstrip().startswith("with ") and not dis.opname[
+        frame.f_code.co_code[frame.f_lasti]
+    ].startswith("LOAD_FAST")
+
+
+def in_time(call: Callable[[], Result]) -> Result:
+    """What it gives, in a thread of its own, which may hang."""
+    given: list[Result] = []
+    thread = threading.Thread(target=lambda: given.append(call()), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert given, "it hangs, or has raised"
+    return given[0]
+
+
+def closed(store: DocumentStore) -> bool:
+    store.close()
+    return store.closed
+
+
+def test_an_interrupt_anywhere_in_a_write_holds_up_no_other(file_site: Site) -> None:
+    """Before each line of the journal's in turn, until none is left."""
+    store = file_site.open(checkpoint_bytes=None, log_options={"sync": "os"})
+    things, there = store["things"], 0
+    for line in itertools.count(1):
+        interrupted = interrupted_in_journal(line, partial(things.insert_one, {"_id": line}))
+        assert in_time(partial(things.insert_one, {"_id": -line})).inserted_id == -line
+        there += things.find_one({"_id": line}) is not None
+        if not interrupted:
+            break
+    assert line > there > 10
+    for line in itertools.count(1):
+        store = file_site.reopen(checkpoint_bytes=None)
+        store["things"].insert_one({})
+        if not interrupted_in_journal(line, store.close):
+            break
+        in_time(partial(closed, store))
+    assert line > 5
+
+
+def test_an_interrupt_anywhere_in_a_read_holds_up_no_other(file_site: Site) -> None:
+    """The same of what takes in what another process wrote."""
+    things = file_site.things(checkpoint_bytes=None, log_options={"sync": "os"})
+    with (
+        FileWALManager(file_site.path, read_only=True) as log,
+        DocumentStore(log) as reader,
+    ):
+        for line in itertools.count(1):
+            things.insert_one({"_id": line})
+            interrupted = interrupted_in_journal(line, reader["things"].find_one)
+            assert in_time(lambda: reader["things"].count_documents({})) == line
+            if not interrupted:
+                break
+    assert line > 10
+
+
+LEADING = ("_commit_next", "_done", "_finish", "_hand_on", "_lead", "_take", "settle", "wake")
+
+
+def test_an_interrupt_anywhere_while_others_wait_holds_up_none(
+    file_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits behind a first group, and leads the second, in which another one is. That one is
+    written or told that it may be, and so is one of a third group."""
+    monkeypatch.setattr(journal_module, "LOOK_S", 0.01)
+    store = file_site.open(checkpoint_bytes=None, log_options={"sync": "os"})
+    journal = store._journal
+    outcomes: Counter[str] = Counter()
+    with ThreadPoolExecutor(3) as pool:
+        for line in itertools.count(1):
+            interrupted = waiting_in_front(journal, line, pool, outcomes)
+            if not interrupted:
+                break
+    assert line > 20
+    assert outcomes.keys() == {"written", "unknown"}
+    assert in_time(lambda: journal.write(inserting(-1), "durable")) == -1
+
+
+def waiting_in_front(
+    journal: Journal, line: int, pool: ThreadPoolExecutor, outcomes: Counter[str]
+) -> bool:
+    """Whether it was interrupted before that line."""
+    begun, over = threading.Event(), threading.Event()
+
+    def waits(count: int) -> None:
+        until(lambda: len(journal._queue) >= count or over.is_set(), "so many wait")
+
+    def slow(_draft: Draft) -> None:
+        begun.set()
+        waits(3)
+
+    def behind(place: int, concern: Concern) -> None:
+        waits(place)
+        try:
+            journal.write(inserting(10 * line + place), concern)
+            outcomes["written"] += 1
+        except OutcomeUnknownError:
+            outcomes["unknown"] += 1
+
+    first = pool.submit(journal.write, slow, "local")
+    assert begun.wait(30)
+    others = [pool.submit(behind, 1, "local"), pool.submit(behind, 2, "durable")]
+    try:
+        call = partial(journal.write, inserting(10 * line), "local")
+        return interrupted_in_journal(line, call, LEADING)
+    finally:
+        over.set()
+        for one in (first, *others):
+            one.result(30)
 
 
 class Interrupting:
