@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import dis
 import inspect
 import itertools
-import linecache
 import os
 import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any, TypeVar
 
 import pytest
 
+from tests.docstore.interrupts import interrupted_in
 from tests.docstore.sites import Site, contents
 from tests.helpers import child, end, interrupt_and_close_again, run_child
 from tests.replication.nodes import until
@@ -216,48 +214,6 @@ def test_an_interrupt_while_leading_is_told_to_the_others(file_site: Site) -> No
     assert contents(file_site.reopen()) == {"things": {"1": {"_id": 1}}}
 
 
-def interrupted_in_journal(
-    count: int, call: Callable[[], object], functions: Collection[str] = ()
-) -> bool:
-    """Whether an interrupt came, before the line of journal.py, or of these functions in it, that
-    is run so many lines on. None comes where a `with` lets go: there CPython looks for signals only
-    afterwards."""
-    left = count
-
-    def trace(frame: FrameType, event: str, _argument: object) -> Any:
-        nonlocal left
-        code = frame.f_code
-        if not code.co_filename.endswith("/journal.py"):
-            return None
-        if functions and code.co_name not in functions:
-            return None
-        if event != "line" or lets_go(frame):
-            return trace
-        left -= 1
-        if left == 0:
-            sys.settrace(None)
-            raise KeyboardInterrupt
-        return trace
-
-    others = sys.gettrace()  # what measures the tests' coverage
-    sys.settrace(trace)
-    try:
-        call()
-    except KeyboardInterrupt:
-        return True
-    finally:
-        sys.settrace(others)
-    return False
-
-
-def lets_go(frame: FrameType) -> bool:
-    """Whether the line is that of a `with`, and comes again at its end."""
-    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
-    return line.lstrip().startswith("with ") and not dis.opname[
-        frame.f_code.co_code[frame.f_lasti]
-    ].startswith("LOAD_FAST")
-
-
 def in_time(call: Callable[[], Result]) -> Result:
     """What it gives, in a thread of its own, which may hang."""
     given: list[Result] = []
@@ -278,7 +234,7 @@ def test_an_interrupt_anywhere_in_a_write_holds_up_no_other(file_site: Site) -> 
     store = file_site.open(checkpoint_bytes=None, log_options={"sync": "os"})
     things, there = store["things"], 0
     for line in itertools.count(1):
-        interrupted = interrupted_in_journal(line, partial(things.insert_one, {"_id": line}))
+        interrupted = interrupted_in(JOURNAL, line, partial(things.insert_one, {"_id": line}))
         assert in_time(partial(things.insert_one, {"_id": -line})).inserted_id == -line
         there += things.find_one({"_id": line}) is not None
         if not interrupted:
@@ -287,7 +243,7 @@ def test_an_interrupt_anywhere_in_a_write_holds_up_no_other(file_site: Site) -> 
     for line in itertools.count(1):
         store = file_site.reopen(checkpoint_bytes=None)
         store["things"].insert_one({})
-        if not interrupted_in_journal(line, store.close):
+        if not interrupted_in(JOURNAL, line, store.close):
             break
         in_time(partial(closed, store))
     assert line > 5
@@ -302,13 +258,14 @@ def test_an_interrupt_anywhere_in_a_read_holds_up_no_other(file_site: Site) -> N
     ):
         for line in itertools.count(1):
             things.insert_one({"_id": line})
-            interrupted = interrupted_in_journal(line, reader["things"].find_one)
+            interrupted = interrupted_in(JOURNAL, line, reader["things"].find_one)
             assert in_time(lambda: reader["things"].count_documents({})) == line
             if not interrupted:
                 break
     assert line > 10
 
 
+JOURNAL = "/journal.py"
 LEADING = ("_commit_next", "_done", "_finish", "_hand_on", "_lead", "_take", "settle", "wake")
 
 
@@ -321,19 +278,15 @@ def test_an_interrupt_anywhere_while_others_wait_holds_up_none(
     store = file_site.open(checkpoint_bytes=None, log_options={"sync": "os"})
     journal = store._journal
     outcomes: Counter[str] = Counter()
-    with ThreadPoolExecutor(3) as pool:
-        for line in itertools.count(1):
-            interrupted = waiting_in_front(journal, line, pool, outcomes)
-            if not interrupted:
-                break
+    for line in itertools.count(1):
+        if not waiting_in_front(journal, line, outcomes):
+            break
     assert line > 20
     assert outcomes.keys() == {"written", "unknown"}
     assert in_time(lambda: journal.write(inserting(-1), "durable")) == -1
 
 
-def waiting_in_front(
-    journal: Journal, line: int, pool: ThreadPoolExecutor, outcomes: Counter[str]
-) -> bool:
+def waiting_in_front(journal: Journal, line: int, outcomes: Counter[str]) -> bool:
     """Whether it was interrupted before that line."""
     begun, over = threading.Event(), threading.Event()
 
@@ -352,16 +305,23 @@ def waiting_in_front(
         except OutcomeUnknownError:
             outcomes["unknown"] += 1
 
-    first = pool.submit(journal.write, slow, "local")
+    first = started(journal.write, slow, "local")
     assert begun.wait(30)
-    others = [pool.submit(behind, 1, "local"), pool.submit(behind, 2, "durable")]
+    threads = [first, started(behind, 1, "local"), started(behind, 2, "durable")]
     try:
         call = partial(journal.write, inserting(10 * line), "local")
-        return interrupted_in_journal(line, call, LEADING)
+        return interrupted_in(JOURNAL, line, call, LEADING)
     finally:
         over.set()
-        for one in (first, *others):
-            one.result(30)
+        for thread in threads:
+            thread.join(20)
+            assert not thread.is_alive(), "it hangs"
+
+
+def started(call: Callable[..., object], *arguments: object) -> threading.Thread:
+    thread = threading.Thread(target=call, args=arguments, daemon=True)
+    thread.start()
+    return thread
 
 
 class Interrupting:

@@ -1466,6 +1466,20 @@ BUGS = (
         ),
     ),
     Bug(
+        "store-forgets-whom-it-wrote-for",
+        "who waits is told, wherever an interrupt came",
+        (
+            Edit(
+                f"{DOCSTORE}/journal.py",
+                "            self._finish()  # for a thread that was interrupted\n",
+                "            self._group = []\n",
+            ),
+        ),
+        (
+            f"{DOCSTORE_TESTS}/test_failures.py::test_an_interrupt_anywhere_while_others_wait_holds_up_none",
+        ),
+    ),
+    Bug(
         "store-applies-first",
         "memory holds what is in the log alone",
         (
