@@ -1967,7 +1967,8 @@ BUGS = (
         (
             Edit(
                 f"{DOCSTORE}/watch.py",
-                "            self._work = _begun(self._take, entry)\n",
+                "            take = partial(self._take, entry)\n"
+                '            self._work = in_thread(take, "walstore-changes")\n',
                 "            taking: Any = asyncio.to_thread(self._take, entry)\n"
                 "            self._work = asyncio.ensure_future(taking)\n",
             ),
