@@ -31,7 +31,6 @@ from walstore.docstore import (
     QueryError,
     StoreLostError,
 )
-from walstore.docstore import journal as journal_module
 from walstore.docstore.concern import Concern
 from walstore.docstore.draft import Draft
 from walstore.docstore.journal import Journal
@@ -269,12 +268,9 @@ JOURNAL = "/journal.py"
 LEADING = ("_commit_next", "_done", "_finish", "_hand_on", "_lead", "_take", "settle", "wake")
 
 
-def test_an_interrupt_anywhere_while_others_wait_holds_up_none(
-    file_site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupt_anywhere_while_others_wait_holds_up_none(file_site: Site) -> None:
     """It waits behind a first group, and leads the second, in which another one is. That one is
     written or told that it may be, and so is one of a third group."""
-    monkeypatch.setattr(journal_module, "LOOK_S", 0.05)
     store = file_site.open(checkpoint_bytes=None, log_options={"sync": "os"})
     journal = store._journal
     outcomes: Counter[str] = Counter()

@@ -185,6 +185,7 @@ class Journal(AppliedLog):
         with self._mutex:
             if request in self._queue:
                 self._queue.remove(request)
+        self._hand_on()  # it may have been told
 
     def _lead(self) -> None:
         """Commits the next group, once no other thread leads."""
@@ -206,8 +207,6 @@ class Journal(AppliedLog):
         """The next group."""
         group: list[_Request[Any]] = []
         with self._mutex:
-            while self._queue and self._queue[0].done:  # of a group that was taken in part
-                self._queue.popleft()
             for request in self._queue:
                 if len(group) == GROUP_REQUESTS_MAX:
                     break
@@ -231,6 +230,8 @@ class Journal(AppliedLog):
         with self._mutex:
             for request in self._group:
                 request.wake()
+            while self._queue and self._queue[0].done:  # it was taken in part
+                self._queue.popleft()
         self._group = []
 
     def _hand_on(self) -> None:
