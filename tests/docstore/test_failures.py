@@ -277,14 +277,28 @@ def test_an_interrupt_anywhere_while_others_wait_holds_up_none(file_site: Site) 
     line = missed = 0
     while missed < 5:  # in a row: now and then another thread is quicker, and leads for this one
         line += 1
-        missed = 0 if waiting_in_front(journal, line, outcomes) else missed + 1
+        call = partial(journal.write, inserting(10 * line), "local")
+        front = partial(interrupted_in, JOURNAL, line, call, LEADING)
+        missed = 0 if waiting_behind(journal, line, outcomes, front) else missed + 1
     assert line > 20
     assert outcomes.keys() == {"written", "unknown"}
+    unknown = outcomes["unknown"]
+    for again in range(1, 20):  # a second one comes while the first is told to the others
+        call = partial(journal.write, interrupted, "local")
+        front = partial(interrupted_in, JOURNAL, again, call, ("_finish",))
+        waiting_behind(journal, line + again, outcomes, front)
+    assert outcomes["unknown"] > unknown + 5
     assert in_time(lambda: journal.write(inserting(-1), "durable")) == -1
 
 
-def waiting_in_front(journal: Journal, line: int, outcomes: Counter[str]) -> bool:
-    """Whether it was interrupted before that line."""
+def interrupted(_draft: Draft) -> None:
+    raise KeyboardInterrupt
+
+
+def waiting_behind(
+    journal: Journal, number: int, outcomes: Counter[str], front: Callable[[], bool]
+) -> bool:
+    """What the one in front gives."""
     begun, over = threading.Event(), threading.Event()
 
     def waits(count: int) -> None:
@@ -297,7 +311,7 @@ def waiting_in_front(journal: Journal, line: int, outcomes: Counter[str]) -> boo
     def behind(place: int, concern: Concern) -> None:
         waits(place)
         try:
-            journal.write(inserting(10 * line + place), concern)
+            journal.write(inserting(10 * number + place), concern)
             outcomes["written"] += 1
         except OutcomeUnknownError:
             outcomes["unknown"] += 1
@@ -306,12 +320,11 @@ def waiting_in_front(journal: Journal, line: int, outcomes: Counter[str]) -> boo
     assert begun.wait(30)
     threads = [first, started(behind, 1, "local"), started(behind, 2, "durable")]
     try:
-        call = partial(journal.write, inserting(10 * line), "local")
-        return interrupted_in(JOURNAL, line, call, LEADING)
+        return front()
     finally:
         over.set()
         for thread in threads:
-            thread.join(20)
+            thread.join(10)
             assert not thread.is_alive(), "it hangs"
 
 
