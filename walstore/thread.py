@@ -1,4 +1,5 @@
-"""A thread that is waited for until it has ended, however often that is interrupted."""
+"""Threads: one that is waited for until it has ended, however often that is interrupted; and work
+that is done in one of its own."""
 
 from __future__ import annotations
 
@@ -6,8 +7,12 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
 
-__all__ = ["LastingThread"]
+__all__ = ["LastingThread", "in_thread"]
+
+Result = TypeVar("Result")
 
 
 class LastingThread(threading.Thread):
@@ -67,3 +72,31 @@ class LastingThread(threading.Thread):
             return
         if self._over.wait(timeout):
             super().join(timeout)
+
+
+def in_thread(work: Callable[[], Result], name: str) -> Future[Result]:
+    """Does it in a thread, also when the main thread has ended, after which pools take nothing. It
+    cannot be cancelled. Where the stack has no room to start it, it is never begun.
+
+    Raises:
+        RuntimeError: there can be no thread more.
+    """
+    done: Future[Result] = Future()
+    done.set_running_or_notify_cancel()
+    wanted, go = False, threading.Lock()
+
+    def run() -> None:
+        with go:
+            if not wanted:
+                return
+        try:
+            result = work()
+        except BaseException as error:  # raised again by who asks for the result
+            done.set_exception(error)
+        else:
+            done.set_result(result)
+
+    with go:
+        threading.Thread(target=run, name=name).start()
+        wanted = True
+    return done

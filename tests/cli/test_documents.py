@@ -502,7 +502,7 @@ def test_dump_as_json(tmp_path: Path, run: Run) -> None:
 
 HOSTILE: list[tuple[Any, str | None]] = [
     ([1, 0, True, [["c", "a\x1b[31m\n"]]], "drop collection a\\x1b[31m\\n ..."),
-    ([1, 0, False, []], ""),
+    ([1, 0, False, []], "nothing"),
     ([1, 0, False, [["p", "a"]]], None),
     ([1, 0, False, [["d", "a", 1, 2]]], None),
     ([1, 0, False, [["i", "a", "n", 7, False]]], None),

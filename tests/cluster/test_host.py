@@ -406,8 +406,13 @@ def test_a_command_that_came_within_a_snapshot_is_unknown(tmp_path: Path) -> Non
         MachineHost(log, Slow()) as host,
         ThreadPoolExecutor(2) as pool,
     ):
-        with pytest.raises(CommandUnknownError, match="it came within a snapshot"):
+        with pytest.raises(CommandUnknownError) as caught:
             overtaken(log, host, pool).result(WAIT_S)
+        assert caught.value.lsn == 2
+        assert str(caught.value) == (
+            "the command is committed, as entry 2, and what it came to is not known: "
+            "here: it came within a snapshot"
+        )
         assert host.read(b"k") == b"2"
 
 

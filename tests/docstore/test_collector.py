@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import itertools
 from typing import Any
 
+from tests.docstore.interrupts import interrupted_in
 from tests.docstore.sites import Site
 from walstore import FileWALManager
 from walstore.docstore.applied import CHANGES_MANY
@@ -31,6 +33,26 @@ def test_it_stays_off_where_it_was() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_it_is_on_again_wherever_an_interrupt_comes() -> None:
+    """Before each line in turn, until none is left."""
+
+    def pause() -> None:
+        with collector_paused():
+            assert not gc.isenabled()
+
+    try:
+        for line in itertools.count(1):
+            interrupted = interrupted_in("/collector.py", line, pause)
+            assert gc.isenabled(), line
+            pause()
+            assert gc.isenabled(), line
+            if not interrupted:
+                break
+    finally:
+        gc.enable()
+    assert line > 10
 
 
 def test_it_is_on_while_the_disk_is_waited_for(file_site: Site) -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import os
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
+from tests.docstore.interrupts import interrupted_in
 from tests.docstore.sites import Site, contents
 from tests.helpers import child, end, interrupt_and_close_again, run_child
 from tests.replication.nodes import until
@@ -27,7 +31,9 @@ from walstore.docstore import (
     QueryError,
     StoreLostError,
 )
+from walstore.docstore.concern import Concern
 from walstore.docstore.draft import Draft
+from walstore.docstore.journal import Journal
 from walstore.docstore.record import (
     CHAINED,
     KIND,
@@ -38,6 +44,8 @@ from walstore.docstore.record import (
 )
 from walstore.docstore.values import key_of
 from walstore.limits import TRANSACTION_PART_BYTES_MAX
+
+Result = TypeVar("Result")
 
 FULL_DISK = """
 import resource, sys
@@ -203,6 +211,127 @@ def test_an_interrupt_while_leading_is_told_to_the_others(file_site: Site) -> No
     assert store["things"].count_documents({}) == 0
     store["things"].insert_one({"_id": 1})
     assert contents(file_site.reopen()) == {"things": {"1": {"_id": 1}}}
+
+
+def in_time(call: Callable[[], Result]) -> Result:
+    """What it gives, in a thread of its own, which may hang."""
+    given: list[Result] = []
+    thread = threading.Thread(target=lambda: given.append(call()), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert given, "it hangs, or has raised"
+    return given[0]
+
+
+def closed(store: DocumentStore) -> bool:
+    store.close()
+    return store.closed
+
+
+def test_an_interrupt_anywhere_in_a_write_holds_up_no_other(file_site: Site) -> None:
+    """Before each line of the journal's in turn, until none is left."""
+    store = file_site.open(checkpoint_bytes=None, log_options={"sync": "os"})
+    things, there = store["things"], 0
+    for line in itertools.count(1):
+        interrupted = interrupted_in(JOURNAL, line, partial(things.insert_one, {"_id": line}))
+        assert in_time(partial(things.insert_one, {"_id": -line})).inserted_id == -line
+        there += things.find_one({"_id": line}) is not None
+        if not interrupted:
+            break
+    assert line > there > 10
+    for line in itertools.count(1):
+        store = file_site.reopen(checkpoint_bytes=None)
+        store["things"].insert_one({})
+        if not interrupted_in(JOURNAL, line, store.close):
+            break
+        in_time(partial(closed, store))
+    assert line > 5
+
+
+def test_an_interrupt_anywhere_in_a_read_holds_up_no_other(file_site: Site) -> None:
+    """The same of what takes in what another process wrote."""
+    things = file_site.things(checkpoint_bytes=None, log_options={"sync": "os"})
+    with (
+        FileWALManager(file_site.path, read_only=True) as log,
+        DocumentStore(log) as reader,
+    ):
+        for line in itertools.count(1):
+            things.insert_one({"_id": line})
+            interrupted = interrupted_in(JOURNAL, line, reader["things"].find_one)
+            assert in_time(lambda: reader["things"].count_documents({})) == line
+            if not interrupted:
+                break
+    assert line > 10
+
+
+JOURNAL = "/journal.py"
+LEADING = ("_commit_next", "_done", "_finish", "_hand_on", "_lead", "_take", "settle", "wake")
+
+
+def test_an_interrupt_anywhere_while_others_wait_holds_up_none(file_site: Site) -> None:
+    """It waits behind a first group, and leads the second, in which another one is. That one is
+    written or told that it may be, and so is one of a third group."""
+    store = file_site.open(checkpoint_bytes=None, log_options={"sync": "os"})
+    journal = store._journal
+    outcomes: Counter[str] = Counter()
+    line = missed = 0
+    while missed < 5:  # in a row: now and then another thread is quicker, and leads for this one
+        line += 1
+        call = partial(journal.write, inserting(10 * line), "local")
+        front = partial(interrupted_in, JOURNAL, line, call, LEADING)
+        missed = 0 if waiting_behind(journal, line, outcomes, front) else missed + 1
+    assert line > 20
+    assert outcomes.keys() == {"written", "unknown"}
+    unknown = outcomes["unknown"]
+    for again in range(1, 20):  # a second one comes while the first is told to the others
+        call = partial(journal.write, interrupted, "local")
+        front = partial(interrupted_in, JOURNAL, again, call, ("_finish",))
+        waiting_behind(journal, line + again, outcomes, front)
+    assert outcomes["unknown"] > unknown + 5
+    assert in_time(lambda: journal.write(inserting(-1), "durable")) == -1
+
+
+def interrupted(_draft: Draft) -> None:
+    raise KeyboardInterrupt
+
+
+def waiting_behind(
+    journal: Journal, number: int, outcomes: Counter[str], front: Callable[[], bool]
+) -> bool:
+    """What the one in front gives."""
+    begun, over = threading.Event(), threading.Event()
+
+    def waits(count: int) -> None:
+        until(lambda: len(journal._queue) >= count or over.is_set(), "so many wait")
+
+    def slow(_draft: Draft) -> None:
+        begun.set()
+        waits(3)
+
+    def behind(place: int, concern: Concern) -> None:
+        waits(place)
+        try:
+            journal.write(inserting(10 * number + place), concern)
+            outcomes["written"] += 1
+        except OutcomeUnknownError:
+            outcomes["unknown"] += 1
+
+    first = started(journal.write, slow, "local")
+    assert begun.wait(30)
+    threads = [first, started(behind, 1, "local"), started(behind, 2, "durable")]
+    try:
+        return front()
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(10)
+            assert not thread.is_alive(), "it hangs"
+
+
+def started(call: Callable[..., object], *arguments: object) -> threading.Thread:
+    thread = threading.Thread(target=call, args=arguments, daemon=True)
+    thread.start()
+    return thread
 
 
 class Interrupting:
@@ -441,10 +570,13 @@ def test_part_of_a_transaction_is_looked_at_once(
     assert log is not None
     log.append_many(parts, kind=KIND)
     assert log.last_lsn == 3
-    decoded = []
+    decoded: list[int] = []
+    seen: list[int] = []
 
     def decode(path: str, lsn: int, payload: bytes) -> Record:
         decoded.append(lsn)
+        if lsn == 4:
+            seen.append(reader._journal.seen_lsn)
         return decode_record(path, lsn, payload)
 
     monkeypatch.setattr("walstore.docstore.replay.decode_record", decode)
@@ -464,6 +596,7 @@ def test_part_of_a_transaction_is_looked_at_once(
         assert file_site.log is not None
         file_site.log.append(last_part, kind=KIND)
         assert [next(changes).document_id for _ in range(6)] == list(range(6))
+        assert seen == [3], "nor is it forgotten that it was, while the rest is"
         assert reader.applied_lsn == 4
         store["things"].insert_one({"_id": "after"})
         expected = contents(reader)

@@ -1467,6 +1467,20 @@ BUGS = (
         ),
     ),
     Bug(
+        "store-forgets-whom-it-wrote-for",
+        "who waits is told, wherever an interrupt came",
+        (
+            Edit(
+                f"{DOCSTORE}/journal.py",
+                "            self._finish()  # for a thread that was interrupted\n",
+                "            self._group = []\n",
+            ),
+        ),
+        (
+            f"{DOCSTORE_TESTS}/test_failures.py::test_an_interrupt_anywhere_while_others_wait_holds_up_none",
+        ),
+    ),
+    Bug(
         "store-applies-first",
         "memory holds what is in the log alone",
         (
@@ -1954,7 +1968,8 @@ BUGS = (
         (
             Edit(
                 f"{DOCSTORE}/watch.py",
-                "            self._work = _begun(self._take, entry)\n",
+                "            take = partial(self._take, entry)\n"
+                '            self._work = in_thread(take, "walstore-changes")\n',
                 "            taking: Any = asyncio.to_thread(self._take, entry)\n"
                 "            self._work = asyncio.ensure_future(taking)\n",
             ),

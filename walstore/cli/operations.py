@@ -64,7 +64,7 @@ def operations_text(payload: bytes) -> str | None:
 
 
 def _record_text(record: Record) -> str:
-    text = "; ".join(map(_operation_text, record.operations))
+    text = "; ".join(map(_operation_text, record.operations)) or "nothing"
     return plain(text + (" ..." if record.more else ""))
 
 

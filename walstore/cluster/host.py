@@ -302,9 +302,9 @@ class MachineHost:
             lsn = self.log.append(encode_command(made), kind=KIND, **more)
             self.wait_applied(lsn, timeout_s=max(0.0, deadline_s - time.monotonic()))
             if lsn <= self._restored_lsn and not future.done():
-                here = self.log.node_id if isinstance(self.log, ReplicationWALManager) else ""
+                here = self.log.node_id if isinstance(self.log, ReplicationWALManager) else "here"
                 why = {here: "it came within a snapshot"}
-                raise CommandUnknownError(0, number, timeout_s, why)
+                raise CommandUnknownError(0, number, timeout_s, why, lsn)
             outcome = future.result(timeout_s)  # told right after
         finally:
             self.forget(made)

@@ -130,27 +130,37 @@ class ClusterUnavailableError(MachineError, TimeoutError):
 
 class CommandUnknownError(MachineError, TimeoutError):
     """A node may have taken the command, and no answer came in time. It may be applied once, also
-    later, or never.
+    later, or never. Or it is committed, and what it came to is not known here.
 
     Attributes:
         session, sequence: of the command.
         reasons: {node id: what it said, or what became of its connection}.
+        lsn: of the command's entry, where it is committed.
     """
 
     hint = "read the state to find out; another command of this client is in no doubt"
 
     def __init__(
-        self, session: int, sequence: int, timeout_s: float, reasons: dict[str, str]
+        self,
+        session: int,
+        sequence: int,
+        timeout_s: float,
+        reasons: dict[str, str],
+        lsn: int | None = None,
     ) -> None:
         self.session = session
         self.sequence = sequence
         self.timeout_s = timeout_s
         self.reasons = reasons
-        said = "; ".join(f"{node}: {why}" for node, why in sorted(reasons.items()))
-        super().__init__(
+        self.lsn = lsn
+        known = (
             f"command {sequence} of session {session} may be applied or not, as far as is known "
-            f"after {timeout_s:g} s: {said}"
+            f"after {timeout_s:g} s"
         )
+        if lsn is not None:
+            known = f"the command is committed, as entry {lsn}, and what it came to is not known"
+        said = "; ".join(f"{node}: {why}" for node, why in sorted(reasons.items()))
+        super().__init__(f"{known}: {said}")
 
 
 class SessionExpiredError(MachineError):

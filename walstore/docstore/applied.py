@@ -70,6 +70,7 @@ class AppliedLog:
         self.closed = False
         self.lost: StoreLostError | None = None
         self._unfinished: tuple[Steps, int] | None = None  # what begins behind applied_lsn, its end
+        self._seen_lsn = 0  # the same end, also while what is unfinished is gone on from
         self._reopen = reopen
         self._transactions: set[Transaction] = set()  # one may go at any time, see `end`
         self._news = threading.Condition(self.lock)  # something was applied
@@ -92,8 +93,7 @@ class AppliedLog:
     def seen_lsn(self) -> int:
         """The last entry that was looked at: behind `applied_lsn` where the log ends with part of a
         transaction, to which the rest may still come."""
-        unfinished = self._unfinished
-        return self.applied_lsn if unfinished is None else unfinished[1]
+        return max(self.applied_lsn, self._seen_lsn)
 
     # ---- applying, by one thread at a time ----
 
@@ -119,6 +119,7 @@ class AppliedLog:
         if self.applied_lsn < lsn:
             with self.lock:
                 self._unfinished = steps, lsn
+                self._seen_lsn = lsn
                 self._tell()
         return counted
 
@@ -166,7 +167,7 @@ class AppliedLog:
                 transaction.doom("this node's store began anew from a snapshot of its leader")
             if self._history is not None:
                 self._history = History(opened.position.lsn, HISTORY_BYTES_MAX)
-            self.state, self._unfinished = opened.state, None
+            self.state, self._unfinished, self._seen_lsn = opened.state, None, 0
             self.applied_lsn, self.state_lsn = opened.position.lsn, opened.position.state_lsn
             self._tell()
 

@@ -15,21 +15,24 @@ class _Pause:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # what is collected amid this may begin a block
-        self._blocks = 0
-        self._was_enabled = False
+        self._blocks: set[object] = set()
+        self._paused = False  # it would be on
 
-    def begin(self) -> None:
+    def begin(self, block: object) -> None:
+        """It must be ended, also where this is interrupted."""
         with self._lock:
-            if self._blocks == 0:
-                self._was_enabled = gc.isenabled()
+            self._blocks.add(block)
+            if gc.isenabled():
+                self._paused = True
                 gc.disable()
-            self._blocks += 1
 
-    def end(self) -> None:
+    def end(self, block: object) -> None:
+        """Ending a block again does no harm."""
         with self._lock:
-            self._blocks -= 1
-            if self._blocks == 0 and self._was_enabled:
+            self._blocks.discard(block)
+            if self._paused and not self._blocks:
                 gc.enable()
+                self._paused = False
 
 
 _pause = _Pause()
@@ -40,11 +43,16 @@ def collector_paused() -> Iterator[None]:
     """While very many objects are made that all stay, and nothing is waited for. Otherwise the
     collector goes through them again and again, which takes more than twice as long as making
     them."""
-    _pause.begin()
+    block = object()
     try:
-        yield
-    finally:
-        _pause.end()
+        try:
+            _pause.begin(block)
+            yield
+        finally:
+            _pause.end(block)
+    except BaseException:
+        _pause.end(block)  # an interrupt may have come while it ended
+        raise
 
 
 @contextmanager

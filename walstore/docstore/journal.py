@@ -36,13 +36,17 @@ GROUP_BYTES_MAX = 16 << 20
 WAIT_SLICE_S = 0.05
 """How long a thread that waits for an entry to be applied leaves it to the others, at the most."""
 
+LOOK_S = 0.5
+"""How long a thread waits to be told, before it looks whether anybody leads: an interrupt may have
+kept from telling who did."""
+
 Result = TypeVar("Result")
 
 
 class _Request(Generic[Result]):
     """An operation that a thread waits for."""
 
-    __slots__ = ("alone", "compute", "concern", "done", "error", "leads", "ready", "result")
+    __slots__ = ("alone", "compute", "concern", "done", "error", "ready", "result")
 
     def __init__(self, compute: Callable[[Draft], Result], concern: Concern, alone: bool) -> None:
         self.compute = compute
@@ -51,8 +55,7 @@ class _Request(Generic[Result]):
         self.result: Result | None = None
         self.error: Exception | None = None
         self.done = False
-        self.leads = False
-        self.ready = threading.Lock()
+        self.ready = threading.Lock()  # let go of when there is something to look at
         self.ready.acquire()
 
     @property
@@ -66,6 +69,11 @@ class _Request(Generic[Result]):
         if error is not None:
             self.error = error
         self.done = True
+
+    def wake(self) -> None:
+        """Has its thread look; with the journal's mutex."""
+        if self.ready.locked():
+            self.ready.release()
 
 
 class _Computed(NamedTuple):
@@ -86,6 +94,10 @@ class _Computed(NamedTuple):
 class Journal(AppliedLog):
     """The state and its log: who writes, one group after the other, and who applies.
 
+    An interrupt may come anywhere in the thread that leads. So it leads while it is in a `with` of
+    a lock of C's, which nothing keeps from being let go of; what it should have done after that,
+    the next one who leads does.
+
     Args:
         log, opened, reopen: as of AppliedLog.
     """
@@ -93,10 +105,11 @@ class Journal(AppliedLog):
     def __init__(self, log: FileWALManager, opened: Opened, reopen: Callable[[], Opened]) -> None:
         super().__init__(log, opened, reopen)
         self._shared = has_other_writers(log)
-        self._mutex = threading.Lock()  # of the queue and of who leads
-        self._handed = threading.Condition(self._mutex)  # another thread leads, or appends, or none
+        self._leading = threading.Lock()  # by who computes, appends and applies
+        self._mutex = threading.Lock()  # of the queue and of who waits; entered by `with` itself
+        self._handed = threading.Condition(self._mutex)  # nobody leads, or who does appends
         self._queue: deque[_Request[Any]] = deque()
-        self._leading = False
+        self._group: list[_Request[Any]] = []  # what was taken from it, until all know the outcome
         self._appending_after_lsn: int | None = None  # while the leading thread appends
 
     def load(self) -> None:
@@ -109,12 +122,22 @@ class Journal(AppliedLog):
 
     def close(self) -> None:
         """Waits for what has begun, and lets nothing begin any more."""
-        with self._handed:
+        with self._mutex:
             self.closed = True
-            while self._leading:
-                self._handed.wait()
+        if is_deep():
+            on_own_stack(self._lead_to_the_end)
+        else:
+            self._lead_to_the_end()
         with self.lock:
             self._stop_watchers()
+
+    def _lead_to_the_end(self) -> None:
+        """Until nobody waits, and nobody leads who might put a request back."""
+        while True:
+            with self._leading:
+                if not self._queue:
+                    return
+            self._lead()
 
     # ---- for writers ----
 
@@ -145,12 +168,11 @@ class Journal(AppliedLog):
             with self._mutex:
                 self.check_open()
                 self._queue.append(request)
-                request.leads = not self._leading
-                self._leading = True
-            if not request.leads:
-                request.ready.acquire()
-            if not request.done:
-                self._lead()
+            while not request.done:
+                if self._leading.locked():
+                    request.ready.acquire(timeout=LOOK_S)
+                else:
+                    self._lead()
         except BaseException:
             self._withdraw(request)
             raise
@@ -163,45 +185,66 @@ class Journal(AppliedLog):
         with self._mutex:
             if request in self._queue:
                 self._queue.remove(request)
-                if request.leads:
-                    self._name_leader()
-
-    def _name_leader(self) -> None:
-        """Lets the thread of the next request lead, if there is one; with the mutex."""
-        if self._queue:
-            self._queue[0].leads = True
-            self._queue[0].ready.release()
-        else:
-            self._leading = False
-        self._handed.notify_all()
+        self._hand_on()  # it may have been told
 
     def _lead(self) -> None:
-        """Commits a group, of which the thread's own request is the first."""
-        with self._mutex:
-            group = self._take()
+        """Commits the next group, once no other thread leads."""
         try:
-            self._commit(group)
+            with self._leading:
+                self._commit_next()
         finally:
-            for request in group:
-                if not request.done:
-                    request.settle(OutcomeUnknownError("the writing thread was interrupted"))
-            with self._mutex:
-                self._name_leader()
-            for request in group:
-                request.ready.release()
+            self._hand_on()
+
+    def _commit_next(self) -> None:
+        """By the thread that leads."""
+        try:
+            self._finish()  # for a thread that was interrupted
+            self._commit(self._take())
+        finally:
+            self._finish()
 
     def _take(self) -> list[_Request[Any]]:
-        """The next group; with the mutex."""
+        """The next group."""
         group: list[_Request[Any]] = []
-        while self._queue and len(group) < GROUP_REQUESTS_MAX:
-            request = self._queue[0]
-            if group and (request.alone or group[0].alone or request.concern != group[0].concern):
-                break
-            group.append(self._queue.popleft())
+        with self._mutex:
+            for request in self._queue:
+                if len(group) == GROUP_REQUESTS_MAX:
+                    break
+                if group and (
+                    request.alone or group[0].alone or request.concern != group[0].concern
+                ):
+                    break
+                group.append(request)
+            self._group = group  # first: who is interrupted amid the next lines loses none
+            for _request in group:
+                self._queue.popleft()
         return group
+
+    def _finish(self) -> None:
+        """Tells those of the group; by the thread that leads. Doing it again, or from the middle
+        on, does no harm."""
+        self._appending_after_lsn = None
+        for request in self._group:
+            if not request.done:
+                request.settle(OutcomeUnknownError("the writing thread was interrupted"))
+        with self._mutex:
+            for request in self._group:
+                request.wake()
+            while self._queue and self._queue[0].done:  # it was taken in part
+                self._queue.popleft()
+        self._group = []
+
+    def _hand_on(self) -> None:
+        """Tells who waits that nobody leads."""
+        with self._mutex:
+            if self._queue:
+                self._queue[0].wake()
+            self._handed.notify_all()
 
     def _commit(self, group: list[_Request[Any]]) -> None:
         """Settles every request of the group, or puts it back into the queue."""
+        if not group:
+            return
         try:
             for _attempt in range(ATTEMPTS_MAX):
                 if self.lost is not None:
@@ -284,7 +327,7 @@ class Journal(AppliedLog):
 
     def _append(self, payloads: list[bytes], concern: Concern) -> range:
         if self._shared:
-            with self._handed:
+            with self._mutex:
                 self._appending_after_lsn = self.log.last_lsn
                 self._handed.notify_all()
         try:
@@ -348,20 +391,18 @@ class Journal(AppliedLog):
             self._take_in_up_to(lsn, wait)
 
     def _take_in_up_to(self, lsn: int, wait: bool) -> None:
-        with self._handed:
-            while self._leading:
+        with self._mutex:
+            while self._leading.locked():
                 if not wait or self.seen_lsn >= self._foreign_lsn(lsn):
                     return
-                self._handed.wait()
-            if self.seen_lsn >= lsn:
-                return
-            self.check_open()
-            self._leading = True
+                self._handed.wait(LOOK_S)
         try:
-            self._catch_up()
+            with self._leading:
+                if self.seen_lsn < lsn:
+                    self.check_open()
+                    self._catch_up()
         finally:
-            with self._mutex:
-                self._name_leader()
+            self._hand_on()
 
     def _foreign_lsn(self, lsn: int) -> int:
         """The last entry up to this one that need not be the leading thread's own. What it appends

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+
+from walstore.thread import in_thread
 
 __all__ = ["is_deep", "on_own_stack"]
 
@@ -30,5 +32,20 @@ def is_deep() -> bool:
 def on_own_stack(work: Callable[[], Result]) -> Result:
     """Does it in a thread. Where there is not even room to wait for that, it is done or never
     begun."""
-    with ThreadPoolExecutor(1, "walstore-stack") as pool:
-        return pool.submit(work).result()
+    over = threading.Lock()  # waiting for it takes no frame of this stack, unlike `result`
+    over.acquire()
+
+    def work_to_the_end() -> Result:
+        try:
+            return work()
+        finally:
+            over.release()
+
+    done = in_thread(work_to_the_end, "walstore-stack")
+    try:
+        with over:
+            pass
+    except BaseException:  # an interrupt leaves nothing behind that goes on; a second one does
+        with over:
+            raise
+    return done.result()

@@ -7,9 +7,9 @@ last, or for what is longer ago, a state of the stream's own.
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future
+from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -19,6 +19,7 @@ from walstore.docstore.errors import ClosedStoreError, HistoryError, QueryError
 from walstore.docstore.history import Applied
 from walstore.docstore.journal import Journal
 from walstore.docstore.past import Past, Replayed
+from walstore.thread import in_thread
 
 __all__ = ["ChangeStream", "begin_of"]
 
@@ -196,7 +197,8 @@ class ChangeStream:
             if self._is_quick(entry):
                 self._take(entry)
                 return
-            self._work = _begun(self._take, entry)
+            take = partial(self._take, entry)
+            self._work = in_thread(take, "walstore-changes")
         await asyncio.wrap_future(self._work)
         self._work = None
 
@@ -230,21 +232,6 @@ class ChangeStream:
         if journal.remembers(entry.lsn):
             self._own = None
         return applied
-
-
-def _begun(take: Callable[[WALEntry], None], entry: WALEntry) -> Future[None]:
-    """Takes an entry in a thread, which has begun: nobody can cancel that any more."""
-    begun = threading.Event()
-
-    def work() -> None:
-        begun.set()
-        take(entry)
-
-    pool = ThreadPoolExecutor(1, "walstore-changes")
-    taken = pool.submit(work)
-    pool.shutdown(wait=False)
-    begun.wait()
-    return taken
 
 
 def _gone(error: LSNOutOfRangeError) -> HistoryError:
