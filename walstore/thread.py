@@ -27,7 +27,9 @@ class LastingThread(threading.Thread):
     def __init__(self, work: Callable[[], None], name: str) -> None:
         super().__init__(name=name, daemon=True)
         self._work = work
-        self._over = threading.Event()
+        self._over = False
+        self._gate = threading.Lock()  # an interrupt cannot leave it half-way, as it can an Event
+        self._gate.acquire()
         self._decided: dict[str, int] = {}
 
     def _process(self, process: int) -> int:
@@ -51,7 +53,8 @@ class LastingThread(threading.Thread):
             if self._process(os.getpid()):
                 self._work()
         finally:
-            self._over.set()
+            self._over = True
+            self._gate.release()
 
     def begins(self) -> bool:
         """Whether it has begun, or is certain to. If not, as where `start` was interrupted before
@@ -70,7 +73,12 @@ class LastingThread(threading.Thread):
             raise RuntimeError("cannot join current thread")
         if sys.is_finalizing() or self._process(0) != os.getpid():
             return
-        if self._over.wait(timeout):
+        if timeout is None:
+            with self._gate:
+                pass
+        elif self._gate.acquire(timeout=timeout):
+            self._gate.release()
+        if self._over:
             super().join(timeout)
 
 

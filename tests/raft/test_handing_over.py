@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -157,3 +158,20 @@ def test_a_hand_over_of_a_node_that_is_closed_meanwhile_has_not_happened(tmp_pat
             await stopping
 
     asyncio.run(run())
+
+
+def test_a_hand_over_that_a_close_ends_leaves_nothing_to_complain_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        async with leading(tmp_path) as node:
+            handing = asyncio.create_task(node.driver.transfer("b"))
+            await node.until(lambda: node.driver._transfer is not None, "it waits")
+            await node.driver.stop()
+            with pytest.raises(ClosedLogError):
+                await asyncio.wait_for(handing, WAIT_S)
+            del handing
+            gc.collect()
+
+    asyncio.run(run())
+    assert not [record for record in caplog.records if record.name == "asyncio"]

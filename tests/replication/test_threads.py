@@ -159,12 +159,35 @@ class Begins:
         pass
 
 
-@pytest.mark.usefixtures("no_threads")
-def test_a_service_without_a_thread_says_so() -> None:
+@pytest.mark.parametrize("there", [0, 1], ids=["none", "none of its own"])
+@pytest.mark.parametrize("amid", [False, True], ids=["", "amid a loop"])
+def test_a_service_without_a_thread_says_so(
+    there: int, amid: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither one for its work nor one to run in, or only the first."""
+    start, left = threading.Thread.start, there
+
+    def limited(thread: threading.Thread) -> None:
+        nonlocal left
+        if not left:
+            raise RuntimeError("can't start new thread")
+        left -= 1
+        start(thread)
+
+    async def without() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", limited)
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                background.start()
+
     background = Background(Begins(), "walstore-test")
-    with pytest.raises(RuntimeError, match="thread"):
-        background.start()
+    if amid:
+        asyncio.run(without())
+    else:
+        with pytest.raises(StopIteration):
+            without().send(None)
     background.stop()
+    assert left == 0
     assert not own_threads()
     assert background._loop is not None
     assert background._loop.is_closed()

@@ -3420,8 +3420,8 @@ BUGS = (
         (
             Edit(
                 "walstore/thread.py",
-                "        if self._over.wait(timeout):\n",
-                "        if self._over:\n",
+                "            with self._gate:\n",
+                "            if self._over:\n",
             ),
         ),
         (

@@ -254,6 +254,39 @@ def test_a_log_may_be_closed_at_the_end_of_the_interpreter(tmp_path: Path) -> No
         assert log.append(b"again") == 29
 
 
+STOPPED_AMID_A_CHANGE = """
+    import sys
+    import threading
+
+    from walstore import FileWALManager
+
+    apart = {"goes_on": threading.Event()}  # the thread must not keep this module from its end
+    exec("def change(log, amid):\\n with log._writer._changes: amid.set(); goes_on.wait()", apart)
+
+    class App:
+        def __init__(self):
+            self.log = FileWALManager(sys.argv[1])
+            self.log.append(b"x")
+            amid = threading.Event()
+            threading.Thread(target=apart["change"], args=(self.log, amid), daemon=True).start()
+            amid.wait()
+
+        def __del__(self):
+            self.log.close()
+            print("closed")
+
+    app = App()
+"""
+
+
+def test_nobody_waits_for_a_change_whose_thread_the_interpreter_has_stopped(
+    tmp_path: Path,
+) -> None:
+    assert run_child(STOPPED_AMID_A_CHANGE, tmp_path / "log", timeout_s=10).strip() == "closed"
+    with FileWALManager(tmp_path / "log") as log:
+        assert log.append(b"again") == 2
+
+
 def test_close_returns_when_the_log_fails_under_a_write(tmp_path: Path) -> None:
     """Where the machine is busy, the write may be over before the log fails: then once more."""
     for attempt in range(20):

@@ -626,8 +626,9 @@ class RaftReplicationManager(WALReplicationManager):
                 await asyncio.wait([failed], timeout=_LOOK_S)
         finally:
             self._transfer = None
+        reason = failed.result() if failed.done() else ""
         self.check()  # closed, it leads no longer, and has handed over nothing
-        return failed.result() if failed.done() else ""
+        return reason
 
     def _best_voter(self) -> str | None:
         progress = {node: self.core.progress(node) for node in self.core.configuration.voters}

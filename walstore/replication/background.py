@@ -59,7 +59,7 @@ class Background:
             self._threads.begin()
             self._thread.start()
         except RuntimeError:  # there can be no thread more
-            self._runner.close()
+            self._drop(self._loop)
             raise
         self._started.wait()
         if self._error is not None:
@@ -81,8 +81,13 @@ class Background:
             self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join()
         if not self._thread.begins():  # who started it was interrupted before there was a thread
-            with contextlib.suppress(RuntimeError):  # amid another loop an idle thread is left
-                self._runner.close()
+            self._drop(self._loop)
+
+    def _drop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """A loop that never runs; its runner would run it to close it, which it cannot amid another
+        one."""
+        self._threads.dismiss()
+        loop.close()
 
     def _run(self) -> None:
         with self._runner:

@@ -71,13 +71,22 @@ class Threads(Executor):
     async def end(self) -> None:
         """Returns when all work is done and no thread is left. Nothing may be submitted any more;
         the loop goes on meanwhile, since the work may wait for it."""
-        ends: list[Future[None]] = [Future() for _ in self._threads]
-        for end in ends:
-            self._line.put((end, None))
-        for end in ends:
+        for end in self._send_away():
             await asyncio.wrap_future(end)
         for thread in self._threads:
             thread.join()
+
+    def dismiss(self) -> None:
+        """As `end`, of a loop that has never run: there is no work."""
+        self._send_away()
+        for thread in self._threads:
+            thread.join()
+
+    def _send_away(self) -> list[Future[None]]:
+        ends: list[Future[None]] = [Future() for _ in self._threads]
+        for end in ends:
+            self._line.put((end, None))
+        return ends
 
     def _add(self) -> None:
         # A daemon, as the loop's own thread is: a node that nobody closes must not keep the

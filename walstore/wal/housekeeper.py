@@ -63,13 +63,14 @@ class Housekeeper:
     def wait_idle(self) -> None:
         """Returns when all jobs added so far are done."""
         # No count of jobs: a signal between counting one and adding it would spoil it.
-        done = threading.Event()
+        done = threading.Lock()
+        done.acquire()
         with self._lock:
             has_turn = self._has_thread() and not self._is_ending()
             if has_turn:
-                self._jobs.put(done.set)
+                self._jobs.put(done.release)
         if has_turn:
-            done.wait()
+            done.acquire()
         else:
             self._join()
 

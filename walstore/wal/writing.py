@@ -655,7 +655,10 @@ class LogWriter:
         Raises:
             LogPoisonedError: what an un-synced policy had accepted could not be made durable.
         """
-        with self._changes:
+        # A thread that the interpreter has stopped at its end may be amid a change, for ever.
+        if not self._changes.acquire(blocking=not sys.is_finalizing()):
+            return
+        try:
             self._housekeeper.stop()  # interrupted here, it holds the log still: it may be at work
             try:
                 if not self._closed:
@@ -663,6 +666,8 @@ class LogWriter:
             finally:
                 self._closed = True
                 self._release()
+        finally:
+            self._changes.release()
 
     def _mark_closed(self) -> None:
         status = self.group.status()
