@@ -3420,8 +3420,8 @@ BUGS = (
         (
             Edit(
                 "walstore/thread.py",
-                "            with self._gate:\n",
-                "            if self._over:\n",
+                "            with self._gate:\n                pass\n",
+                "            super().join()\n",
             ),
         ),
         (
