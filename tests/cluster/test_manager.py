@@ -315,6 +315,9 @@ def test_a_learner_is_not_gone_before_it_could_come(elected: Callable[..., Elect
     until(lambda: leader.status().since_s > 1.5, "it has led for long")
     began = time.monotonic()
     leader.add_learner("d")
+    status = leader.status()
+    assert status.peers[-1].node_id == "d"
+    assert status.peers[-1].since_s <= time.monotonic() - began < status.since_s
     until(lambda: "d" not in leader.status().learners, "it is removed")
     assert time.monotonic() - began >= 1.0
 

@@ -3999,11 +3999,17 @@ BUGS = (
         (
             Edit(
                 DRIVER_PY,
-                "            self._note_learners()\n            self._admit()\n",
+                "            self._note_members()\n            self._admit()\n",
                 "            self._admit()\n",
             ),
         ),
         ("tests/cluster/test_manager.py",),
+    ),
+    Bug(
+        "raft-unseen-since-the-start",
+        "a member that was not seen yet is not said to be gone since before it was one",
+        (Edit(DRIVER_PY, "return self._member_since_ms[node]", "return self._started_ms"),),
+        ("tests/cluster/test_manager.py::test_a_learner_is_not_gone_before_it_could_come",),
     ),
     Bug(
         "raft-waiting-change-locks",
