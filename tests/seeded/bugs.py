@@ -3958,6 +3958,18 @@ BUGS = (
         (SERVING,),
     ),
     Bug(
+        "failed-machine-says-busy",
+        "a client is told why a node's machine applies nothing more",
+        (
+            Edit(
+                "walstore/cluster/serving.py",
+                "self._elsewhere(request, Status.BUSY, reason, itself=itself)",
+                "self._elsewhere(request, Status.BUSY, itself=itself)",
+            ),
+        ),
+        (f"{CLIENTS}::test_a_machine_that_failed_takes_nothing",),
+    ),
+    Bug(
         "raft-newcomer-takes-a-vote",
         "taking a newcomer back takes no voter's vote",
         (
