@@ -201,8 +201,9 @@ def test_who_leads_is_handed_over(elected: Callable[..., Elected]) -> None:
         assert operator.transfer(first) == first
         assert operator.transfer(first) == first
         clients.go_on(10)
-        with pytest.raises(PromotionError, match="no other voter"):
+        with pytest.raises(PromotionError, match="no other voter") as refused:
             operator.transfer("nobody")
+        assert refused.value.hint.startswith("have a voter lead")
         clients.go_on(10)
     leader = abc.leader()
     knows_one = ClusterManager(lambda: [leader], timeout_s=WAIT_S)

@@ -575,10 +575,12 @@ class RaftReplicationManager(WALReplicationManager):
             self.check()
             core, leader_id = self.core, self.core.leader_id
             if self._node_id not in core.configuration.voters:
-                raise PromotionError(self._node_id, {self._node_id: "it is no voter"})
+                raise PromotionError(self._node_id, {self._node_id: "it is no voter"}, elected=True)
             if time.monotonic() >= deadline_s:
                 reason = "it did not hand over in time" if leader_id else "no leader was elected"
-                raise PromotionError(self._node_id, {leader_id or self._node_id: reason})
+                raise PromotionError(
+                    self._node_id, {leader_id or self._node_id: reason}, elected=True
+                )
             if leader_id not in (None, self._node_id):
                 ask = effects.Send(str(leader_id), TimeoutNow())
                 self._input(lambda ask=ask: [ask])  # type: ignore[misc]
@@ -607,10 +609,14 @@ class RaftReplicationManager(WALReplicationManager):
         self._check_leading()
         target = self._best_voter() if node is None else node
         if target is None:
-            raise PromotionError(self._node_id, {"nobody": "no other voter is connected"})
+            raise PromotionError(
+                self._node_id, {"nobody": "no other voter is connected"}, elected=True
+            )
         reason = await self._hand_over(target)
         if self.leading:
-            raise PromotionError(target, {target: reason or "it did not lead in time"})
+            raise PromotionError(
+                target, {target: reason or "it did not lead in time"}, elected=True
+            )
         return self.core.term
 
     async def _hand_over(self, target: str) -> str:
@@ -621,7 +627,7 @@ class RaftReplicationManager(WALReplicationManager):
             PromotionError: another one is about to lead.
         """
         if self._transfer is not None:
-            raise PromotionError(target, {self._target: "it is about to lead"})
+            raise PromotionError(target, {self._target: "it is about to lead"}, elected=True)
         failed = self._transfer = self.loop.create_future()
         self._target = target
         deadline_ms = monotonic_ms() + _HAND_OVER_ELECTIONS * self._options.election_ms
