@@ -357,6 +357,9 @@ def test_a_lost_quorum(run: Run, tmp_path: Path) -> None:
     assert found.code == 1
     assert found.out.count("last term") == 2
     assert "a, b, c" in found.out
+    same = run("cluster", "recover", logs[0], "--survivor", tmp_path / "b" / ".." / "a")
+    assert (same.code, same.out) == (64, "")
+    assert "is the log itself" in same.err
     claim = {"term": 1 << 40, "lsn": 1234}  # of one that damage has cut
     write_note(str(logs[1]), CLAIM_NAME, claim)
     found = run("cluster", "recover", logs[0], "--survivor", logs[1])

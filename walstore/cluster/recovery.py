@@ -20,7 +20,7 @@ from walstore.wal.manager import FileWALManager
 from walstore.wal.mending import Claim
 from walstore.wal.writing import Replicated
 
-__all__ = ["Carry", "Survivor", "Write", "inspect_survivor", "make_cluster"]
+__all__ = ["Carry", "Survivor", "Write", "check_others", "inspect_survivor", "make_cluster"]
 
 UNFINISHED = ".unfinished"
 _CHUNK_BYTES = 1 << 20
@@ -146,6 +146,13 @@ def inspect_survivor(path: str) -> Survivor:
         return _describe(log, NodeLog(log))._replace(path=path)
 
 
+def check_others(path: str, others: Iterable[str]) -> None:
+    """Raises OptionError where a log is among those of the other survivors."""
+    for place in others:
+        if os.path.realpath(place) == os.path.realpath(path):
+            raise OptionError(f"{place} is the log itself: name those of other survivors")
+
+
 def make_cluster(
     path: str,
     into: str,
@@ -180,9 +187,7 @@ def make_cluster(
     first = Configuration(frozenset({node_id}))
     first.check()
     others = [*others]
-    for place in others:
-        if os.path.realpath(place) == os.path.realpath(path):
-            raise OptionError(f"{place} is the log itself: name those of other survivors")
+    check_others(path, others)
     into = into.rstrip(os.sep) or into
     unfinished = into + UNFINISHED
     for taken in (into, unfinished):
