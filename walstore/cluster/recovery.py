@@ -18,6 +18,8 @@ from walstore.replication.terms import next_term
 from walstore.wal import files
 from walstore.wal.manager import FileWALManager
 from walstore.wal.mending import Claim
+from walstore.wal.meta import is_replicated
+from walstore.wal.opening import open_meta
 from walstore.wal.writing import Replicated
 
 __all__ = ["Carry", "Survivor", "Write", "check_others", "inspect_survivor", "make_cluster"]
@@ -92,10 +94,24 @@ class _NodesLog(FileWALManager):
         return self._writer.term_of(lsn)
 
 
+def _is_nodes(path: str) -> bool:
+    meta_fd = open_meta(path, write=False)
+    try:
+        return is_replicated(meta_fd)
+    finally:
+        files.close(meta_fd)
+
+
 def _opened(path: str) -> _NodesLog:
     """Raises RecoveryError where no node that elects has left this log, and what FileWALManager
     raises: also where a node has it open."""
     FileWALManager(path, read_only=True).close()
+    if not _is_nodes(path):
+        raise RecoveryError(
+            path,
+            "it is the log of no node",
+            "there is no quorum that it could lose: open it as it is, or see 'walstore verify'",
+        )
     if not any(os.path.exists(os.path.join(path, n)) for n in (CONFIGURATIONS_NAME, COPY_NAME)):
         raise RecoveryError(
             path,
@@ -138,7 +154,8 @@ def inspect_survivor(path: str) -> Survivor:
     and what a crash has left of an append that was never acknowledged is cut, and kept beside it.
 
     Raises:
-        RecoveryError: its nodes do not elect, or damage was found that its node has not cut yet.
+        RecoveryError: it is no node's, or its nodes do not elect, or damage was found that its
+            node has not cut yet.
         LogLockedError: the node still runs.
         Other errors: as FileWALManager.
     """
