@@ -218,6 +218,16 @@ def test_no_permission_as_another_user(open_path: Path, command: str) -> None:
         assert a_sentence(done.stderr)
 
 
+def test_logs_that_may_not_be_read_are_not_compared(open_path: Path) -> None:
+    path = healthy(open_path / "log")
+    path.chmod(0)
+    done = as_nobody("diff", path, path)
+    path.chmod(0o700)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "run it as the user who owns the log's files" in done.stderr
+    assert a_sentence(done.stderr)
+
+
 def test_reading_needs_no_write_permission(open_path: Path) -> None:
     path = torn(open_path / "log")
     for name in path.iterdir():

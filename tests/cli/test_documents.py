@@ -120,6 +120,8 @@ def test_other_forms_are_read(text: str, value: Any) -> None:
     [
         ('{"a": 1', "not JSON: .* column 8"),
         ("[NaN]", "NaN is not JSON"),
+        ('{"a": -1e999}', "-1e999 does not fit into a float"),
+        ('{"$numberDouble": 1e999}', "1e999 does not fit into a float"),
         ('{"a": 1, "a": 2}', "the key 'a' is there twice"),
         ('{"$date": "2026-01-02T03:04:05"}', "is no \\$date"),
         ('{"$date": "yesterday"}', "is no \\$date"),
@@ -216,6 +218,7 @@ def test_import_goes_by_batches_that_are_whole(
 BAD_LINES: list[tuple[bytes, str]] = [
     (b'{"a": 1', "not JSON: Expecting ',' delimiter, at column"),
     (b'{"a": NaN}', "NaN is not JSON"),
+    (b'{"a": 1e999}', "1e999 does not fit into a float"),
     (b"[1]", "is a list, not an object"),
     (b"7", "is a int, not an object"),
     (b'{"a": "\xff"}', "not UTF-8 at byte 8"),

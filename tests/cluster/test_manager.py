@@ -201,8 +201,9 @@ def test_who_leads_is_handed_over(elected: Callable[..., Elected]) -> None:
         assert operator.transfer(first) == first
         assert operator.transfer(first) == first
         clients.go_on(10)
-        with pytest.raises(PromotionError, match="no other voter"):
+        with pytest.raises(PromotionError, match="no other voter") as refused:
             operator.transfer("nobody")
+        assert refused.value.hint.startswith("have a voter lead")
         clients.go_on(10)
     leader = abc.leader()
     knows_one = ClusterManager(lambda: [leader], timeout_s=WAIT_S)
@@ -315,6 +316,9 @@ def test_a_learner_is_not_gone_before_it_could_come(elected: Callable[..., Elect
     until(lambda: leader.status().since_s > 1.5, "it has led for long")
     began = time.monotonic()
     leader.add_learner("d")
+    status = leader.status()
+    assert status.peers[-1].node_id == "d"
+    assert status.peers[-1].since_s <= time.monotonic() - began < status.since_s
     until(lambda: "d" not in leader.status().learners, "it is removed")
     assert time.monotonic() - began >= 1.0
 

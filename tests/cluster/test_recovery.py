@@ -153,6 +153,10 @@ def test_what_no_cluster_is_made_of(elected: Callable[..., Elected], tmp_path: P
     with pytest.raises(RecoveryError, match="do not elect") as caught:
         inspect_survivor(str(manual.path("m")))
     assert "--force" in caught.value.hint
+    FileWALManager(tmp_path / "plain").close()
+    with pytest.raises(RecoveryError, match="the log of no node") as caught:
+        inspect_survivor(str(tmp_path / "plain"))
+    assert "promote" not in caught.value.hint
 
     def fail(*_: object) -> None:
         raise OSError(28, "no space")

@@ -209,8 +209,10 @@ def test_what_comes_as_the_machine_fails_is_answered_once(
     ):
         with closing(FailsAmid(node, Registers())) as host:
             host.after = after
-            assert asked(a, "a", request).status is status
-            server_of(host)
+            found = asked(a, "a", request)
+            assert (found.status, b"a mistake" in found.data) == (status, status is Status.BUSY)
+            server = server_of(host)
+        assert (server._open, server._open_bytes) == (0, 0), "nor later, until its threads ended"
     assert node.last_lsn == last_lsn
 
 

@@ -359,8 +359,9 @@ def test_a_learner_is_not_promoted(elected: Callable[..., Elected]) -> None:
     other = abc.others(leader)[0]
     leader.add_learner(other.node_id)
     leader.append(b"one")
-    with pytest.raises(PromotionError, match="no voter"):
+    with pytest.raises(PromotionError, match="no voter") as refused:
         other.promote(timeout_s=1.0)
+    assert "force" not in refused.value.hint, "elected nodes refuse it"
 
 
 def test_members_come_and_go(elected: Callable[..., Elected]) -> None:

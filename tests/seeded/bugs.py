@@ -2066,6 +2066,12 @@ BUGS = (
         (f"{TINYDB_TESTS}::test_a_write_of_several_tables_is_one_entry",),
     ),
     Bug(
+        "import-makes-infinity",
+        "a number that no float can hold is not imported as another one",
+        (Edit("walstore/cli/extended_json.py", "if math.isinf(number):", "if False:"),),
+        ("tests/cli/test_documents.py::test_what_means_nothing_is_refused",),
+    ),
+    Bug(
         "import-wrong-line",
         "a bad line is named by its number",
         (Edit("walstore/cli/importing.py", "batch[error.at][0]", "batch[0][0]"),),
@@ -3958,6 +3964,18 @@ BUGS = (
         (SERVING,),
     ),
     Bug(
+        "failed-machine-says-busy",
+        "a client is told why a node's machine applies nothing more",
+        (
+            Edit(
+                "walstore/cluster/serving.py",
+                "self._elsewhere(request, Status.BUSY, reason, itself=itself)",
+                "self._elsewhere(request, Status.BUSY, itself=itself)",
+            ),
+        ),
+        (f"{CLIENTS}::test_a_machine_that_failed_takes_nothing",),
+    ),
+    Bug(
         "raft-newcomer-takes-a-vote",
         "taking a newcomer back takes no voter's vote",
         (
@@ -3999,11 +4017,17 @@ BUGS = (
         (
             Edit(
                 DRIVER_PY,
-                "            self._note_learners()\n            self._admit()\n",
+                "            self._note_members()\n            self._admit()\n",
                 "            self._admit()\n",
             ),
         ),
         ("tests/cluster/test_manager.py",),
+    ),
+    Bug(
+        "raft-unseen-since-the-start",
+        "a member that was not seen yet is not said to be gone since before it was one",
+        (Edit(DRIVER_PY, "return self._member_since_ms[node]", "return self._started_ms"),),
+        ("tests/cluster/test_manager.py::test_a_learner_is_not_gone_before_it_could_come",),
     ),
     Bug(
         "raft-waiting-change-locks",

@@ -85,6 +85,11 @@ def test_missing_path_to_read(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+def test_a_parent_that_takes_no_log() -> None:
+    with pytest.raises(LogAccessError, match="cannot make /proc/no-log"):
+        FileWALManager("/proc/no-log")
+
+
 def test_missing_parent(tmp_path: Path) -> None:
     with pytest.raises(LogAccessError) as caught:
         FileWALManager(tmp_path / "no" / "log")

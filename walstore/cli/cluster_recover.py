@@ -11,6 +11,7 @@ from walstore.cli import exits
 from walstore.cli.output import Screen, facts
 from walstore.cluster import Survivor, inspect_survivor, make_cluster
 from walstore.cluster.machine_carrying import carry_machine
+from walstore.cluster.recovery import check_others
 from walstore.docstore.carrying import carry_documents
 from walstore.errors import OptionError
 
@@ -55,6 +56,7 @@ def recover(
     """
     if (node_id is None) != (into is None) or (accept_loss and into is None):
         raise OptionError("--node, --into and --accept-loss go together")
+    check_others(path, others)
     screen = Screen()
     survivors = [*map(inspect_survivor, (path, *others))]
     if not accept_loss or node_id is None or into is None:

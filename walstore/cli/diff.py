@@ -12,12 +12,18 @@ from typing import Any, Literal, Protocol
 import click
 
 from walstore.cli import exits
-from walstore.cli.client import NodeClient, NodeUnreachableError, check_fields, is_url
+from walstore.cli.client import (
+    NodeClient,
+    NodeRefusedError,
+    NodeUnreachableError,
+    check_fields,
+    is_url,
+)
 from walstore.cli.entries import describe_entry
 from walstore.cli.options import json_option
 from walstore.cli.output import Screen, complain, count, grid, iso_time, size
 from walstore.cli.progress import progress_bar
-from walstore.errors import WALStoreError
+from walstore.errors import LogAccessError, WALStoreError
 from walstore.wal.manager import FileWALManager
 
 __all__ = ["Comparison", "compare", "diff"]
@@ -149,12 +155,15 @@ def diff(a: str, b: str, as_json: bool) -> int:
       0  the same       2  they differ: the first such entry is shown
       1  one of them ends before the other, and is the same up to there
       3  they cannot be compared, and why      64 wrong usage
+      4  the system, or a node, refused
     """
     for name in (a, b):
         _check_name(name)
     try:
         with closing(_source(a)) as one, closing(_source(b)) as other:
             found = compare(one, other)
+    except (LogAccessError, NodeRefusedError, NodeUnreachableError):
+        raise  # this says nothing of the logs
     except WALStoreError as error:
         complain(str(error), error.hint)
         return exits.INCOMPARABLE

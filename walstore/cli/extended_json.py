@@ -63,7 +63,12 @@ def from_json(text: str) -> Any:
         BadJSONError
     """
     try:
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_refused_constant)
+        return json.loads(
+            text,
+            object_pairs_hook=_object,
+            parse_constant=_refused_constant,
+            parse_float=_finite,
+        )
     except json.JSONDecodeError as error:
         raise BadJSONError(f"not JSON: {error.msg}, at column {error.colno}") from None
     except BadJSONError:
@@ -76,6 +81,13 @@ def from_json(text: str) -> Any:
 
 def _refused_constant(name: str) -> NoReturn:
     raise BadJSONError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise BadJSONError(f"{text} does not fit into a float")
+    return number
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Any:

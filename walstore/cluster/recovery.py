@@ -18,9 +18,11 @@ from walstore.replication.terms import next_term
 from walstore.wal import files
 from walstore.wal.manager import FileWALManager
 from walstore.wal.mending import Claim
+from walstore.wal.meta import is_replicated
+from walstore.wal.opening import open_meta
 from walstore.wal.writing import Replicated
 
-__all__ = ["Carry", "Survivor", "Write", "inspect_survivor", "make_cluster"]
+__all__ = ["Carry", "Survivor", "Write", "check_others", "inspect_survivor", "make_cluster"]
 
 UNFINISHED = ".unfinished"
 _CHUNK_BYTES = 1 << 20
@@ -92,10 +94,24 @@ class _NodesLog(FileWALManager):
         return self._writer.term_of(lsn)
 
 
+def _is_nodes(path: str) -> bool:
+    meta_fd = open_meta(path, write=False)
+    try:
+        return is_replicated(meta_fd)
+    finally:
+        files.close(meta_fd)
+
+
 def _opened(path: str) -> _NodesLog:
     """Raises RecoveryError where no node that elects has left this log, and what FileWALManager
     raises: also where a node has it open."""
     FileWALManager(path, read_only=True).close()
+    if not _is_nodes(path):
+        raise RecoveryError(
+            path,
+            "it is the log of no node",
+            "there is no quorum that it could lose: open it as it is, or see 'walstore verify'",
+        )
     if not any(os.path.exists(os.path.join(path, n)) for n in (CONFIGURATIONS_NAME, COPY_NAME)):
         raise RecoveryError(
             path,
@@ -138,12 +154,20 @@ def inspect_survivor(path: str) -> Survivor:
     and what a crash has left of an append that was never acknowledged is cut, and kept beside it.
 
     Raises:
-        RecoveryError: its nodes do not elect, or damage was found that its node has not cut yet.
+        RecoveryError: it is no node's, or its nodes do not elect, or damage was found that its
+            node has not cut yet.
         LogLockedError: the node still runs.
         Other errors: as FileWALManager.
     """
     with closing(_opened(path)) as log:
         return _describe(log, NodeLog(log))._replace(path=path)
+
+
+def check_others(path: str, others: Iterable[str]) -> None:
+    """Raises OptionError where a log is among those of the other survivors."""
+    for place in others:
+        if os.path.realpath(place) == os.path.realpath(path):
+            raise OptionError(f"{place} is the log itself: name those of other survivors")
 
 
 def make_cluster(
@@ -180,9 +204,7 @@ def make_cluster(
     first = Configuration(frozenset({node_id}))
     first.check()
     others = [*others]
-    for place in others:
-        if os.path.realpath(place) == os.path.realpath(path):
-            raise OptionError(f"{place} is the log itself: name those of other survivors")
+    check_others(path, others)
     into = into.rstrip(os.sep) or into
     unfinished = into + UNFINISHED
     for taken in (into, unfinished):

@@ -135,7 +135,7 @@ class RequestServer:
                 self._came.notify()
         if refused:
             itself = full and self._host.error is None and not self._ending
-            self._answer(link, request, self._elsewhere(request, Status.BUSY, itself=itself))
+            self._answer(link, request, self._busy(request, itself=itself))
 
     def _on_event(self, event: ReplicationEvent) -> None:
         if isinstance(event, RoleChanged) and event.role != "leader":
@@ -171,6 +171,12 @@ class RequestServer:
         if len(url.encode()) > URL_BYTES_MAX:
             url = ""
         return ClientResponse(request.number, status, 0, leader, url, data)
+
+    def _busy(self, request: ClientRequest, *, itself: bool = False) -> ClientResponse:
+        """The answer while nothing can be done; with the reason where the machine has stopped."""
+        error = self._host.error
+        reason = b"" if error is None else encode_reason(error, _REASON_BYTES_MAX)
+        return self._elsewhere(request, Status.BUSY, reason, itself=itself)
 
     def _why_not(self, request: ClientRequest, error: Exception) -> ClientResponse:
         """The answer where nothing was done."""
@@ -245,7 +251,7 @@ class RequestServer:
             return
         if self._host.error is not None:  # it may have stopped before the command was expected
             if self._host.forget(command) is not None:
-                self._answer(link, request, self._elsewhere(request, Status.BUSY))
+                self._answer(link, request, self._busy(request))
             return
         try:
             self._sent.append((command, log.submit(encode_command(command), kind=KIND)))
@@ -283,9 +289,7 @@ class RequestServer:
             self._later += self._placed(came)
             if ending:
                 for read in self._later:
-                    self._answer(
-                        read.link, read.request, self._elsewhere(read.request, Status.BUSY)
-                    )
+                    self._answer(read.link, read.request, self._busy(read.request))
                 return
             self._later = [read for read in self._later if not self._done(read)]
 
@@ -315,7 +319,7 @@ class RequestServer:
         if self._host.applied_lsn >= read.lsn:
             self._answer(link, request, self._read(request))
         elif link.gone or time.monotonic() >= read.until_s:
-            self._answer(link, request, self._elsewhere(request, Status.BUSY))
+            self._answer(link, request, self._busy(request))
         else:
             return False
         return True
@@ -330,7 +334,7 @@ class RequestServer:
                 reason = encode_reason(error.reason, ANSWER_BYTES_MAX)
                 return ClientResponse(number, Status.REFUSED, data=reason)
         except (MachineError, ClosedLogError):
-            return self._elsewhere(request, Status.BUSY)
+            return self._busy(request)
         except BaseException as error:  # the machine's mistake, and this request's alone
             logger.exception("%s: a query failed", self._log.node_id)
             told = "".join(traceback.format_exception_only(error)).strip()  # whatever its repr does

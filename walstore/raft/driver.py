@@ -171,6 +171,7 @@ class RaftReplicationManager(WALReplicationManager):
         self._admitted = threading.Event()
         self._reads: dict[int, asyncio.Future[int]] = {}
         self._next_read = 0
+        self._member_since_ms: dict[str, float] = {}
         self._learning_since_ms: dict[str, float] = {}
         self._changes: set[_Change] = set()  # that are waited for
         self._change: _Change | None = None  # that the core is about to answer
@@ -180,6 +181,7 @@ class RaftReplicationManager(WALReplicationManager):
         super().__init__(
             log, node_id=node_id, members=members, options=options, makes_cluster=False, **others
         )
+        self._note_members()
 
     def _make_core(self) -> RaftNode:
         options, log = self._options, self._log
@@ -268,6 +270,9 @@ class RaftReplicationManager(WALReplicationManager):
     def voters(self) -> frozenset[str]:
         return self.core.configuration.voters
 
+    def _unseen_since_ms(self, node: str) -> float:
+        return self._member_since_ms[node]
+
     def _configuration_at(self, lsn: int) -> bytes:
         return self._ledger.at(lsn)
 
@@ -321,7 +326,7 @@ class RaftReplicationManager(WALReplicationManager):
         if isinstance(effect, effects.AppendConfiguration):
             lsn = self._configuration_lsn
             self._effects.extend(self.core.configured(lsn, monotonic_ms()))
-            self._note_learners()
+            self._note_members()
             self._admit()
             change, self._change = self._change, None
             if change is not None and lsn:
@@ -422,21 +427,25 @@ class RaftReplicationManager(WALReplicationManager):
         while True:
             if self.leading and self.core.configuration_lsn == self._ledger.assumed:
                 self._input(self._write_down)
+            self._note_members()  # those of another leader, too
             gone = self._gone() if self.leading else []
             if gone and not self._changes:
                 await self._remove_gone(gone)
             await asyncio.sleep(self._options.election_ms / 1000)
 
-    def _note_learners(self) -> None:
-        """Notes since when each learner without a vote has been one."""
+    def _note_members(self) -> None:
+        """Notes since when each node has been a member, and each learner without a vote has been
+        one."""
         now, now_ms = self.core.configuration, monotonic_ms()
+        self._member_since_ms = {
+            node: self._member_since_ms.get(node, now_ms) for node in self.members
+        }
         self._learning_since_ms = {
             node: self._learning_since_ms.get(node, now_ms) for node in now.learners - now.voters
         }
 
     def _gone(self) -> list[str]:
         """Learners without a vote that were not heard for too long, nor became learners since."""
-        self._note_learners()  # those of another leader, too
         return [node for node in sorted(self._learning_since_ms) if self._is_gone(node)]
 
     async def _remove_gone(self, gone: Sequence[str]) -> None:
@@ -566,10 +575,12 @@ class RaftReplicationManager(WALReplicationManager):
             self.check()
             core, leader_id = self.core, self.core.leader_id
             if self._node_id not in core.configuration.voters:
-                raise PromotionError(self._node_id, {self._node_id: "it is no voter"})
+                raise PromotionError(self._node_id, {self._node_id: "it is no voter"}, elected=True)
             if time.monotonic() >= deadline_s:
                 reason = "it did not hand over in time" if leader_id else "no leader was elected"
-                raise PromotionError(self._node_id, {leader_id or self._node_id: reason})
+                raise PromotionError(
+                    self._node_id, {leader_id or self._node_id: reason}, elected=True
+                )
             if leader_id not in (None, self._node_id):
                 ask = effects.Send(str(leader_id), TimeoutNow())
                 self._input(lambda ask=ask: [ask])  # type: ignore[misc]
@@ -598,10 +609,14 @@ class RaftReplicationManager(WALReplicationManager):
         self._check_leading()
         target = self._best_voter() if node is None else node
         if target is None:
-            raise PromotionError(self._node_id, {"nobody": "no other voter is connected"})
+            raise PromotionError(
+                self._node_id, {"nobody": "no other voter is connected"}, elected=True
+            )
         reason = await self._hand_over(target)
         if self.leading:
-            raise PromotionError(target, {target: reason or "it did not lead in time"})
+            raise PromotionError(
+                target, {target: reason or "it did not lead in time"}, elected=True
+            )
         return self.core.term
 
     async def _hand_over(self, target: str) -> str:
@@ -612,7 +627,7 @@ class RaftReplicationManager(WALReplicationManager):
             PromotionError: another one is about to lead.
         """
         if self._transfer is not None:
-            raise PromotionError(target, {self._target: "it is about to lead"})
+            raise PromotionError(target, {self._target: "it is about to lead"}, elected=True)
         failed = self._transfer = self.loop.create_future()
         self._target = target
         deadline_ms = monotonic_ms() + _HAND_OVER_ELECTIONS * self._options.election_ms
@@ -649,6 +664,7 @@ class RaftReplicationManager(WALReplicationManager):
 
     def status(self) -> NodeStatus:
         """This node and the others. In the loop."""
+        self._note_members()
         now = self.core.configuration
         settled = self._has_become(now.voters, now.learners)
         return (

@@ -153,6 +153,7 @@ class PromotionError(ReplicationError):
 
     Attributes:
         reasons: {node id: why it did not agree}.
+        elected: whether the nodes elect, and none can be forced to lead.
     """
 
     hint = (
@@ -160,9 +161,12 @@ class PromotionError(ReplicationError):
         "and what only they hold is lost"
     )
 
-    def __init__(self, node_id: str, reasons: Mapping[str, str]) -> None:
+    def __init__(self, node_id: str, reasons: Mapping[str, str], *, elected: bool = False) -> None:
         self.node_id = node_id
         self.reasons = dict(reasons)
+        self.elected = elected
+        if elected:
+            self.hint = "have a voter lead that is connected and has the whole log; or ask again"
         why = "; ".join(f"{node}: {reason}" for node, reason in sorted(reasons.items()))
         super().__init__(f"{node_id} was not promoted: {why}")
 

@@ -20,7 +20,8 @@ class PeerStatus:
     Attributes:
         node_id, url: who and where; the url is None where only that node dials.
         connected: whether it is connected now.
-        since_s: for how long it has been so, in seconds.
+        since_s: for how long it has been so, in seconds; where this process has not seen it yet,
+            since it is a member, or since the process began.
         state: on the leader: "probe", "replicate" or "snapshot".
         received_lsn, durable_lsn, applied_lsn: how far it is, stage by stage.
         lag: {stage: how far behind the leader's log}.

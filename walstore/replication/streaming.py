@@ -213,6 +213,10 @@ class WALReplicationManager:
         """The nodes that vote, and whose word counts in an audit. From any thread."""
         return self._given_members
 
+    def _unseen_since_ms(self, node: str) -> float:
+        """Since when a member has been one that this process has not seen yet."""
+        return self._started_ms
+
     def _configuration_at(self, lsn: int) -> bytes:
         """What a snapshot of lsn says of the members; nothing where they stay the same."""
         return b""
@@ -967,11 +971,12 @@ class WALReplicationManager:
         return str(self.error or self._lacks_space or of_application or "")
 
     def _peer_status(self, node: str, metrics: PeerMetrics | None, now_ms: float) -> PeerStatus:
+        since_ms = self._seen_ms.get(node, self._unseen_since_ms(node))
         known = PeerStatus(
             node_id=node,
             url=self.url_of(node),
             connected=node in self.network.connected,
-            since_s=(now_ms - self._seen_ms.get(node, self._started_ms)) / 1000,
+            since_s=(now_ms - since_ms) / 1000,
         )
         progress = self.core.progress(node) if self.leading else None
         last_lsn = self._log.last_lsn

@@ -139,6 +139,8 @@ def _make_log_directory(path: str) -> None:
         raise LogAccessError(errno.ENOENT, parent, "cannot make a log where there is no directory")
     try:
         files.make_directory(path)
+    except FileNotFoundError as error:  # of a parent that takes none, as /proc
+        raise access_error(error, path, "cannot make") from error
     except FileExistsError:
         if not os.path.isdir(path):  # or else another who opens the log was faster
             raise NotADirectoryError(path) from None
