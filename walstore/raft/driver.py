@@ -271,7 +271,7 @@ class RaftReplicationManager(WALReplicationManager):
         return self.core.configuration.voters
 
     def _unseen_since_ms(self, node: str) -> float:
-        return self._member_since_ms[node]
+        return self._member_since_ms.get(node, monotonic_ms())  # not noted yet: just now
 
     def _configuration_at(self, lsn: int) -> bytes:
         return self._ledger.at(lsn)
