@@ -4026,7 +4026,13 @@ BUGS = (
     Bug(
         "raft-unseen-since-the-start",
         "a member that was not seen yet is not said to be gone since before it was one",
-        (Edit(DRIVER_PY, "return self._member_since_ms[node]", "return self._started_ms"),),
+        (
+            Edit(
+                DRIVER_PY,
+                "return self._member_since_ms.get(node, monotonic_ms())",
+                "return self._started_ms",
+            ),
+        ),
         ("tests/cluster/test_manager.py::test_a_learner_is_not_gone_before_it_could_come",),
     ),
     Bug(
