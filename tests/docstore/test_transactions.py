@@ -9,7 +9,7 @@ import itertools
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -31,8 +31,9 @@ from walstore.docstore import (
     TransactionError,
 )
 from walstore.docstore.draft import Draft
+from walstore.docstore.index import Index
 from walstore.docstore.prepare import new_documents
-from walstore.docstore.state import Change
+from walstore.docstore.state import Change, State
 from walstore.docstore.store import _blocks
 
 
@@ -901,6 +902,34 @@ def test_readers_see_all_of_an_operation_or_nothing(file_site: Site) -> None:
         sys.setswitchinterval(interval_s)
     print(f"looks={looks}")
     assert looks >= 3
+
+
+def test_a_reader_waits_for_an_operation_that_is_half_applied(
+    file_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = file_site.open(log_options={"sync": "os"})
+    things = store["things"]
+    things.insert_many({"_id": at, "v": 0} for at in range(10))
+    half_way, looked = threading.Event(), threading.Event()
+    apply_all = State.apply_all
+
+    def in_halves(state: State, changes: Sequence[Change], built: Mapping[str, Index]) -> None:
+        apply_all(state, changes[:5], built)
+        half_way.set()
+        assert not looked.wait(0.1), "it has not waited"
+        apply_all(state, changes[5:], built)
+
+    def look() -> set[int]:
+        assert half_way.wait(30)
+        seen = {one["v"] for one in things.find()}
+        looked.set()
+        return seen
+
+    monkeypatch.setattr(State, "apply_all", in_halves)
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(look)
+        things.update_many({}, {"$inc": {"v": 1}})
+        assert looking.result() == {1}
 
 
 def test_many_threads_share_syncs(file_site: Site) -> None:
