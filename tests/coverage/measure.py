@@ -34,7 +34,9 @@ SUITE = (
     "tests/test_demo.py",
     "tests/test_errors.py",
     "tests/test_exports.py",
+    "tests/test_in_thread.py",
     "tests/test_limits.py",
+    "tests/test_thread.py",
     # Compiled by themselves, so they count nothing here.
     "--ignore=tests/native/test_sanitizers.py",
     "--ignore=tests/native/test_aarch64.py",
@@ -47,6 +49,7 @@ SUITE = (
     # Run as a user who cannot write the counters.
     "--deselect=tests/cli/test_app.py::test_no_permission_as_another_user",
     "--deselect=tests/cli/test_app.py::test_reading_needs_no_write_permission",
+    "--deselect=tests/cli/test_app.py::test_logs_that_may_not_be_read_are_not_compared",
 )
 GCOVR = (
     "--filter=walstore/_native/.*\\.c$",

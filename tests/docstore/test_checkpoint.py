@@ -391,8 +391,8 @@ with (
     while not warned.is_set() and number < 10_000:
         number += 1
         things.insert_one({"_id": number, "pad": b"x" * 1000}, concern="local")
+    assert warned.wait(30), number
     resource.setrlimit(resource.RLIMIT_AS, unlimited)
-    assert warned.is_set(), number
     assert not list(path.glob("documents/snapshot-*"))
     things.insert_one({"_id": "more", "pad": b"x" * (3 << 20)})
     until(lambda: list(path.glob("documents/snapshot-*")), "the next checkpoint is made")

@@ -45,6 +45,7 @@ class Status:
     """A snapshot of the writer: counters since it was opened."""
 
     def __init__(self, raw: Any) -> None:
+        self.last_lsn: int = raw.next_lsn - 1
         self.durable_lsn: int = raw.durable_lsn
         self.tail_at: int = raw.tail_at
         self.writes: int = raw.writes

@@ -159,7 +159,7 @@ def log_stats(view: LogWriter | LogFollower) -> LogStats:
         durable_lsn = last_lsn
     else:
         counters = view.group.status()
-        durable_lsn = counters.durable_lsn
+        last_lsn, durable_lsn = counters.last_lsn, counters.durable_lsn  # of one moment
     return LogStats(
         first_lsn=first_lsn,
         last_lsn=last_lsn,
