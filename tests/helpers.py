@@ -150,13 +150,18 @@ def interrupt_and_close_again(close: Callable[[], None], may_end: threading.Even
     the next close must wait for it, too."""
     with interrupted_in_join():
         close()
-    closing = threading.Thread(target=close)
-    closing.start()
-    closing.join(0.05)  # would have ended by now, did it not wait
-    assert closing.is_alive()
+    assert_waits(close, may_end)
+
+
+def assert_waits(call: Callable[[], object], may_end: threading.Event) -> None:
+    """A call, in a thread, ends when it may, and not before."""
+    calling = threading.Thread(target=call, daemon=True)
+    calling.start()
+    calling.join(0.05)  # would have ended by now, did it not wait
+    assert calling.is_alive()
     may_end.set()
-    closing.join(20.0)
-    assert not closing.is_alive()
+    calling.join(20.0)
+    assert not calling.is_alive(), "it hangs"
 
 
 def refuse_reads(patch: pytest.MonkeyPatch, path: Path, number: int) -> Counter[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.helpers import assert_waits
 from walstore.wal.housekeeper import Housekeeper
 
 NAME = "walstore-housekeeper"
@@ -94,12 +95,7 @@ def test_wait_idle_waits_for_the_job_that_runs() -> None:
 
     keeper.add(job)
     assert running.wait(30)
-    waiter = threading.Thread(target=wait)
-    waiter.start()
-    waiter.join(0.05)  # would have ended by now, did it not wait
-    assert waiter.is_alive()
-    gate.set()
-    waiter.join(30)
+    assert_waits(wait, gate)
     assert order == ["job", "waiter"]
     keeper.stop()
 

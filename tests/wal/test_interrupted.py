@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.helpers import (
+    assert_waits,
     contents,
     interrupted_in_join,
     open_descriptors,
@@ -147,12 +148,8 @@ def test_close_waits_for_that_of_another_thread(tmp_path: Path) -> None:
     first = in_thread(log.close)
     while not log.closed:
         assert first.is_alive()
-    second = in_thread(log.close)
-    second.join(0.05)  # would have ended by now, did it not wait
-    assert second.is_alive()
-    goes_on.set()
+    assert_waits(log.close, goes_on)
     finish(first)
-    finish(second)
 
 
 def test_close_in_a_signal_s_handler_amid_close_does_nothing(
